@@ -1,0 +1,34 @@
+# Entry point: reads the study, declares the rules of all stages, and a target per table and figure.
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+from pipeline.artifacts import keys
+from pipeline.errors import UserError
+from pipeline.study import workflow as declared
+
+
+include: "workflow/rules/common.smk"
+
+
+rule all:
+    input:
+        STUDY.shown("table", "figure"),
+        f"{RESULTS}/{SCOPE}/report.html",
+        STUDY.ancestors("table", "figure"),
+    localrule: True
+    message:
+        "All tables, figures and the report of the study are there."
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/dense.smk"
+include: "workflow/rules/prune.smk"
+include: "workflow/rules/match.smk"
+include: "workflow/rules/sparse.smk"
+include: "workflow/rules/connectivity.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"

@@ -1,0 +1,1 @@
+"""Where each artifact lives, and how it is written and read."""

@@ -1,0 +1,110 @@
+"""Evaluation of corrected mixtures of networks, with what they share computed once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from pipeline.connectivity.batches import Batches
+from pipeline.connectivity.correction import (
+    CORRECTIONS,
+    ChannelStatistics,
+    endpoint_statistics,
+    has_batch_norm,
+    mix_statistics,
+    repair,
+    reset_batch_norm,
+)
+from pipeline.connectivity.merge import StateDict, corner_of
+from pipeline.evaluation import SplitLike, device_of, evaluate
+
+Row = dict[str, Any]
+
+
+class Surveyor:
+    """Evaluates corrected mixtures of some networks ("end points") of one architecture.
+
+    What does not depend on the mixture is done once: the end points are moved to the device, and
+    their activation statistics are measured when REPAIR is asked for. ``model`` gives the
+    architecture, device and memory format; it is copied, not changed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        endpoints: Sequence[StateDict],
+        corrections: Iterable[str],
+        statistics_batches: Batches | None,
+        splits: Mapping[str, SplitLike],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        batch_size: int = 512,
+        precision: str = "fp32",
+    ) -> None:
+        self.corrections = tuple(corrections)
+        unknown = [name for name in self.corrections if name not in CORRECTIONS]
+        if unknown or not self.corrections:
+            raise ValueError(f"corrections {unknown}: allowed are {', '.join(CORRECTIONS)}")
+        if statistics_batches is None and self.corrections != ("none",):
+            raise ValueError("a correction needs batches to measure statistics on")
+        self._model = copy.deepcopy(model)
+        device = device_of(self._model)
+        self.endpoints = tuple(
+            {name: tensor.to(device) for name, tensor in theta.items()} for theta in endpoints
+        )
+        self._batches: Batches = statistics_batches or tuple
+        self._splits, self._mean, self._std = splits, tuple(mean), tuple(std)
+        self._batch_size, self._precision = batch_size, precision
+        self._statistics: list[ChannelStatistics] = []
+        if "repair" in self.corrections:
+            for theta in self.endpoints:
+                self._model.load_state_dict(theta)
+                self._statistics.append(
+                    endpoint_statistics(self._model, self._batches, precision=precision)
+                )
+
+    def survey(self, theta: StateDict, coefficients: Sequence[float]) -> list[Row]:
+        """Rows (correction, split, loss, error) of the mixture ``theta`` of the end points.
+
+        ``coefficients`` say which mixture it is (REPAIR's targets mix alike). An end point itself
+        is never corrected: it is evaluated once and its rows are repeated for each correction. So
+        are those of "reset" for a network without BatchNorm, which has nothing to reset.
+        """
+        at_endpoint = corner_of(coefficients) is not None
+        measured: dict[str, list[Row]] = {}
+        rows = []
+        for correction in self.corrections:
+            idle = at_endpoint or (correction == "reset" and not has_batch_norm(self._model))
+            applied = "none" if idle else correction
+            if applied not in measured:
+                self._model.load_state_dict(theta)
+                self._correct(applied, coefficients)
+                measured[applied] = self._evaluate()
+            rows += [{"correction": correction, **row} for row in measured[applied]]
+        return rows
+
+    def _correct(self, correction: str, coefficients: Sequence[float]) -> None:
+        if correction == "reset":
+            reset_batch_norm(self._model, self._batches, precision=self._precision)
+        elif correction == "repair":
+            targets = mix_statistics(self._statistics, coefficients)
+            repair(self._model, self._batches, targets, precision=self._precision)
+
+    def _evaluate(self) -> list[Row]:
+        rows = []
+        for name, split in self._splits.items():
+            result = evaluate(
+                self._model,
+                split.images,
+                split.labels,
+                self._mean,
+                self._std,
+                batch_size=self._batch_size,
+                precision=self._precision,
+            )
+            rows.append({"split": name, "loss": result.loss, "error": result.error})
+        return rows

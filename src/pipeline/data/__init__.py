@@ -1,0 +1,106 @@
+"""Data sets as whole uint8 tensors, each with its own normalisation and augmentation.
+
+Importing this package costs nothing: torch, torchvision and scikit-learn are imported when a data
+set is loaded (the Snakefile imports ``pipeline.data.catalog`` through here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.data import catalog
+from pipeline.data.catalog import DataInfo
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
+class Split:
+    """The images of a split, uint8 [N, C, H, W], and their classes, int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    @classmethod
+    def from_arrays(cls, images: np.ndarray, labels: np.ndarray) -> Split:
+        """From uint8 [N, C, H, W] (copied only if not contiguous) and integers [N]."""
+        import numpy as np
+        import torch
+
+        return cls(
+            torch.from_numpy(np.ascontiguousarray(images)),
+            torch.from_numpy(np.asarray(labels).astype(np.int64)),
+        )
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
+class DataSet:
+    """A loaded data set: its two splits, and how its images are normalised and augmented."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+    pad: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.train.images.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Side of the square images in pixels."""
+        return int(self.train.images.shape[-1])
+
+    def to(self, device: torch.device | str) -> DataSet:
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> DataSet:
+    """Read a data set from the data root onto the CPU.
+
+    ``name`` is one of ``catalog.INFO`` or the ``DataInfo`` of a user's own set. What torchvision
+    can download is downloaded where it is missing and ``download`` allows it; what is there but
+    damaged is never replaced. Raises ``UserError`` with one line; nothing is loaded then.
+    """
+    info = catalog.find(name)
+    if info.kind == "sklearn":
+        from pipeline.data.digits import read_digits
+
+        problem = catalog.status(info, root)
+        if problem:
+            raise UserError(problem)
+        train, test = read_digits()
+    elif info.kind == "torchvision":
+        from pipeline.data.torchvision_sets import read_torchvision
+
+        train, test = read_torchvision(info, root, download=download)
+    else:
+        from pipeline.data.npz import read_npz
+
+        train, test = read_npz(info, root)
+    return DataSet(
+        name=info.name,
+        train=train,
+        test=test,
+        classes=info.classes,
+        mean=info.mean,
+        std=info.std,
+        flip=info.flip,
+        pad=info.pad,
+    )

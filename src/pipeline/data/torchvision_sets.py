@@ -1,0 +1,123 @@
+"""CIFAR-10, CIFAR-100, SVHN and FashionMNIST, read by torchvision's own classes.
+
+The CIFAR batches are pickles, and reading a pickle can run anything: no file is opened before its
+checksum matches. That is checked here for every file of every set, because torchvision itself
+checks the unpacked files of FashionMNIST for existence only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data import Split
+from pipeline.data.catalog import DataInfo, File, advice, locate, status
+from pipeline.errors import UserError
+
+DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a node without network must not hang
+
+
+def read_torchvision(
+    info: DataInfo, root: str | Path, *, download: bool = True
+) -> tuple[Split, Split]:
+    """Training and test split, uint8 [N, C, H, W]; ``UserError`` if missing or damaged."""
+    root = Path(root).expanduser()
+    if download and not all(os.path.isfile(locate(info, root, path)) for path, _, _ in info.files):
+        _download(info, root)
+    problem = status(info, root)
+    if problem:
+        raise UserError(problem)
+    try:
+        for file in info.files:
+            place = locate(info, root, file[0])
+            if not _matches(place, file):
+                raise UserError(
+                    f"data set '{info.name}': {place} is damaged: its md5 is not {file[2]}; nothing"
+                    f" was loaded. Delete it and get it again: {advice(info, root)}"
+                )
+        train, test = _construct(info, root, download=False)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"data set '{info.name}': cannot read {root}: {_line(error)}") from error
+    return _split(train), _split(test)
+
+
+def _construct(info: DataInfo, root: Path, *, download: bool) -> tuple[Any, Any]:
+    """Torchvision's data sets for training and test."""
+    from torchvision import datasets
+
+    class FashionMNIST(datasets.FashionMNIST):  # type: ignore[misc, unused-ignore]
+        """Torchvision prefers files that its old versions processed; they have no checksums."""
+
+        def _check_legacy_exist(self) -> bool:
+            return False
+
+    if info.name == "svhn":
+        return tuple(datasets.SVHN(root, split, download=download) for split in ("train", "test"))
+    kind = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "fashionmnist": FashionMNIST,
+    }[info.name]
+    return tuple(kind(root, train=train, download=download) for train in (True, False))
+
+
+def _split(dataset: Any) -> Split:
+    """Torchvision keeps [N, H, W, C] (CIFAR), [N, C, H, W] (SVHN) or [N, H, W] (FashionMNIST)."""
+    images = np.asarray(dataset.data)
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[-1] == 3:
+        images = images.transpose(0, 3, 1, 2)
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
+    return Split.from_arrays(images, np.asarray(labels))
+
+
+def _download(info: DataInfo, root: Path) -> None:
+    """Let torchvision download into a hidden folder of the root, then move what is missing.
+
+    A download that is killed leaves no partial file, and two jobs that download at the same time
+    do not disturb each other. Archives that already lie in the root are unpacked, not downloaded.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+            for archive in info.archives:
+                if _matches(locate(info, root, archive[0]), archive):
+                    link = Path(folder, archive[0])
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(locate(info, root, archive[0]).resolve())
+            _construct(info, Path(folder), download=True)
+            for path, _, _ in info.files:
+                target = locate(info, root, path)
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(Path(folder, path), target)
+    except Exception as error:  # whatever network, archive or disk may raise: one line to the user
+        problem = status(info, root) or f"data set '{info.name}': looked in {root}"
+        raise UserError(f"{problem} (downloading failed: {_line(error)})") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _matches(place: Path, file: File) -> bool:
+    """Whether the file is there with its size and md5."""
+    _, size, md5 = file
+    if not place.is_file() or (size is not None and place.stat().st_size != size):
+        return False
+    with place.open("rb") as stream:
+        # usedforsecurity=False: md5 is refused otherwise where FIPS rules
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest() == md5
+
+
+def _line(error: BaseException) -> str:
+    """An error's message on one line, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

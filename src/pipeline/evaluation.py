@@ -1,0 +1,139 @@
+"""Loss and accuracy of one network on one split.
+
+Totals stay on the device until the last batch, so that the host waits once per evaluation; a small
+network on a GPU is otherwise slowed down by waiting for every batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.data.augment import normalise
+
+PRECISIONS = ("fp32", "bf16")
+
+
+class SplitLike(Protocol):
+    """Anything with raw images and their labels, such as ``pipeline.data.Split``."""
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 [N, C, H, W]"""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [N]"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` measured.
+
+    loss: mean cross entropy per image, in nats; ``inf`` where ``finite`` is false.
+    accuracy: top-1, in %. Where logits are not finite it is whatever ``argmax`` gives (NaN counts
+        as the largest value), which for a diverged network is near the share of one class.
+    top5: top-5 accuracy in %, or None when it was not asked for or there are at most five classes.
+    logits: float16 [N, classes] on the CPU, or None when not asked for. Values beyond the range of
+        float16 are held at its largest value; ties that rounding makes can change an ``argmax``.
+    finite: whether every logit was finite.
+    """
+
+    loss: float
+    accuracy: float
+    top5: float | None
+    logits: Tensor | None
+    finite: bool
+
+    @property
+    def error(self) -> float:
+        """0-1 loss, in %."""
+        return 100.0 - self.accuracy
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter."""
+    return next(model.parameters()).device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context of a forward pass in ``precision``: "fp32", or "bf16" by autocast."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: allowed are {', '.join(PRECISIONS)}")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module has the mode it had before."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int = 512,
+    precision: str = "fp32",
+    logits: bool = False,
+    top: Collection[int] = (1,),
+) -> Evaluation:
+    """Evaluate ``model`` in evaluation mode on every image, the last incomplete batch included.
+
+    images: uint8 [N, C, H, W]; labels: int64 [N]; mean, std: per channel, for pixels in [0, 1].
+    logits: also return the logits. top: 5 in it asks for the top-5 accuracy; 1 is always given.
+
+    The loss is the exact mean over images, not the mean of the batches' means; cross entropy is
+    taken in fp32 and summed in fp64 whatever the precision of the forward pass.
+    """
+    count = len(labels)
+    if count == 0 or len(images) != count:
+        raise ValueError(f"{len(images)} images and {count} labels: need as many, at least one")
+    if not set(top) <= {1, 5}:
+        raise ValueError(f"top {tuple(top)}: allowed are 1 and 5")
+    device = device_of(model)
+    totals = torch.zeros(4, dtype=torch.float64, device=device)
+    kept: Tensor | None = None
+    classes = 0
+    with evaluation_mode(model), torch.inference_mode(), autocast(device, precision):
+        for start in range(0, count, batch_size):
+            batch = images[start : start + batch_size].to(device, non_blocking=True)
+            target = labels[start : start + batch_size].to(device, non_blocking=True)
+            output = model(normalise(batch, mean, std)).float()
+            classes = output.shape[1]
+            loss = functional.cross_entropy(output, target, reduction="none")
+            totals[0] += loss.sum(dtype=torch.float64)
+            totals[1] += (output.argmax(dim=1) == target).sum()
+            if 5 in top and classes > 5:
+                totals[2] += (output.topk(5, dim=1).indices == target[:, None]).sum()
+            totals[3] += (~output.isfinite()).sum()
+            if logits:
+                if kept is None:
+                    kept = torch.empty(count, classes, dtype=torch.float16, device=device)
+                limit = torch.finfo(torch.float16).max
+                kept[start : start + batch_size] = output.clamp(-limit, limit)
+    loss_sum, correct, correct5, not_finite = totals.tolist()
+    return Evaluation(
+        loss=loss_sum / count if not_finite == 0 else math.inf,
+        accuracy=100.0 * correct / count,
+        top5=100.0 * correct5 / count if 5 in top and classes > 5 else None,
+        # A copy made here is an ordinary tensor; one born in inference mode is not.
+        logits=None if kept is None else kept.cpu().clone(),
+        finite=not_finite == 0,
+    )

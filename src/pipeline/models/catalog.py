@@ -1,0 +1,118 @@
+"""Facts about the networks in pure Python: what a study is checked against and planned with.
+
+Nothing here imports torch. `pipeline.models` builds the networks from the same lists of layers,
+and tests hold the counts against the real modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+RESNET20_BLOCKS = (3, 3, 3)
+"""Basic blocks of each stage; stages 2 and 3 start with stride 2 and a convolutional shortcut."""
+
+VGG11_LAYERS: tuple[int | None, ...] = (
+    (64, None, 128, None) + (256, 256, None) + (512, 512, None) * 2
+)
+"""Output channels of each 3x3 convolution at width 1; `None` is a 2x2 max pool."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and multiply-accumulates (of one image) of one layer."""
+
+    parameters: int
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One network: its width rule and its counts.
+
+    ``base`` channels at width 1 of the narrowest layer; ``layers(width, classes, channels, size)``
+    yields the cost of every layer that has parameters.
+    """
+
+    name: str
+    base: int
+    layers: Callable[[float, int, int, int], Iterator[Cost]]
+
+    def width_error(self, width: float) -> str | None:
+        """None if ``width`` gives whole channel numbers, else one line: what is allowed."""
+        if isinstance(width, int | float) and not isinstance(width, bool):
+            narrowest = width * self.base
+            if narrowest >= 1 and float(narrowest).is_integer():
+                return None
+        return (
+            f"width {width!r} of {self.name}: {self.base} x width must be a whole number "
+            f"of channels, 1 or more (1, 0.5, 4 ...)"
+        )
+
+    def parameters(self, width: float, classes: int, channels: int, size: int = 32) -> int:
+        """Trainable parameters, BatchNorm and biases included (buffers are not)."""
+        return sum(layer.parameters for layer in self.layers(width, classes, channels, size))
+
+    def forward_flops(self, width: float, classes: int, channels: int, size: int) -> int:
+        """FLOPs of one image's forward pass: 2 x multiply-accumulates of conv and linear layers."""
+        return 2 * sum(layer.macs for layer in self.layers(width, classes, channels, size))
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels of a layer at this width; exact where `ModelInfo.width_error` has no complaint."""
+    return round(channels * width)
+
+
+def vgg_map_size(size: int) -> int:
+    """Pixels along one side of VGG's last feature map: a pool applies only while there are > 1."""
+    for layer in VGG11_LAYERS:
+        if layer is None and size > 1:
+            size //= 2
+    return size
+
+
+def _conv3x3(inputs: int, outputs: int, size: int, *, bias: bool) -> Cost:
+    weights = 9 * inputs * outputs
+    return Cost(weights + (outputs if bias else 0), weights * size * size)
+
+
+def _linear(inputs: int, outputs: int) -> Cost:
+    return Cost(inputs * outputs + outputs, inputs * outputs)
+
+
+def _resnet20(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
+    inputs = scaled(16, width)
+    yield _conv3x3(channels, inputs, size, bias=False)
+    yield Cost(2 * inputs)
+    for stage, blocks in enumerate(RESNET20_BLOCKS):
+        outputs = scaled(16 << stage, width)
+        for block in range(blocks):
+            downsample = stage > 0 and block == 0
+            if downsample:
+                size = (size + 1) // 2
+            convolutions = [inputs, outputs] + [inputs] * downsample
+            for fan in convolutions:
+                yield _conv3x3(fan, outputs, size, bias=False)
+                yield Cost(2 * outputs)
+            inputs = outputs
+    yield _linear(inputs, classes)
+
+
+def _vgg11(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
+    inputs = channels
+    for layer in VGG11_LAYERS:
+        if layer is None:
+            size = max(1, size // 2)
+        else:
+            yield _conv3x3(inputs, scaled(layer, width), size, bias=True)
+            inputs = scaled(layer, width)
+    yield _linear(inputs * size * size, classes)
+
+
+MODELS: dict[str, ModelInfo] = {
+    info.name: info
+    for info in (
+        ModelInfo("resnet20", 16, _resnet20),
+        ModelInfo("vgg11", 64, _vgg11),
+    )
+}

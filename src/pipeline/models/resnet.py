@@ -1,0 +1,132 @@
+"""ResNet20 for small images, as the authors of the paper build it.
+
+Basic blocks of two 3x3 convolutions, channels 16w, 32w, 64w, BatchNorm after every convolution,
+no convolution bias. The shortcut that changes shape is a 3x3 stride-2 convolution with BatchNorm,
+neither option A nor the 1x1 option B of the ResNet paper.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Generator, Tensor, nn
+
+from pipeline.models import catalog
+from pipeline.symmetry import Group, PermutationSpec
+
+
+def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+
+class Shortcut(nn.Sequential):
+    """3x3 stride-2 convolution and BatchNorm: the way around a block that changes shape."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = _conv3x3(inputs, outputs, stride=2)
+        self.bn = nn.BatchNorm2d(outputs)
+
+
+class BasicBlock(nn.Module):
+    """``relu2(bn2(conv2(relu1(bn1(conv1(x))))) + shortcut(x))``."""
+
+    def __init__(self, inputs: int, outputs: int, *, downsample: bool) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(inputs, outputs, stride=2 if downsample else 1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = _conv3x3(outputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = Shortcut(inputs, outputs) if downsample else nn.Identity()
+        self.relu2 = nn.ReLU(inplace=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = self.relu1(self.bn1(self.conv1(images)))
+        output: Tensor = self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(images))
+        return output
+
+
+def _stage(number: int, inputs: int, outputs: int) -> nn.Sequential:
+    first = BasicBlock(inputs, outputs, downsample=number > 1)
+    others = range(1, catalog.RESNET20_BLOCKS[number - 1])
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs, downsample=False) for _ in others))
+
+
+class ResNet20(nn.Module):
+    """Images [N, channels, size, size] to logits [N, classes]; any size."""
+
+    def __init__(self, *, width: float, classes: int, channels: int) -> None:
+        super().__init__()
+        inputs = catalog.scaled(16, width)
+        self.conv1 = _conv3x3(channels, inputs)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.stage1 = _stage(1, inputs, catalog.scaled(16, width))
+        self.stage2 = _stage(2, catalog.scaled(16, width), catalog.scaled(32, width))
+        self.stage3 = _stage(3, catalog.scaled(32, width), catalog.scaled(64, width))
+        self.classifier = nn.Linear(catalog.scaled(64, width), classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.relu(self.bn1(self.conv1(images)))
+        features = self.stage3(self.stage2(self.stage1(features)))
+        # a mean, because the backward pass of adaptive pooling is not deterministic on a GPU
+        logits: Tensor = self.classifier(features.mean((2, 3)))
+        return logits
+
+
+def network(width: float, classes: int, channels: int, size: int) -> nn.Module:
+    """The uninitialised network; global pooling makes it fit any ``size``."""
+    return ResNet20(width=width, classes=classes, channels=channels)
+
+
+def initialise(model: nn.Module, generator: Generator) -> None:
+    """Kaiming normal (fan in) weights; bias and BatchNorm as PyTorch's defaults."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
+    """Nine inner groups, one per block, and three groups tied along the residual stream.
+
+    A block's inner group lives between its two convolutions. All blocks of a stage (and the stem,
+    for stage 1) write to one stream, so they share its permutation; a shortcut reads the previous
+    stage's stream and writes the new one; the classifier reads the last. Every group is observed
+    after its ReLU: streams at the output of the last block of their stage, or, with
+    ``taps="authors"``, stage 3 at the last block but one, as in the authors' code.
+    """
+    tensors = model.state_dict()
+    groups: list[Group] = []
+    axes: dict[str, tuple[str | None, ...]] = {}
+
+    def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> None:
+        axes[f"{conv}.weight"] = (outputs, inputs, None, None)
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            axes[f"{bn}.{kind}"] = (outputs,)
+        axes[f"{bn}.num_batches_tracked"] = ()
+
+    def group(name: str, conv: str, tap: str) -> Group:
+        return Group(name, tensors[f"{conv}.weight"].shape[0], tap)
+
+    conv_bn("conv1", "bn1", "stage1", None)
+    streams: list[Group] = []
+    previous = "stage1"
+    for number, count in enumerate(catalog.RESNET20_BLOCKS, start=1):
+        stream = f"stage{number}"
+        for index in range(count):
+            block, inner = f"{stream}.{index}", f"{stream}.{index}.inner"
+            conv_bn(f"{block}.conv1", f"{block}.bn1", inner, previous)
+            conv_bn(f"{block}.conv2", f"{block}.bn2", stream, inner)
+            if number > 1 and index == 0:
+                conv_bn(f"{block}.shortcut.conv", f"{block}.shortcut.bn", stream, previous)
+            groups.append(group(inner, f"{block}.conv1", f"{block}.relu1"))
+            previous = stream
+        last = count - 2 if taps == "authors" and number == 3 else count - 1
+        streams.append(group(stream, f"{stream}.0.conv2", f"{stream}.{last}.relu2"))
+    axes["classifier.weight"] = (None, previous)
+    axes["classifier.bias"] = (None,)
+    return PermutationSpec((*groups, *streams), axes)

@@ -1,0 +1,81 @@
+"""VGG11 without BatchNorm for small images, as the authors of the paper build it.
+
+Eight 3x3 convolutions with bias, five max pools, one linear layer, no dropout. On images smaller
+than 32 pixels a pool applies only while its map has more than one pixel a side, so that at 32
+pixels this is the authors' network and 8 pixel digits work too. On images of 64 pixels and more
+the last map has several pixels, and the classifier has a column for each of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Generator, Tensor, nn
+
+from pipeline.models import catalog
+from pipeline.symmetry import Group, PermutationSpec
+
+
+class VGG11(nn.Module):
+    """Images [N, channels, size, size] to logits [N, classes]."""
+
+    def __init__(self, *, width: float, classes: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential()
+        inputs, number, side = channels, 0, size
+        for layer in catalog.VGG11_LAYERS:
+            if layer is None:
+                if side > 1:
+                    self.features.add_module(f"pool{number}", nn.MaxPool2d(2))
+                    side //= 2
+                continue
+            number += 1
+            outputs = catalog.scaled(layer, width)
+            self.features.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, 3, padding=1))
+            self.features.add_module(f"relu{number}", nn.ReLU(inplace=True))
+            inputs = outputs
+        self.classifier = nn.Linear(inputs * side * side, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits
+
+
+def network(width: float, classes: int, channels: int, size: int) -> nn.Module:
+    """The uninitialised network."""
+    return VGG11(width=width, classes=classes, channels=channels, size=size)
+
+
+def initialise(model: nn.Module, generator: Generator) -> None:
+    """PyTorch's default for every layer: weights and bias uniform within 1 / sqrt(fan in)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
+    """Eight groups, one per convolution, observed after the ReLU and before any pool.
+
+    ``taps`` changes nothing here. The classifier's columns are the flattened last map, channel by
+    channel: each unit of the last group owns a run of columns.
+    """
+    tensors = model.state_dict()
+    groups: list[Group] = []
+    axes: dict[str, tuple[str | None, ...]] = {}
+    previous: str | None = None
+    for number in range(1, sum(layer is not None for layer in catalog.VGG11_LAYERS) + 1):
+        name = f"conv{number}"
+        size = tensors[f"features.{name}.weight"].shape[0]
+        groups.append(Group(name, size, f"features.relu{number}"))
+        axes[f"features.{name}.weight"] = (name, previous, None, None)
+        axes[f"features.{name}.bias"] = (name,)
+        previous = name
+    axes["classifier.weight"] = (None, previous)
+    axes["classifier.bias"] = (None,)
+    columns = tensors["classifier.weight"].shape[1]
+    return PermutationSpec(
+        tuple(groups), axes, positions={"classifier.weight": columns // groups[-1].size}
+    )

@@ -1,0 +1,118 @@
+"""Global magnitude masks and the schedule of iterative magnitude pruning (paper, A.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+#: Weight name -> bool tensor of the weight's shape; True keeps the weight.
+Mask = dict[str, Tensor]
+
+
+def full(weights: Mapping[str, Tensor]) -> Mask:
+    """The mask that keeps everything."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
+def count(mask: Mapping[str, Tensor]) -> tuple[int, int]:
+    """(zeros, entries) of a mask."""
+    entries = sum(m.numel() for m in mask.values())
+    return entries - sum(int(m.sum()) for m in mask.values()), entries
+
+
+def sparsity(mask: Mapping[str, Tensor]) -> float:
+    """Share of zeros over all masked tensors."""
+    zeros, entries = count(mask)
+    return zeros / entries
+
+
+def global_magnitude(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], zeros: int) -> Mask:
+    """Mask with exactly ``zeros`` zeros: those of ``mask`` and the smallest of the other weights.
+
+    One ranking of |w| over all tensors; equal magnitudes are pruned in the order of tensors and
+    positions, so the result is a function of the weights alone. Not-a-number ranks as zero.
+
+    Raises:
+        UserError: fewer zeros than ``mask`` has, or nothing left.
+    """
+    before, entries = count(mask)
+    if not before <= zeros < entries:
+        raise UserError(
+            f"cannot prune to {zeros} zeros: the mask has {before} of {entries}, "
+            "and at least one weight must stay"
+        )
+    scores = torch.cat(
+        [
+            torch.where(mask[name].flatten(), weight.detach().abs().float().nan_to_num(0).flatten(), -1.0)
+            for name, weight in weights.items()
+        ]
+    )
+    if zeros:
+        threshold = scores.kthvalue(zeros).values
+        keep = scores > threshold
+        surplus = entries - zeros - int(keep.sum())
+        ties = torch.nonzero(scores == threshold).flatten()
+        keep[ties[len(ties) - surplus :]] = True
+    else:
+        keep = torch.ones(entries, dtype=torch.bool)
+    parts = keep.split([weight.numel() for weight in weights.values()])
+    return {
+        name: part.reshape(weight.shape)
+        for (name, weight), part in zip(weights.items(), parts, strict=True)
+    }
+
+
+def prune_fraction(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], fraction: float) -> Mask:
+    """One full prune: ``fraction`` of the remaining weights, rounded as torch's pruning rounds."""
+    zeros, entries = count(mask)
+    return global_magnitude(weights, mask, zeros + round(fraction * (entries - zeros)))
+
+
+def prune_to(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], target: float) -> Mask:
+    """The capped last prune: exactly round(S * entries) zeros.
+
+    Raises:
+        UserError: S leaves no weight, or lies below the sparsity of ``mask``.
+    """
+    return global_magnitude(weights, mask, round(target * count(mask)[1]))
+
+
+def apply(mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with the masked weights set to zero; others as they are."""
+    return {
+        name: torch.where(mask[name], tensor, torch.zeros_like(tensor)) if name in mask else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def per_layer(mask: Mapping[str, Tensor]) -> dict[str, float]:
+    """Sparsity of each masked tensor."""
+    return {name: 1 - float(m.float().mean()) for name, m in mask.items()}
+
+
+def pack(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks as bits, eight entries a byte (uint8, flattened, zero-padded)."""
+    return {name: torch.from_numpy(np.packbits(m.cpu().numpy().ravel())) for name, m in mask.items()}
+
+
+def unpack(packed: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> Mask:
+    """Inverse of ``pack`` for tensors of the given shapes.
+
+    Raises:
+        UserError: names or sizes do not fit.
+    """
+    if set(packed) != set(shapes):
+        raise UserError(f"mask: tensors {sorted(packed)} do not fit the network's {sorted(shapes)}")
+    mask = {}
+    for name, shape in shapes.items():
+        entries = int(np.prod(shape))
+        bits = np.unpackbits(packed[name].numpy(), count=None)
+        if not entries <= len(bits) < entries + 8:
+            raise UserError(f"mask: {name}: {len(bits)} bits for {entries} weights")
+        mask[name] = torch.from_numpy(bits[:entries].astype(bool).reshape(shape))
+    return mask

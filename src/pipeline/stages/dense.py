@@ -1,0 +1,64 @@
+"""Dense run: T epochs from the seed's initialisation, trunk states on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pipeline.artifacts.keys import Dense, epoch_prefix
+from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
+from pipeline.stages.job import Job
+from pipeline.stages.results import final_metrics
+from pipeline.streams import generator
+from pipeline.training import HISTORY, Schedule, Trainer, graceful, history_rows
+
+
+def execute(job: Job) -> None:
+    """Train, and write weights, trunk states, history and metrics."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Dense)
+    device = job.device
+    model = job.model(run, generator(run.seed, "init"))
+
+    def part(epoch: int) -> str:
+        return f".trunk{epoch:04d}.safetensors"
+
+    def keep(epoch: int, model: nn.Module, momentum: dict[str, Tensor]) -> None:
+        if epoch in settings.trunk:
+            tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
+            tensors |= {f"momentum/{name}": t for name, t in momentum.items()}
+            write_tensors(job.folder / part(epoch), tensors, job.digest)
+
+    with graceful():
+        outcome = Trainer(job.data, settings, device).train(
+            model,
+            Schedule(0, settings.epochs, settings.epochs),
+            lambda purpose, epoch: generator(run.seed, purpose, epoch),
+            keeper=job.keeper(),
+            at_epoch=keep,
+            report=job.progress.epochs(settings.epochs),
+        )
+    reached = [epoch for epoch in settings.trunk if _written(job.folder / part(epoch), job.digest)]
+    trunk: dict[str, Tensor] = {}
+    for epoch in settings.trunk:
+        # A run that diverged never reached its later trunk states: the last one stands for them,
+        # with the weights as they ended, so that runs from there end as diverged, too.
+        if epoch in reached:
+            tensors = read_tensors(job.folder / part(epoch))
+        else:
+            tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
+        trunk |= {epoch_prefix(epoch) + name: tensor for name, tensor in tensors.items()}
+    write_tensors(job.folder / "trunk.safetensors", trunk)
+    write_tensors(job.folder / "weights.safetensors", model.state_dict())
+    write_csv(job.folder / "history.csv", HISTORY, history_rows(outcome.history))
+    job.metrics(**final_metrics(outcome), sparsity=0.0)
+    job.spent(outcome)
+    job.finish("metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv")
+    for epoch in reached:
+        (job.folder / part(epoch)).unlink()
+
+
+def _written(path: Path, digest: str) -> bool:
+    """Whether a trunk state was written by a run of these settings."""
+    return path.exists() and read_info(path) == digest

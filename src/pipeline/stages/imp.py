@@ -1,0 +1,138 @@
+"""A block of rounds of iterative magnitude pruning: prune, then fine-tune or rewind and train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline import models, pruning
+from pipeline.artifacts.keys import Dense, ImpBlock, round_prefix
+from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
+from pipeline.errors import UserError
+from pipeline.stages.job import Job
+from pipeline.streams import generator
+from pipeline.study.settings import ImpSettings, TrainSettings
+from pipeline.training import HISTORY, Outcome, Schedule, Trainer, graceful, history_rows
+from pipeline.weights import dense_state, sparse_state, state_of
+
+
+@dataclass
+class Round:
+    """How every round of a chain trains; ``rewind`` is the state it returns to, if it does."""
+
+    trainer: Trainer
+    schedule: Schedule
+    seed: int
+    rewind: dict[str, Tensor] | None
+
+    def train(
+        self, job: Job, model: nn.Module, state: Mapping[str, Tensor], mask: pruning.Mask, number: int,
+        *, keep_logits: bool = False,
+    ) -> Outcome:  # fmt: skip
+        """Train round ``number`` under ``mask``, from ``state`` or the rewound weights."""
+        model.load_state_dict(self.rewind if self.rewind is not None else dict(state))
+        return self.trainer.train(
+            model,
+            self.schedule,
+            lambda purpose, epoch: generator(self.seed, f"imp-{purpose}", number, epoch),
+            mask=mask,
+            keeper=job.keeper(number),
+            report=job.progress.epochs(self.schedule.last, round=number),
+            keep_logits=keep_logits,
+        )
+
+
+def round_of(job: Job, dense: Dense, settings: ImpSettings, model: nn.Module) -> Round:
+    """The round of a chain: fine-tuning by its own settings, or rewinding by the dense recipe's."""
+    device = job.device
+    if settings.style == "finetune":
+        own: TrainSettings = settings
+        return Round(
+            Trainer(job.data, own, device), Schedule(0, settings.epochs, settings.epochs), dense.seed, None
+        )
+    recipe = job.graph.recipe(dense)
+    schedule = Schedule(settings.rewind_epoch, recipe.epochs, recipe.epochs)
+    return Round(
+        Trainer(job.data, recipe, device), schedule, dense.seed, job.state("rewind", model.state_dict())
+    )
+
+
+def execute(job: Job) -> None:
+    """Prune and train each round of the block; write the sparse weights of all of them."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, ImpBlock)
+    model = job.model(run.dense)
+    names = models.prunable_parameters(model, settings.prunable)
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    file = job.graph.inputs(run)["start"]
+    tensors = read_tensors(job.input("start"), file.prefix)
+    if isinstance(file.run, ImpBlock):
+        state, mask = dense_state(tensors, shapes)
+    else:
+        state, mask = tensors, pruning.full({name: tensors[name] for name in names})
+    chain = round_of(job, run.dense, settings, model)
+
+    kept: dict[str, Tensor] = {}
+    rows: list[list[object]] = []
+    measured: list[dict[str, object]] = []
+    parts = []
+    status = "ok"
+    with graceful():
+        for number in job.graph.block_rounds(run):
+            weights = {name: state[name] for name in names}
+            mask = pruning.prune_fraction(weights, mask, settings.fraction)
+            part = job.folder / f".round{number:02d}.safetensors"
+            parts.append(part)
+            done = _finished(part, job.digest)
+            if done is None:
+                outcome = chain.train(job, model, state, mask, number)
+                job.spent(outcome)
+                done = _store(part, job.digest, model, mask, outcome)
+            tensors, info = done
+            state, mask = dense_state(tensors, shapes)
+            kept |= {round_prefix(number) + name: tensor for name, tensor in tensors.items()}
+            rows += [[number, *row] for row in info["history"]]
+            status = info["status"] if status == "ok" else status
+            zeros, entries = pruning.count(mask)
+            measured.append({"round": number, "sparsity": zeros / entries, **info["measured"]})
+    write_tensors(job.folder / "rounds.safetensors", kept)
+    write_csv(job.folder / "history.csv", ("round", *HISTORY), rows)
+    job.metrics(status=status, rounds=measured)
+    job.finish("metrics.json", "rounds.safetensors", "history.csv")
+    for part in parts:
+        part.unlink()
+
+
+def _store(
+    part: Path, digest: str, model: nn.Module, mask: pruning.Mask, outcome: Outcome
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    final = outcome.final
+    info = {
+        "digest": digest,
+        "status": outcome.status,
+        "history": history_rows(outcome.history),
+        "measured": {
+            "status": outcome.status,
+            "test_accuracy": final.accuracy if final else None,
+            "test_loss": final.loss if final else None,
+        },
+    }
+    state = state_of(model)
+    tensors = sparse_state(pruning.apply(mask, state), mask)
+    write_tensors(part, tensors, info)
+    return tensors, info
+
+
+def _finished(part: Path, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """A round that an interrupted job had finished, if it is of these settings."""
+    if not part.exists():
+        return None
+    try:
+        info = read_info(part)
+        return (read_tensors(part), info) if info["digest"] == digest else None
+    except (UserError, KeyError, TypeError):
+        return None

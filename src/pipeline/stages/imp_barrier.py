@@ -1,0 +1,51 @@
+"""Barriers between the dense solution and each IMP round's weights (paper, Figure 4a)."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.artifacts.keys import ImpBarrier, round_prefix
+from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.connectivity import barrier, curve
+from pipeline.pruning import sparsity
+from pipeline.stages.job import Job
+from pipeline.stages.paths import alphas, csv_rows, ground
+from pipeline.stages.results import finite
+from pipeline.weights import dense_state
+
+HEADER = ("iteration", "sparsity", "correction", "split", "loss_barrier", "error_barrier")
+
+
+def execute(job: Job) -> None:
+    """Write one row per round, correction and split."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, ImpBarrier)
+    at = ground(job, run.dense)
+    shapes = {name: list(t.shape) for name, t in at.model.state_dict().items()}
+    dense = job.state("dense")
+    status = "ok"
+    rows = []
+    per_block = job.graph.config.library.resolve("imp", run.imp).rounds_per_block
+    for number in range(1, run.rounds + 1):
+        path = job.input(f"block{math.ceil(number / per_block)}")
+        state, mask = dense_state(read_tensors(path, round_prefix(number)), shapes)
+        if not (finite(dense) and finite(state)):
+            status = "diverged"
+            continue
+        found = curve(
+            at.model, dense, state, alphas=alphas(settings.points), corrections=settings.corrections,
+            statistics_batches=at.batches, splits=at.splits, mean=at.data.mean, std=at.data.std,
+            batch_size=settings.batch_size, precision=settings.precision,
+        )  # fmt: skip
+        rows += [
+            {
+                "iteration": number, "sparsity": sparsity(mask), "correction": correction,
+                "split": split, "loss_barrier": barrier(found, correction, split, "loss"),
+                "error_barrier": barrier(found, correction, split, "error"),
+            }
+            for correction in settings.corrections for split in settings.splits
+        ]  # fmt: skip
+        job.progress.step(number, run.rounds)
+    write_csv(job.folder / "barrier.csv", HEADER, csv_rows(rows, HEADER))
+    job.metrics(status=status, rounds=run.rounds)
+    job.finish("barrier.csv", "metrics.json")

@@ -1,0 +1,179 @@
+"""What all stages share: settings, inputs checked before use, device, progress, the last file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pipeline import progress
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Run
+from pipeline.artifacts.store import digest as digest_of
+from pipeline.artifacts.store import read_json, verify, write_json, write_provenance
+from pipeline.errors import UserError
+from pipeline.study.config import Config
+from pipeline.study.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from pipeline.data import DataSet
+    from pipeline.symmetry import PermutationSpec
+    from pipeline.training import Keeper, Outcome
+
+LOCK = ".lock"
+
+
+class Job:
+    """One run in its folder; a context that holds the folder's lock, so that only one writes."""
+
+    def __init__(self, config: Config, run: Run, digest: str | None = None) -> None:
+        self.config, self.run, self.graph = config, run, Graph(config)
+        self.settings = self.graph.settings(run)
+        self.digest = digest_of(self.settings)
+        if digest is not None and digest != self.digest:
+            raise UserError(
+                f"{keys.folder(run)}: the study or its recipes were changed since this job was "
+                "submitted; start the workflow again"
+            )
+        self.recipe = self.graph.recipe(run)
+        self.folder = config.results / keys.folder(run)
+        self._parents: dict[str, str] = {}
+        self._started = time.monotonic()
+        self._volatile: dict[str, object] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / LOCK).open("w")
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.folder}: another process is working on this run") from None
+        self.progress = progress.Writer(self.config.results, self.run)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.progress.close()
+        (self.folder / LOCK).unlink(missing_ok=True)
+        self._lock.close()
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def input(self, role: str) -> Path:
+        """Path of an input, its content checked against the digest recorded when it was written."""
+        file = self.graph.inputs(self.run)[role]
+        return self.read(file.run, file.name)
+
+    def read(self, run: Run, name: str) -> Path:
+        """Path of any other run's file, checked as an input is."""
+        path = keys.path(run, name)
+        if path not in self._parents:
+            self._parents[path] = verify(self.config.results / path)
+        return self.config.results / path
+
+    def state(self, role: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The network's state that an input holds."""
+        from pipeline.weights import read_state
+
+        return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The run's data set, on the CPU."""
+        from pipeline.data import load
+
+        info = self.config.datasets[self.graph.dataset(self.run)]
+        return load(info, self.config.data_root, download=False)
+
+    # -- network ---------------------------------------------------------------------------
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the run computes; sets the number of compute threads of its settings."""
+        import torch
+
+        torch.set_num_threads(self.recipe.threads)
+        torch.set_flush_denormal(True)
+        wanted = self.config.main.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise UserError("config.yaml: device: cuda, but no GPU can be used here")
+        cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+        if cuda:
+            torch.backends.cudnn.benchmark = True
+        return torch.device("cuda" if cuda else "cpu")
+
+    def model(self, dense: keys.Dense, generator: torch.Generator | None = None) -> nn.Module:
+        """The network of a dense run, initialised from ``generator`` or waiting for a state."""
+        from pipeline import models
+
+        info = self.config.datasets[dense.dataset]
+        return models.build(
+            dense.model, width=float(dense.width), classes=info.classes, channels=info.channels,
+            size=info.size, generator=generator,
+        )  # fmt: skip
+
+    def spec(self, match: keys.Match) -> PermutationSpec:
+        """The permutation groups of a matching's networks."""
+        from pipeline import models
+
+        taps = self.graph.recipe(match).taps
+        return models.permutation_spec(match.b.model, self.model(match.b), taps=taps)
+
+    def keeper(self, slot: int = 0) -> Keeper:
+        from pipeline.training import Keeper
+
+        return Keeper(self.folder, self.digest, slot)
+
+    # -- outputs ---------------------------------------------------------------------------
+
+    def metrics(self, **values: object) -> None:
+        """Write ``metrics.json``: the settings, their digest, and what was measured."""
+        content = {"settings": self.settings, "digest": self.digest, "stage": self.run.stage}
+        write_json(self.folder / "metrics.json", content | values)
+
+    def spent(self, outcome: Outcome) -> None:
+        """Add a training's time and executed epochs to the run's volatile facts."""
+        for name, value in (("train_seconds", outcome.seconds), ("epochs_executed", outcome.epochs_executed)):
+            before = self._volatile.get(name, 0.0)
+            assert isinstance(before, float)
+            self._volatile[name] = round(before + value, 3)
+
+    def note(self, **volatile: object) -> None:
+        """Facts for the provenance that must not be part of a payload."""
+        self._volatile |= volatile
+
+    def finish(self, *names: str) -> None:
+        """Record the run's files; the last thing a stage does."""
+        seconds = round(time.monotonic() - self._started, 3)
+        device = self.__dict__.get("device")
+        if device is not None:
+            self._volatile["device"] = device_name(device)
+            self._volatile["threads"] = self.recipe.threads
+        write_provenance(
+            self.folder, self.settings, names, self._parents, seconds=seconds,
+            job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
+        )  # fmt: skip
+        self.keeper().clear()
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the hardware behind a device: the GPU's, or the instruction set of the CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+
+
+def status_of(path: Path) -> str:
+    """The status in a run's ``metrics.json``."""
+    return str(read_json(path).get("status", "ok"))

@@ -1,0 +1,72 @@
+"""Activation matching of a onto b: the permutation, and how good it is per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from pipeline import matching, symmetry
+from pipeline.artifacts.keys import Match
+from pipeline.artifacts.store import write_tensors
+from pipeline.data.augment import Augmenter, normalise
+from pipeline.stages.job import Job
+from pipeline.stages.results import finite
+from pipeline.streams import generator
+
+
+def execute(job: Job) -> None:
+    """Collect all groups' statistics in one pass, assign, write permutation and quality."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Match)
+    a, b = job.state("a"), job.state("b")
+    spec = job.spec(run)
+    status = "ok" if finite(a) and finite(b) else "diverged"
+    if status == "diverged" or settings.similarity == "random":
+        # A control; and for a network that diverged, whose activations say nothing.
+        permutation = symmetry.random(spec, generator(run.b.seed, "random-match", run.a.seed))
+        if status == "diverged":
+            permutation = symmetry.identity(spec)
+        _write(job, permutation, status, {}, 0)
+        return
+    device = job.device
+    model_a, model_b = job.model(run.a), job.model(run.b)
+    for model, state in ((model_a, a), (model_b, b)):
+        model.load_state_dict(state)
+        model.to(device, memory_format=torch.channels_last)
+    data = job.data.to(device)
+    count = min(settings.images or len(data.train), len(data.train))
+    size = min(settings.batch_size, count)
+    # One epoch as training sees it: shuffled, augmented, the last short batch dropped.
+    images, _ = Augmenter(data.train, flip=data.flip, pad=data.pad).epoch(
+        batch_size=size,
+        order=generator(run.b.seed, "match-order", run.a.seed),
+        augmentation=generator(run.b.seed, "match-augmentation", run.a.seed)
+        if settings.augment
+        else None,
+    )
+    images = images[: count - count % size]
+
+    def batches() -> Iterator[Tensor]:
+        for batch in images.split(size):
+            batch = normalise(batch, data.mean, data.std)
+            yield batch.contiguous(memory_format=torch.channels_last)
+
+    found = matching.match(
+        matching.collect(model_a, model_b, spec, batches()),
+        similarity=settings.similarity,
+        std=settings.std,
+        epsilon=settings.epsilon,
+    )
+    quality = {name: asdict(group) for name, group in found.quality.items()}
+    _write(job, found.permutation, status, quality, len(images))
+
+
+def _write(
+    job: Job, permutation: symmetry.Permutation, status: str, quality: dict[str, object], images: int
+) -> None:
+    write_tensors(job.folder / "permutation.safetensors", permutation)
+    job.metrics(status=status, images=images, groups=quality)
+    job.finish("permutation.safetensors", "metrics.json")

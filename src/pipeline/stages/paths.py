@@ -1,0 +1,77 @@
+"""What curves, IMP barriers and planes share: data for statistics and evaluation, and rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline.artifacts.keys import Dense
+from pipeline.connectivity.batches import Batches, normalised_batches
+from pipeline.data import DataSet, Split
+from pipeline.data.augment import Augmenter
+from pipeline.evaluation import evaluate
+from pipeline.stages.job import Job
+from pipeline.streams import generator
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The network's architecture on its device, and the data it is measured on."""
+
+    model: nn.Module
+    data: DataSet
+    splits: dict[str, Split]
+    batches: Batches
+
+    def loss_at_initialisation(self, job: Job, dense: Dense) -> dict[str, dict[str, float]]:
+        """Loss and error of a dense run's initialisation, the reference line of Figure 3."""
+        model = job.model(dense, generator(dense.seed, "init")).to(job.device)
+        rows = {}
+        for name, split in self.splits.items():
+            found = evaluate(model, split.images, split.labels, self.data.mean, self.data.std)
+            rows[name] = {"loss": found.loss, "error": found.error}
+        return rows
+
+
+def ground(job: Job, dense: Dense) -> Ground:
+    """Architecture and data for a run of the connectivity stages, by its settings."""
+    settings, device = job.recipe, job.device
+    data = job.data.to(device)
+    images = min(settings.images or len(data.train), len(data.train))
+    drawn, _ = Augmenter(data.train, flip=data.flip, pad=data.pad).epoch(
+        batch_size=1,
+        order=generator(0, "statistics-order"),
+        augmentation=generator(0, "statistics-augmentation") if settings.augment else None,
+    )
+    batches = normalised_batches(
+        drawn[:images], data.mean, data.std, batch_size=min(settings.batch_size, images)
+    )
+    train = data.train
+    if images < len(train):
+        chosen = torch.randperm(len(train), generator=generator(0, "statistics-order"))[:images]
+        chosen = chosen.to(device)
+        train = Split(train.images[chosen], train.labels[chosen])
+    splits = {"train": train, "test": data.test}
+    model = job.model(dense).to(device, memory_format=torch.channels_last)
+    return Ground(model, data, {name: splits[name] for name in settings.splits}, batches)
+
+
+def alphas(points: int) -> list[float]:
+    """``points`` evenly spaced values of alpha in [0, 1], ends included."""
+    return [index / (points - 1) for index in range(points)]
+
+
+def number(value: float) -> object:
+    """A float for CSV and JSON; nothing where it is not finite."""
+    return value if math.isfinite(value) else ""
+
+
+def csv_rows(rows: Iterable[Mapping[str, object]], header: Iterable[str]) -> list[list[object]]:
+    """Values of rows in the order of a header, what is not finite left empty."""
+    return [
+        [number(v) if isinstance(v := row[key], float) else v for key in header] for row in rows
+    ]

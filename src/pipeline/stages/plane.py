@@ -1,0 +1,64 @@
+"""0-1 loss on the plane through LTH, dense and permuted solution modulo pi (paper, Figure 4b)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pipeline import symmetry
+from pipeline.artifacts.keys import Plane, Sparse
+from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.connectivity import survey_plane
+from pipeline.errors import UserError
+from pipeline.stages.job import Job
+from pipeline.stages.paths import csv_rows, ground
+from pipeline.stages.results import finite
+from pipeline.study.settings import Correction
+from pipeline.weights import read_state
+
+GRID = ("correction", "x", "y", "split", "loss", "error")
+
+
+def execute(job: Job) -> None:
+    """Write the grid of each correction and the coordinates of the three models.
+
+    The LTH and the dense solution of a are brought to b's numbering by pi, where the permuted
+    solution lives. Origin: LTH; the x axis points to the dense solution.
+    """
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Plane) and run.permuted.match is not None
+    match = run.permuted.match
+    at = ground(job, run.permuted.init)
+    like = at.model.state_dict()
+    permutation = read_tensors(job.input("permutation"))
+    spec = job.spec(match)
+    thetas = {
+        "LTH": symmetry.apply(spec, permutation, _weights(job, run.lth, like)),
+        "dense": symmetry.apply(spec, permutation, job.state("dense")),
+        "permuted": _weights(job, run.permuted, like),
+    }
+    rows: list[dict[str, object]] = []
+    points: list[dict[str, object]] = []
+    status = "ok" if all(finite(theta) for theta in thetas.values()) else "diverged"
+    corrections: tuple[Correction, ...] = settings.corrections if status == "ok" else ()
+    for done, correction in enumerate(corrections, start=1):
+        found = survey_plane(
+            at.model, thetas, grid=settings.grid, margin=settings.margin, correction=correction,
+            statistics_batches=at.batches, splits=at.splits, mean=at.data.mean, std=at.data.std,
+            batch_size=settings.batch_size, precision=settings.precision,
+        )  # fmt: skip
+        rows += found.grid
+        points = [{key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models]
+        job.progress.step(done, len(corrections))
+    write_csv(job.folder / "plane.csv", GRID, csv_rows(rows, GRID))
+    job.metrics(status=status, points=points)
+    job.finish("plane.csv", "metrics.json")
+
+
+def _weights(job: Job, run: Sparse, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The final weights of a sparse run."""
+    path = job.config.results / f"{run.stage}/{run.key}" / "weights.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"{path}: not kept; set keep_weights: true in the sparse recipe {run.recipe!r} and run again"
+        )
+    return read_state(job.read(run, "weights.safetensors"), like=like)

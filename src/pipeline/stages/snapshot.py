@@ -1,0 +1,35 @@
+"""Snapshot of a dense run between two trunk states: continued from the last one before it."""
+
+from __future__ import annotations
+
+from pipeline.artifacts.keys import Snapshot, epoch_prefix
+from pipeline.artifacts.store import read_tensors, write_tensors
+from pipeline.stages.job import Job
+from pipeline.streams import generator
+from pipeline.training import Schedule, Trainer, graceful
+
+
+def execute(job: Job) -> None:
+    """Continue the dense run's own schedule and streams to the epoch, and write the weights."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Snapshot)
+    first = max(epoch for epoch in settings.trunk if epoch <= run.epoch)
+    tensors = read_tensors(job.input("trunk"), epoch_prefix(first))
+    device = job.device
+    model = job.model(run.dense)
+    model.load_state_dict(
+        {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
+    )
+    momentum = {n.removeprefix("momentum/"): t for n, t in tensors.items() if n.startswith("momentum/")}
+    with graceful():
+        outcome = Trainer(job.data, settings, device).train(
+            model,
+            Schedule(first, run.epoch, settings.epochs),
+            lambda purpose, epoch: generator(run.dense.seed, purpose, epoch),
+            momentum=momentum,
+            keeper=job.keeper(),
+            report=job.progress.epochs(run.epoch),
+        )
+    write_tensors(job.folder / "weights.safetensors", model.state_dict())
+    job.spent(outcome)
+    job.finish("weights.safetensors")

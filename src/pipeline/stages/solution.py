@@ -1,0 +1,44 @@
+"""The IMP solution at a sparsity: the last, capped prune, and one more round of training."""
+
+from __future__ import annotations
+
+from pipeline.artifacts.keys import Solution
+from pipeline.artifacts.store import write_csv, write_tensors
+from pipeline.pruning import sparsity
+from pipeline.stages.imp import round_of
+from pipeline.stages.job import Job
+from pipeline.stages.results import final_metrics, finite, nothing
+from pipeline.study.experiment import target_rounds
+from pipeline.training import HISTORY, graceful, history_rows
+from pipeline.weights import read_mask, sparse_state, state_of
+
+
+def execute(job: Job) -> None:
+    """Train under the mask as a round of the chain trains; write weights, logits and metrics."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Solution)
+    names = ["metrics.json", "history.csv", "weights.safetensors", "logits.safetensors"]
+    model = job.model(run.mask.dense)
+    mask = read_mask(job.input("mask"))
+    state = job.state("start", model.state_dict())
+    if not finite(state):
+        job.metrics(**nothing("diverged", "the weights to start from are not finite"))
+        write_csv(job.folder / "history.csv", HISTORY, [])
+        write_tensors(job.folder / names[2], sparse_state(state, mask))
+        write_tensors(job.folder / names[3], {"logits": next(iter(state.values())).new_zeros(0)})
+        job.finish(*names)
+        return
+    number = target_rounds(run.mask.target, settings.fraction)
+    with graceful():
+        outcome = round_of(job, run.mask.dense, settings, model).train(
+            job, model, state, mask, number, keep_logits=True
+        )
+    weights = state_of(model)
+    write_tensors(job.folder / names[2], sparse_state(weights, mask))
+    logits = outcome.final.logits if outcome.final else None
+    empty = next(iter(weights.values())).new_zeros(0)
+    write_tensors(job.folder / names[3], {"logits": empty if logits is None else logits})
+    write_csv(job.folder / names[1], HISTORY, history_rows(outcome.history))
+    job.metrics(**final_metrics(outcome), sparsity=sparsity(mask))
+    job.spent(outcome)
+    job.finish(*names)

@@ -1,0 +1,53 @@
+"""Sparse run: T - k epochs from a rewind snapshot under a's mask, permuted or not."""
+
+from __future__ import annotations
+
+from pipeline import symmetry
+from pipeline.artifacts.keys import Sparse
+from pipeline.artifacts.store import read_tensors, write_csv, write_tensors
+from pipeline.pruning import sparsity
+from pipeline.stages.job import Job
+from pipeline.stages.results import final_metrics, finite, nothing
+from pipeline.streams import generator
+from pipeline.training import HISTORY, Schedule, Trainer, graceful, history_rows
+from pipeline.weights import read_mask, sparse_state, state_of
+
+
+def execute(job: Job) -> None:
+    """Train, and write metrics, history, and by settings logits and non-zero weights."""
+    run, settings = job.run, job.recipe
+    assert isinstance(run, Sparse)
+    names = ["metrics.json", "history.csv"]
+    model = job.model(run.init)
+    state = job.state("start")
+    mask = read_mask(job.input("mask"))
+    if run.match:
+        permutation = read_tensors(job.input("permutation"))
+        mask = symmetry.apply(job.spec(run.match), permutation, mask)
+    if not finite(state):
+        job.metrics(**nothing("diverged", "the snapshot to start from is not finite"))
+        write_csv(job.folder / "history.csv", HISTORY, [])
+        job.finish(*names)
+        return
+    model.load_state_dict(state)
+    with graceful():
+        outcome = Trainer(job.data, settings, job.device).train(
+            model,
+            Schedule(0, run.epochs, run.epochs),
+            lambda purpose, epoch: generator(run.init.seed, f"sparse-{purpose}", run.replicate, epoch),
+            mask=mask,
+            keeper=job.keeper(),
+            report=job.progress.epochs(run.epochs),
+            keep_logits=settings.keep_logits,
+        )
+    if settings.keep_logits and outcome.final and outcome.final.logits is not None:
+        write_tensors(job.folder / "logits.safetensors", {"logits": outcome.final.logits})
+        names.append("logits.safetensors")
+    if settings.keep_weights:
+        weights = state_of(model)
+        write_tensors(job.folder / "weights.safetensors", sparse_state(weights, mask))
+        names.append("weights.safetensors")
+    write_csv(job.folder / "history.csv", HISTORY, history_rows(outcome.history))
+    job.metrics(**final_metrics(outcome), sparsity=sparsity(mask))
+    job.spent(outcome)
+    job.finish(*names)

@@ -1,0 +1,179 @@
+"""What a run costs: epochs, device time, disk; from measured rates where there are any."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import (
+    Curve, Dense, ImpBarrier, ImpBlock, Mask, Match, Plane, Run, Snapshot, Solution, Sparse,
+)  # fmt: skip
+from pipeline.artifacts.store import PROVENANCE
+from pipeline.models import catalog
+from pipeline.study.graph import Graph
+
+#: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
+ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
+#: Seconds of a job that are no computation: start of Python, import of torch, reading and writing.
+START = {"cpu": 2.0, "cuda": 15.0}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds per epoch of one network on one data set, and where the number comes from."""
+
+    seconds: float
+    basis: str
+
+
+class Costs:
+    """Cost of the runs of a study on a kind of device, ``cpu`` or ``cuda``."""
+
+    def __init__(self, graph: Graph, device: str) -> None:
+        self.graph, self.device = graph, device
+        self._rates: dict[tuple[str, str, str], Rate] = {}
+
+    def epochs(self, run: Run) -> int:
+        """Epochs of training in a run."""
+        recipe = self.graph.recipe(run)
+        match run:
+            case Dense():
+                return int(recipe.epochs)
+            case Snapshot():
+                return run.epoch - max(e for e in recipe.trunk if e <= run.epoch)
+            case ImpBlock():
+                return len(self.graph.block_rounds(run)) * self._round(run.dense, recipe)
+            case Solution():
+                return self._round(run.mask.dense, recipe)
+            case Sparse():
+                return run.epochs
+            case _:
+                return 0
+
+    def _round(self, dense: Dense, recipe: object) -> int:
+        style, epochs = getattr(recipe, "style"), int(getattr(recipe, "epochs"))  # noqa: B009
+        if style == "finetune":
+            return epochs
+        horizon: int = self.graph.recipe(dense).epochs
+        return horizon - int(getattr(recipe, "rewind_epoch"))  # noqa: B009
+
+    def passes(self, run: Run) -> float:
+        """Forward passes over the training set of a run that does not train, in epochs' worth."""
+        recipe = self.graph.recipe(run)
+        match run:
+            case Match():
+                share = 1.0
+                if recipe.images:
+                    share = min(1.0, recipe.images / self._info(run).train_images)
+                return 2 * share / 3
+            case Curve():
+                return 2 * recipe.points * (len(recipe.corrections) * 2) / 3
+            case ImpBarrier():
+                return run.rounds * recipe.points * (len(recipe.corrections) * 2) / 3
+            case Plane():
+                return recipe.grid**2 * len(recipe.corrections) * 2 / 3
+            case _:
+                return 0.0
+
+    def _info(self, run: Run):  # type: ignore[no-untyped-def]
+        return self.graph.config.datasets[self.graph.dataset(run)]
+
+    def network(self, run: Run) -> Dense:
+        """A dense run of the same network, for its data set, model and width."""
+        match run:
+            case Dense():
+                return run
+            case Sparse():
+                return run.init
+            case Match():
+                return run.b
+            case Curve():
+                return run.match.b
+            case Plane():
+                return run.permuted.init
+            case Solution():
+                return run.mask.dense
+            case _:
+                return run.dense
+
+    def rate(self, run: Run) -> Rate:
+        """Seconds per epoch of a run's network: measured here before, or assumed."""
+        dense = self.network(run)
+        network = (dense.dataset, dense.model, dense.width)
+        if network not in self._rates:
+            info = self.graph.config.datasets[dense.dataset]
+            model = catalog.MODELS[dense.model]
+            flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
+            overhead, speed = ASSUMED[self.device]
+            batch = self.graph.recipe(dense).batch_size
+            steps = info.train_images // batch
+            seconds = steps * (overhead + 3 * flops * batch / speed)
+            self._rates[network] = Rate(seconds, "assumed")
+        return self._rates[network]
+
+    def measured(self, runs: Iterable[Run]) -> None:
+        """Take rates from the provenance of the runs that exist: the median per network."""
+        found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for run in runs:
+            record = self.provenance(run)
+            epochs, seconds = record.get("epochs_executed"), record.get("train_seconds")
+            if epochs and seconds:
+                dense = self.network(run)
+                found[dense.dataset, dense.model, dense.width].append(seconds / epochs)
+        for network, values in found.items():
+            basis = f"measured on {len(values)} runs"
+            self._rates[network] = Rate(statistics.median(values), basis)
+
+    def provenance(self, run: Run) -> dict[str, float]:
+        """The record beside a run's files; empty where there is none."""
+        path = self.graph.config.results / keys.folder(run) / PROVENANCE
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def seconds(self, run: Run) -> float:
+        """Expected device seconds of a run, the start of its process included."""
+        if isinstance(run, Mask):
+            return START["cpu"]
+        work = self.epochs(run) + self.passes(run)
+        return START[self.device] + work * self.rate(run).seconds
+
+    def parameters(self, run: Run) -> int:
+        """Number of parameters of a run's network."""
+        dense = self.network(run)
+        info = self.graph.config.datasets[dense.dataset]
+        return int(catalog.MODELS[dense.model].parameters(float(dense.width), info.classes, info.channels))
+
+    def disk(self, run: Run) -> float:
+        """Expected bytes of a run's files."""
+        size = 4.0 * self.parameters(run)
+        recipe = self.graph.recipe(run)
+        match run:
+            case Dense():
+                return size * (1 + 2 * len(recipe.trunk))
+            case Snapshot():
+                return size
+            case ImpBlock():
+                kept = sum((1 - recipe.fraction) ** r for r in self.graph.block_rounds(run))
+                return size * (kept + len(self.graph.block_rounds(run)) / 32)
+            case Mask():
+                return size / 32
+            case Sparse() | Solution():
+                target = run.mask.target if isinstance(run, Solution) else run.mask.target
+                share = 1 - float(target[1:]) if target[0] == "S" else 0.8 ** int(target[1:])
+                return size * (share + 1 / 32) + 2.0 * self._info(run).test_images * self._info(run).classes
+            case _:
+                return 1e5
+
+    def memory_mb(self, run: Run) -> int:
+        """Main memory a run needs, in MB: data and its augmented copies, network, and headroom."""
+        info = self._info(run)
+        images = (info.train_images + info.test_images) * info.channels * info.size**2
+        return int(2000 + 6 * images / 1e6 + 12 * 4 * self.parameters(run) / 1e6)

@@ -1,0 +1,201 @@
+"""Experiments of a study and the runs that each declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.artifacts.keys import Dense, Mask, Match, Solution, Sparse, sparsity_text, width_text
+from pipeline.errors import UserError
+from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, option
+from pipeline.study.settings import Method, Protocol
+
+#: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class ExperimentEntry:
+    """One experiment as it stands in a study file."""
+
+    dataset: str = option(help="data set: a built-in name or an entry of config/datasets.yaml")
+    model: str = option("resnet20", "model of pipeline.models")
+    width: float = option(1, "width multiplier", POSITIVE)
+    dense: Any = option("dense", "recipe of the dense runs, or {recipe: …, setting: …}")
+    imp: Any = option("imp-ft", "recipe of iterative magnitude pruning")
+    match: Any = option("activations", "recipe of the matching of a onto b")
+    sparse: Any = option("sparse", "recipe of the sparse runs")
+    connectivity: Any = option("line", "recipe of curves, barriers and planes")
+    methods: tuple[str, ...] = option(("lth", "naive", "permuted"), "sparse methods", unique=True)
+    sparsities: tuple[float, ...] = option((), "shares S of weights pruned", FRACTION, unique=True)
+    rewind_epochs: tuple[int, ...] = option((), "rewind epochs k", NOT_NEGATIVE, unique=True)
+    pairs: tuple[tuple[int, int], ...] = option((), "pairs [a, b] of seeds", NOT_NEGATIVE, unique=True)
+    matching_epochs: tuple[int, ...] = option(
+        (), "epochs t of b at which a is matched; empty: the end", AT_LEAST_ONE, unique=True
+    )
+    replicates: int = option(1, "sparse runs per cell and pair, each with its own data order", AT_LEAST_ONE)
+    mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
+        None, "data set and dense recipe on which a's mask was found, where they differ"
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One sparse run with the labels under which tables show it."""
+
+    experiment: str
+    method: str
+    sparsity: float
+    rewind_epoch: int
+    matching_epoch: int | None
+    pair: tuple[int, int]
+    run: Sparse
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment under a protocol: every reference resolved and checked."""
+
+    name: str
+    dataset: str
+    model: str
+    width: float
+    dense: str
+    imp: str
+    match: str
+    sparse: str
+    connectivity: str
+    methods: tuple[tuple[str, Method, str | None], ...]
+    sparsities: tuple[float, ...]
+    rewind_epochs: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    matching_epochs: tuple[int, ...]
+    replicates: int
+    mask_dataset: str
+    mask_dense: str
+    horizon: int
+    fraction: float
+    tolerance: float
+    offset: int
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _, _ in self.methods)
+
+    def dense_run(self, seed: int) -> Dense:
+        """The dense run of a seed on the experiment's own data."""
+        return Dense(self.dataset, self.model, width_text(self.width), self.dense, seed)
+
+    def source_run(self, seed: int) -> Dense:
+        """The dense run from which the mask of a seed comes."""
+        width = width_text(self.width)
+        return Dense(self.mask_dataset, self.model, width, self.mask_dense, seed)
+
+    def mask(self, seed: int, sparsity: float) -> Mask:
+        """The mask of a seed at a sparsity, under the protocol's tolerance."""
+        target = mask_target(sparsity, self.fraction, self.tolerance)
+        return Mask(self.source_run(seed), self.imp, target)
+
+    def solution(self, seed: int, sparsity: float) -> Solution:
+        return Solution(self.mask(seed, sparsity))
+
+    def matching(self, pair: tuple[int, int], epoch: int | None = None, recipe: str | None = None) -> Match:
+        """The matching of a onto b at ``epoch`` (None: b's end)."""
+        a, b = pair
+        at = None if epoch == self.horizon else epoch
+        return Match(self.source_run(a), self.dense_run(b), recipe or self.match, at)
+
+    def dense_runs(self) -> list[Dense]:
+        """The dense runs of all seeds on the experiment's own data, each once, in order."""
+        return list(dict.fromkeys(self.dense_run(seed) for pair in self.pairs for seed in pair))
+
+    def cells(
+        self,
+        sparsities: tuple[float, ...] = (),
+        rewind_epochs: tuple[int, ...] = (),
+        methods: tuple[str, ...] = (),
+    ) -> Iterator[Cell]:
+        """The sparse runs, with labels; empty filters mean all that the experiment declares."""
+        for pair in self.pairs:
+            for sparsity in sparsities or self.sparsities:
+                for rewind_epoch in rewind_epochs or self.rewind_epochs:
+                    for name, method, match in self.methods:
+                        if methods and name not in methods:
+                            continue
+                        yield from self._method_cells(pair, sparsity, rewind_epoch, name, method, match)
+
+    def _method_cells(
+        self, pair: tuple[int, int], sparsity: float, k: int, name: str, method: Method, match: str | None
+    ) -> Iterator[Cell]:
+        a, b = pair
+        rewind = k + self.offset
+        epochs: tuple[int | None, ...] = (self.matching_epochs or (None,)) if method.permute else (None,)
+        for t in epochs:
+            for replicate in range(self.replicates):
+                run = Sparse(
+                    init=self.dense_run(a if method.init == "a" else b),
+                    mask=self.mask(a, sparsity),
+                    method=name,
+                    rewind=rewind,
+                    epochs=self.horizon - k,
+                    recipe=self.sparse,
+                    match=self.matching(pair, t, match) if method.permute else None,
+                    replicate=replicate,
+                )
+                yield Cell(self.name, name, sparsity, k, t, pair, run)
+
+
+def rounds_for(sparsity: float, fraction: float = 0.2) -> int:
+    """Prunes of ``fraction`` of the remaining weights that reach S, the last one capped."""
+    reached, rounds = 0.0, 0
+    while reached < sparsity - ROUNDING:
+        rounds += 1
+        reached = 1 - (1 - fraction) ** rounds
+    return rounds
+
+
+def mask_target(sparsity: float, fraction: float, tolerance: float) -> str:
+    """``S<sparsity>`` (exact), or ``P<n>`` where n full prunes end within the tolerance below S."""
+    before = rounds_for(sparsity, fraction) - 1
+    if 1 - (1 - fraction) ** before >= sparsity - tolerance and before > 0:
+        return f"P{before}"
+    return f"S{sparsity_text(sparsity)}"
+
+
+def target_rounds(target: str, fraction: float) -> int:
+    """Prunes that lead to a mask target; the mask is cut from the weights after one round less."""
+    return int(target[1:]) if target[0] == "P" else rounds_for(float(target[1:]), fraction)
+
+
+def check_entry(entry: ExperimentEntry, where: str) -> None:
+    """Checks that need no recipe.
+
+    Raises:
+        UserError: a pair of one seed twice, or sparse cells without pairs.
+    """
+    for pair in entry.pairs:
+        if pair[0] == pair[1]:
+            raise UserError(f"{where}: pairs: {list(pair)}: a and b must be different seeds")
+    for sparsity in entry.sparsities:
+        if len(repr(sparsity)) > 8:
+            raise UserError(f"{where}: sparsities: {sparsity!r}: at most six digits")
+    if (entry.sparsities or entry.rewind_epochs) and not entry.pairs:
+        raise UserError(f"{where}: pairs: at least one pair [a, b] of seeds is needed")
+
+
+def resolve_methods(
+    entry: ExperimentEntry, library: Any, protocol: Protocol, where: str
+) -> tuple[tuple[str, Method, str | None], ...]:
+    """Each method with its matching recipe's label under the protocol."""
+    from pipeline.study.schema import suggest
+
+    found = []
+    for name in entry.methods:
+        if name not in library.methods:
+            allowed = suggest(name, sorted(library.methods))
+            raise UserError(f"{where}: methods: unknown method {name!r}; {allowed}")
+        method = library.methods[name]
+        match = method.match and library.label("match", method.match, protocol, f"{where}: {name}")
+        found.append((name, method, match))
+    return tuple(found)

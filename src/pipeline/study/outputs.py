@@ -1,0 +1,312 @@
+"""Tables and figures as data: what each kind needs, before anything is computed.
+
+A new kind is one entry class here (its settings and ``needs``) and one builder in
+``pipeline.tables`` or ``pipeline.figures``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, Plane, Run, Sparse, lth_of
+from pipeline.errors import UserError
+from pipeline.study.experiment import Experiment, rounds_for
+from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, mapping, option, parse, suggest
+from pipeline.study.settings import Correction
+
+Experiments = Mapping[str, Experiment]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What every table and figure declares."""
+
+    what: ClassVar[Literal["table", "figure"]] = "table"
+
+    kind: str = option(help="kind of table or figure")
+    title: str = option("", "title, printed above")
+    note: str = option("", "a sentence for the note below")
+    experiments: tuple[str, ...] = option((), "experiments of the study", unique=True)
+    published: str | None = option(None, "number of the paper's table beside which it is put")
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        """Raise UserError where the entry does not fit its experiments."""
+        if not self.experiments:
+            raise UserError(f"{where}: experiments: name at least one")
+        for name in self.experiments:
+            if name not in experiments:
+                raise UserError(
+                    f"{where}: experiments: unknown experiment {name!r}; {suggest(name, sorted(experiments))}"
+                )
+
+    def chosen(self, experiments: Experiments) -> list[Experiment]:
+        return [experiments[name] for name in self.experiments]
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        """The runs that the output shows; their ancestors follow from them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Filtered(Output):
+    """An output that may show a part of its experiments' cells."""
+
+    sparsities: tuple[float, ...] = option((), "only these; empty: all", FRACTION, unique=True)
+    rewind_epochs: tuple[int, ...] = option((), "only these; empty: all", NOT_NEGATIVE, unique=True)
+    methods: tuple[str, ...] = option((), "only these; empty: all", unique=True)
+    metrics: tuple[Literal["top1", "top5"], ...] = option(("top1",), "accuracies shown", unique=True)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            for label, mine, theirs in (
+                ("sparsities", self.sparsities, experiment.sparsities),
+                ("rewind_epochs", self.rewind_epochs, experiment.rewind_epochs),
+                ("methods", self.methods, experiment.method_names),
+            ):
+                for value in mine:
+                    if value not in theirs:
+                        raise UserError(
+                            f"{where}: {label}: {value!r} is not declared by experiment "
+                            f"{experiment.name!r}; {suggest(str(value), [str(v) for v in theirs])}"
+                        )
+            if not list(experiment.cells(self.sparsities, self.rewind_epochs, self.methods)):
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no sparse runs")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for cell in experiment.cells(self.sparsities, self.rewind_epochs, self.methods):
+                yield cell.run
+
+
+@dataclass(frozen=True)
+class RewindGrid(_Filtered):
+    """Accuracy by sparsity and method (rows) and rewind epoch (columns): Tables 5-14."""
+
+
+@dataclass(frozen=True)
+class EarlyMatching(_Filtered):
+    """Accuracy by sparsity and method (rows) and matching epoch (columns): Table 15."""
+
+
+@dataclass(frozen=True)
+class _WithDense(_Filtered):
+    """A figure with a line for the dense networks."""
+
+    what = "figure"
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        yield from super().needs(experiments)
+        for experiment in self.chosen(experiments):
+            yield from experiment.dense_runs()
+
+
+@dataclass(frozen=True)
+class AccuracyVsRewind(_WithDense):
+    """Test accuracy against rewind epoch, a panel per width and sparsity: Figures 5-8, 11."""
+
+
+@dataclass(frozen=True)
+class AccuracyVsSparsity(_WithDense):
+    """Test accuracy against sparsity, a panel per width and rewind epoch: Figures 9, 10."""
+
+
+@dataclass(frozen=True)
+class Interpolation(Output):
+    """Loss along the line from pi(a) to b, a line per width: Figure 3."""
+
+    what = "figure"
+    metric: Literal["loss", "error"] = option("loss", "what is drawn")
+    split: Literal["train", "test"] = option("test", "data on which it is measured")
+    corrections: tuple[Correction, ...] = option(("repair",), "corrections drawn", unique=True)
+    unmatched: bool = option(True, "also the line without a permutation")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for pair in experiment.pairs:
+                yield Curve(experiment.matching(pair), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class ImpBarriers(Output):
+    """Barrier between the dense and the IMP solution against the IMP iteration: Figure 4a."""
+
+    what = "figure"
+    sparsity: float = option(0.9, "sparsity at which the chain ends", FRACTION)
+    metric: Literal["loss", "error"] = option("error", "what is drawn")
+    split: Literal["train", "test"] = option("train", "data on which it is measured")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            rounds = rounds_for(self.sparsity, experiment.fraction)
+            for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+                yield ImpBarrier(experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds)
+
+
+@dataclass(frozen=True)
+class LossPlane(Output):
+    """0-1 loss on the plane through LTH, dense and permuted solution modulo pi: Figure 4b."""
+
+    what = "figure"
+    sparsity: float = option(0.9, "sparsity of the sparse solutions", FRACTION)
+    rewind_epoch: int = option(10, "rewind epoch of the sparse solutions", NOT_NEGATIVE)
+    method: str = option("permuted", "method beside LTH and dense")
+    correction: Correction = option("reset", "correction at each point of the plane")
+    split: Literal["train", "test"] = option("test", "data on which it is measured")
+    pair: int = option(1, "which pair of the experiment, counted from 1", AT_LEAST_ONE)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            if self.method not in experiment.method_names:
+                allowed = suggest(self.method, list(experiment.method_names))
+                raise UserError(f"{where}: method: {self.method!r} is not declared; {allowed}")
+            if self.pair > len(experiment.pairs):
+                raise UserError(f"{where}: pair: the experiment has {len(experiment.pairs)} pairs")
+            if not any(True for _ in self._sparse(experiment)):
+                raise UserError(
+                    f"{where}: experiment {experiment.name!r} declares no run at "
+                    f"sparsity {self.sparsity} and rewind epoch {self.rewind_epoch}"
+                )
+
+    def _sparse(self, experiment: Experiment) -> Iterable[Sparse]:
+        if self.sparsity in experiment.sparsities and self.rewind_epoch in experiment.rewind_epochs:
+            chosen = experiment.pairs[self.pair - 1]
+            for cell in experiment.cells((self.sparsity,), (self.rewind_epoch,), (self.method,)):
+                if cell.pair == chosen and cell.run.match:
+                    yield cell.run
+                    return
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for run in self._sparse(experiment):
+                yield Plane(run, lth_of(run), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class Diversity(Output):
+    """Ensembles and functional diversity of dense, IMP, LTH, permuted and naive runs: Table 1.
+
+    ``experiments`` name three per block: the dense and IMP runs of five seeds (``members``), the
+    LTH runs (one mask and start, five data orders) and the permuted and naive runs (one mask, five
+    partners) are picked out of each experiment's cells at ``sparsity`` and ``rewind_epoch``.
+    """
+
+    sparsity: float = option(0.9, "sparsity of all sparse runs", FRACTION)
+    rewind_epoch: int = option(20, "rewind epoch of all sparse runs", NOT_NEGATIVE)
+    ensemble: Literal["softmax", "logits"] = option("softmax", "what an ensemble averages")
+    kl: Literal["ordered", "forward"] = option("ordered", "pairs over which KL is averaged")
+    block_sparsities: dict[str, float] | None = option(
+        None, "sparsity of single experiments, where it differs", FRACTION
+    )
+    block_rewind_epochs: dict[str, int] | None = option(
+        None, "rewind epoch of single experiments, where it differs", NOT_NEGATIVE
+    )
+    imp_seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "seeds of the dense and IMP rows", NOT_NEGATIVE)
+
+    def at(self, experiment: Experiment) -> tuple[float, int]:
+        """Sparsity and rewind epoch of one block."""
+        sparsity = (self.block_sparsities or {}).get(experiment.name, self.sparsity)
+        return sparsity, (self.block_rewind_epochs or {}).get(experiment.name, self.rewind_epoch)
+
+    def members(self, experiment: Experiment) -> dict[str, list[Run]]:
+        """The runs of each row of a block, in the order of the table."""
+        sparsity, k = self.at(experiment)
+        rows: dict[str, list[Run]] = {
+            "dense": [experiment.source_run(seed) for seed in self.imp_seeds],
+            "imp": [experiment.solution(seed, sparsity) for seed in self.imp_seeds],
+        }
+        for name, method, _ in experiment.methods:
+            runs = [
+                cell.run
+                for cell in experiment.cells((sparsity,), (k,), (name,))
+                # one mask: a's of the first pair; LTH by data order, the others by partner
+                if cell.pair[0] == experiment.pairs[0][0]
+                and (method.init == "a" or cell.run.replicate == 0)
+            ]
+            rows[name] = list(dict.fromkeys(runs))
+        return rows
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            for name, runs in self.members(experiment).items():
+                if len(runs) < 2:
+                    raise UserError(
+                        f"{where}: experiment {experiment.name!r} gives {len(runs)} runs for {name!r}; "
+                        f"an ensemble needs at least 2 (pairs with one a, replicates, imp_seeds)"
+                    )
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for runs in self.members(experiment).values():
+                yield from runs
+
+
+@dataclass(frozen=True)
+class Hyperparameters(Output):
+    """The settings of the very recipes that run: Tables 2-4."""
+
+    stages: tuple[Literal["dense", "imp", "match", "sparse"], ...] = option(
+        ("dense", "sparse"), "stages whose settings are listed", unique=True
+    )
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Cost(_Filtered):
+    """Epochs and measured device time per method, matching apart: Appendix D."""
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        yield from super().needs(experiments)
+        for experiment in self.chosen(experiments):
+            for pair in experiment.pairs:
+                yield experiment.matching(pair)
+            for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+                for sparsity in self.sparsities or experiment.sparsities:
+                    yield experiment.mask(seed, sparsity)
+
+
+KINDS: dict[str, type[Output]] = {
+    "rewind-grid": RewindGrid,
+    "early-matching": EarlyMatching,
+    "accuracy-vs-rewind": AccuracyVsRewind,
+    "accuracy-vs-sparsity": AccuracyVsSparsity,
+    "interpolation": Interpolation,
+    "imp-barrier": ImpBarriers,
+    "plane": LossPlane,
+    "diversity": Diversity,
+    "hyperparameters": Hyperparameters,
+    "cost": Cost,
+}
+
+
+def parse_output(name: str, raw: object, experiments: Experiments, where: str) -> Output:
+    """One entry under ``outputs``, checked.
+
+    Raises:
+        UserError: unknown kind, key or experiment, or a cell that no experiment declares.
+    """
+    del name
+    entry: dict[str, Any] = mapping(raw, where)
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"{where}: unknown kind {kind!r}; {suggest(str(kind), sorted(KINDS))}")
+    output = parse(KINDS[kind], entry, where)
+    output.check(experiments, where)
+    return output
+
+
+def dense_ancestor(run: Run) -> Dense | None:
+    """The dense run whose network a run continues, where there is one."""
+    match run:
+        case Dense():
+            return run
+        case Sparse():
+            return run.init
+        case _:
+            return getattr(run, "dense", None)

@@ -1,0 +1,199 @@
+"""The settings of every stage, each a frozen dataclass with bounds and help.
+
+``ALGORITHM`` holds one number per stage. It is raised by hand when the meaning of a stage changes:
+that re-runs the stage and what depends on it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import UserError
+from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Bounds, option
+
+ALGORITHM = {
+    "data": 1,
+    "dense": 1,
+    "snapshot": 1,
+    "imp": 1,
+    "mask": 1,
+    "solution": 1,
+    "match": 1,
+    "sparse": 1,
+    "curve": 1,
+    "imp-barrier": 1,
+    "plane": 1,
+    "table": 1,
+    "figure": 1,
+}
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What every training run shares: SGD with a cosine schedule (paper, Table 2)."""
+
+    lr: float = option(0.08, "peak learning rate", POSITIVE)
+    momentum: float = option(0.9, "SGD momentum", Bounds(0, 1, open_high=True))
+    weight_decay: float = option(5e-4, "L2 penalty on all parameters", NOT_NEGATIVE)
+    batch_size: int = option(128, "images per step; the last short batch is dropped", AT_LEAST_ONE)
+    schedule: Literal["cosine", "constant"] = option(
+        "cosine", "learning rate over the epochs of the run: cosine to 0, or constant"
+    )
+    warmup_epochs: int = option(0, "epochs of linear warm-up before the schedule", NOT_NEGATIVE)
+    precision: Precision = option("fp32", "arithmetic of convolutions: fp32, or bf16 autocast")
+    threads: int = option(1, "compute threads; part of the bits of a run on the CPU", AT_LEAST_ONE)
+    evaluate_every: int = option(
+        10, "epochs between evaluations on the test set (the last epoch always is)", AT_LEAST_ONE
+    )
+
+
+@dataclass(frozen=True)
+class DenseSettings(TrainSettings):
+    """A dense run of T epochs that leaves trunk states (paper, Section 3)."""
+
+    epochs: int = option(200, "epochs of training, T", AT_LEAST_ONE)
+    trunk: tuple[int, ...] = option(
+        (0,), "epochs whose full state is kept; any other rewind epoch continues from the last before it",
+        NOT_NEGATIVE, unique=True,
+    )  # fmt: skip
+
+    def check(self, where: str) -> None:
+        if any(epoch >= self.epochs for epoch in self.trunk):
+            raise UserError(f"{where}: trunk: epochs must lie below epochs = {self.epochs}")
+        if 0 not in self.trunk:
+            raise UserError(f"{where}: trunk: must contain 0, the initialisation")
+
+
+@dataclass(frozen=True)
+class ImpSettings(TrainSettings):
+    """Iterative magnitude pruning: fine-tuned (IMP-FT, paper A.3) or rewound (Frankle et al.).
+
+    Style ``finetune`` trains ``epochs`` epochs a round on from the pruned weights. Style ``rewind``
+    returns to the snapshot of ``rewind_epoch`` after each prune and trains to T by the dense
+    recipe, whose training settings then hold in place of the ones here.
+    """
+
+    lr: float = option(0.01, "learning rate of a round of fine-tuning", POSITIVE)
+    epochs: int = option(50, "epochs of fine-tuning a round", AT_LEAST_ONE)
+    style: Literal["finetune", "rewind"] = option("finetune", "fine-tune, or rewind each round")
+    rewind_epoch: int = option(0, "epoch to which style rewind returns", NOT_NEGATIVE)
+    fraction: float = option(0.2, "share of the remaining weights pruned a round", FRACTION)
+    prunable: Literal["all", "no-shortcut"] = option(
+        "all", "which weights: every convolution and linear layer, or none of the shortcuts"
+    )
+    rounds_per_block: int = option(5, "rounds that one job trains", AT_LEAST_ONE)
+
+    def check(self, where: str) -> None:
+        if self.style == "finetune" and self.rewind_epoch:
+            raise UserError(f"{where}: rewind_epoch goes with style: rewind only")
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """Activation matching of a onto b (paper, eq. 1 and 2)."""
+
+    similarity: Literal["correlation", "inner", "random"] = option(
+        "correlation", "what the assignment maximises; random is a control"
+    )
+    std: Literal["pooled", "batch-mean"] = option("pooled", "standard deviation of an activation")
+    epsilon: float = option(1e-4, "added to the product of standard deviations", NOT_NEGATIVE)
+    taps: Literal["last", "authors"] = option(
+        "last", "where the last stage of ResNet20 is observed: its last block, or the one before"
+    )
+    augment: bool = option(True, "augmented training images (as in training), or plain ones")
+    images: int | None = option(None, "how many training images; empty: all", AT_LEAST_ONE)
+    batch_size: int = option(128, "images per forward pass", AT_LEAST_ONE)
+    threads: int = option(1, "compute threads", AT_LEAST_ONE)
+
+    def check(self, where: str) -> None:
+        del where
+
+
+@dataclass(frozen=True)
+class SparseSettings(TrainSettings):
+    """A sparse run of T - k epochs from a rewind snapshot under a mask (paper, Section 3)."""
+
+    lr: float = option(0.02, "peak learning rate of the fresh schedule", POSITIVE)
+    keep_weights: bool = option(True, "keep the non-zero weights at the end")
+    keep_logits: bool = option(True, "keep the logits on the test set, in half precision")
+
+    def check(self, where: str) -> None:
+        del where
+
+
+Correction = Literal["none", "reset", "repair"]
+
+
+@dataclass(frozen=True)
+class ConnectivitySettings:
+    """Linear paths between two networks and their barrier (paper, eq. 3)."""
+
+    points: int = option(25, "points of alpha in [0, 1], ends included", Bounds(3))
+    corrections: tuple[Correction, ...] = option(
+        ("none", "reset", "repair"), "corrections of the merged network's activations", unique=True
+    )
+    splits: tuple[Literal["train", "test"], ...] = option(
+        ("train", "test"), "data on which loss and error are measured", unique=True
+    )
+    augment: bool = option(True, "statistics from augmented training images, or plain ones")
+    images: int | None = option(None, "training images for statistics; empty: all", AT_LEAST_ONE)
+    batch_size: int = option(500, "images per forward pass", AT_LEAST_ONE)
+    grid: int = option(21, "points per side of a loss plane", Bounds(3))
+    margin: float = option(0.25, "border of a loss plane, as a share of its extent", NOT_NEGATIVE)
+    precision: Precision = option("fp32", "arithmetic of convolutions")
+    threads: int = option(1, "compute threads", AT_LEAST_ONE)
+
+    def check(self, where: str) -> None:
+        if not self.corrections or not self.splits:
+            raise UserError(f"{where}: corrections and splits must name at least one each")
+
+
+RECIPES = {
+    "dense": DenseSettings,
+    "imp": ImpSettings,
+    "match": MatchSettings,
+    "sparse": SparseSettings,
+    "connectivity": ConnectivitySettings,
+}
+StageSettings = DenseSettings | ImpSettings | MatchSettings | SparseSettings | ConnectivitySettings
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of sparse training: whose initialisation, and how a's mask is carried over."""
+
+    init: Literal["a", "b"] = option(help="whose rewind snapshot is trained")
+    permute: bool = option(False, "permute a's mask by the matching of a onto b")
+    match: str | None = option(None, "matching recipe; empty: the experiment's")
+    label: str | None = option(None, "name in tables and figures; empty: the method's name")
+    color: str | None = option(None, "colour in figures (#rrggbb); empty: chosen")
+
+    def check(self, where: str) -> None:
+        if self.permute and self.init == "a":
+            raise UserError(f"{where}: permute goes with init: b only")
+        if self.match and not self.permute:
+            raise UserError(f"{where}: match goes with permute: true only")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Choices on which the paper's text and the authors' code disagree."""
+
+    title: str = option("", "one line for tables and captions")
+    rewind_offset: int = option(0, "epochs trained beyond the printed k", NOT_NEGATIVE)
+    sparsity_tolerance: dict[str, float] | None = option(
+        None, "per model: pruning stops within this of S", Bounds(0, 1, open_high=True)
+    )
+    imp: dict[str, Any] | None = option(None, "settings of every imp recipe")
+    match: dict[str, Any] | None = option(None, "settings of every match recipe")
+    connectivity: dict[str, Any] | None = option(None, "settings of every connectivity recipe")
+    dense: dict[str, Any] | None = option(None, "settings of every dense recipe")
+    sparse: dict[str, Any] | None = option(None, "settings of every sparse recipe")
+    correction: Correction = option("repair", "correction of the headline barrier")
+    barrier_at: float | None = option(
+        None, "alpha of the headline barrier; empty: the supremum of eq. (3)", Bounds(0, 1)
+    )
+    barrier_split: Literal["train", "test"] = option("train", "data of the headline barrier")

@@ -1,0 +1,192 @@
+"""What the Snakefile asks: settings, inputs and resources of runs, files of tables and figures."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import keys
+from pipeline.artifacts.store import digest
+from pipeline.data import catalog
+from pipeline.errors import UserError
+from pipeline.study.config import freeze, frozen, read
+from pipeline.study.cost import Costs
+from pipeline.study.graph import Graph
+from pipeline.study.schema import without_defaults
+from pipeline.study.settings import ALGORITHM
+from pipeline.watch import Watch
+
+TABLE = (".csv", ".html", ".md", ".tex")
+COMPARISON = (".comparison.csv", ".comparison.html", ".comparison.md")
+FIGURE = (".pdf", ".png", ".svg", ".csv")
+
+
+class Workflow:
+    """One study under one protocol, as the rules see it."""
+
+    def __init__(self, root: str | Path, overrides: Mapping[str, Any]) -> None:
+        submitted = frozen()
+        self.config = submitted or read(Path(root), overrides)
+        self.graph = Graph(self.config)
+        self.config.outputs  # noqa: B018 (checked before any job)
+        if submitted is None:
+            freeze(self.config, Path(".snakemake") / "pipeline")
+        self.results = self.config.main.results
+        self.scope = self.config.scope
+        self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else _device())
+        self.run = cache(keys.parse)
+        self._watch: Watch | None = None
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def settings(self, stage: str, key: str) -> dict[str, Any]:
+        return self.graph.settings(self.run(stage, key))
+
+    def digest(self, stage: str, key: str) -> str:
+        return self.graph.digest(self.run(stage, key))
+
+    def inputs(self, stage: str, key: str) -> list[str]:
+        """The files a run reads."""
+        files = self.graph.inputs(self.run(stage, key)).values()
+        return list(dict.fromkeys(f"{self.results}/{file.path}" for file in files))
+
+    def data_of(self, key: str) -> str:
+        """The check of the data set of a dense run."""
+        return f"{self.results}/data/{self.graph.dataset(self.run('dense', key))}/facts.json"
+
+    def data_files(self, dataset: str, dry: bool) -> list[str]:
+        """Make sure that a data set can be read before any job starts.
+
+        What torchvision can download is downloaded here. Nothing is looked at in a dry run, or
+        once the data set was checked. Returns what a rule has to make first.
+
+        Raises:
+            UserError: missing or damaged; one line with where, what and how.
+        """
+        info = self.config.datasets.get(dataset)
+        if info is None:
+            raise UserError(f"unknown data set {dataset!r}")
+        made = [path for path, _, _ in info.files if path == self._turned]
+        if dry or made or Path(f"{self.results}/data/{dataset}/facts.json").exists():
+            return made
+        problem = catalog.status(info, self.config.data_root)
+        if problem and info.kind == "torchvision":
+            command = [sys.executable, "-m", "pipeline", "data", dataset]
+            subprocess.run(command, check=False, stdout=sys.stderr)
+            problem = catalog.status(info, self.config.data_root)
+        if problem:
+            raise UserError(problem)
+        return []
+
+    @property
+    def _turned(self) -> str:
+        return str(Path(self.results).resolve() / "data" / "digits-turned.npz")
+
+    # -- resources -------------------------------------------------------------------------
+
+    def threads(self, stage: str, key: str) -> int:
+        return int(getattr(self.graph.recipe(self.run(stage, key)), "threads", 1))
+
+    def gpus(self) -> int:
+        """GPUs of a job that computes: none where the device is the CPU."""
+        return 0 if self.config.main.device == "cpu" else 1
+
+    def memory_mb(self, stage: str, key: str) -> int:
+        return self.costs.memory_mb(self.run(stage, key))
+
+    def runtime(self, stage: str, key: str) -> int:
+        """Minutes to ask for: three times the estimate, at least ten."""
+        return max(10, math.ceil(3 * self.costs.seconds(self.run(stage, key)) / 60))
+
+    # -- tables and figures ----------------------------------------------------------------
+
+    def names(self, what: str) -> list[str]:
+        """Names of the study's tables or figures."""
+        return [name for name, output in self.config.outputs.items() if output.what == what]
+
+    def runs_of(self, name: str) -> list[str]:
+        """The files that stand for the runs an output shows."""
+        return [f"{self.results}/{keys.path(run)}" for run in self.graph.outputs([name])]
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """What decides an output: its entry, its runs and their settings."""
+        output = self.config.outputs[name]
+        runs = {run.key: self.graph.digest(run) for run in self.graph.outputs([name])}
+        labels = {k: [m.label, m.color] for k, m in sorted(self.config.library.methods.items())}
+        return {
+            "algorithm": ALGORITHM[output.what],
+            "labels": labels,
+            "output": without_defaults(output),
+            "protocol": self.config.main.protocol,
+            "runs": digest(runs),
+        }
+
+    def files(self, name: str) -> list[str]:
+        """The files of a table or figure."""
+        output = self.config.outputs[name]
+        if output.what == "figure":
+            return [f"{self.results}/{self.scope}/figures/{name}{end}" for end in FIGURE]
+        ends = TABLE + (COMPARISON if output.published else ())
+        return [f"{self.results}/{self.scope}/tables/{name}{end}" for end in ends]
+
+    def shown(self, *whats: str) -> list[str]:
+        """The files of all tables, figures or both."""
+        return [file for what in whats for name in self.names(what) for file in self.files(name)]
+
+    def ancestors(self, *whats: str) -> list[str]:
+        """The files that stand for every run behind tables, figures or both."""
+        return self._ancestors([name for what in whats for name in self.names(what)])
+
+    def ancestors_of(self, name: str) -> list[str]:
+        """The files that stand for every run behind one output."""
+        return self._ancestors([name])
+
+    def _ancestors(self, names: list[str]) -> list[str]:
+        runs = self.graph.closure(self.graph.outputs(names))
+        return [f"{self.results}/{keys.path(run)}" for run in runs]
+
+    def label(self, name: str) -> str:
+        """Name and title of an output, for the report."""
+        title = self.config.outputs[name].title
+        return f"{name}: {title}" if title else name
+
+    def caption(self, name: str) -> str:
+        """What an output shows, under which protocol, with how many pairs of seeds."""
+        output = self.config.outputs[name]
+        experiments = output.chosen(self.config.experiments)
+        pairs = sorted({len(experiment.pairs) for experiment in experiments})
+        seeds = " to ".join(str(n) for n in dict.fromkeys((pairs[0], pairs[-1])))
+        protocol = self.config.protocol.title or self.config.main.protocol
+        parts = [output.title, f"Protocol: {protocol}", f"{seeds} pairs of seeds", output.note]
+        return ". ".join(part.rstrip(".") for part in parts if part) + "."
+
+    # -- progress --------------------------------------------------------------------------
+
+    def started(self, workflow: Any) -> None:
+        """Show progress and the time left while the workflow runs."""
+        jobs = [(job.rule.name, job.wildcards_dict.get("key"), list(job.output))
+                for job in workflow.dag.needrun_jobs()]  # fmt: skip
+        cores = workflow.resource_settings.cores or 1
+        self._watch = Watch(self.config.results)
+        for rule, key, outputs in jobs:
+            stage = rule.replace("_", "-")
+            seconds = 3.0
+            if key is not None and stage in keys.OUTPUTS:
+                seconds = self.costs.seconds(self.run(stage, key))
+            self._watch.expect(outputs[0] if outputs else None, seconds)
+        self._watch.start(int(cores))
+
+    def ended(self, fine: bool) -> None:
+        if self._watch:
+            self._watch.stop(fine)
+
+
+def _device() -> str:
+    """Kind of device that jobs will find, without importing torch."""
+    return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"

@@ -1,0 +1,61 @@
+"""How methods, models, data sets and sparsities are written in tables and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+METHODS = {
+    "dense": "dense",
+    "imp": "IMP",
+    "lth": "LTH",
+    "naive": "naive",
+    "permuted": "perm.",
+}
+DATASETS = {
+    "digits": "digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "fashionmnist": "FashionMNIST",
+    "imagenet": "ImageNet",
+}
+MODELS = {"resnet20": "ResNet20", "resnet50": "ResNet50", "vgg11": "VGG11"}
+
+# The paper's order of methods; a user's own methods follow in alphabetical order.
+_ORDER = list(METHODS)
+
+
+def method(name: str, labels: Mapping[str, str] | None = None) -> str:
+    """The label that a study gives a method, else the paper's name, else its own."""
+    return (labels or {}).get(name) or METHODS.get(name, name)
+
+
+def method_key(name: str) -> tuple[int, str]:
+    """Sort key that puts methods in the paper's order."""
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+
+def dataset(name: str) -> str:
+    return DATASETS.get(name, name)
+
+
+def model(name: str) -> str:
+    return MODELS.get(name, name)
+
+
+def network(model_name: str, width: float | None) -> str:
+    """Model and width as the paper writes them: ``ResNet20×4``."""
+    if width is None or math.isnan(width):
+        return model(model_name)
+    return f"{model(model_name)}×{width:g}"
+
+
+def percent(fraction: float) -> str:
+    """A sparsity in (0, 1) as the tables write it: ``80%``."""
+    return f"{round(100 * fraction, 6):g}%"
+
+
+def number(value: float) -> str:
+    """An epoch or a width without a trailing ``.0``."""
+    return f"{value:g}"

@@ -1,0 +1,87 @@
+"""A table: its cells as a tidy frame, and the same cells laid out as the paper prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+# A layout cell that belongs to the cell on its left (a value that spans several columns).
+SPAN = "\u21e4"
+# A place of the layout for which the study declares no run.
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    tidy: a row per cell. layout: display strings under (multi-)index rows and columns; `SPAN`
+    continues the cell on its left. bold: booleans of the layout's shape. notes: sentences below
+    the table. protocol: the protocol whose runs it shows.
+    """
+
+    name: str
+    title: str
+    tidy: pd.DataFrame
+    layout: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    protocol: str = "paper"
+    bold: pd.DataFrame | None = None
+
+    def is_bold(self, row: int, column: int) -> bool:
+        return self.bold is not None and bool(self.bold.iat[row, column])
+
+
+def cell_text(cell: Mapping[str, Any], decimals: int = 2) -> str:
+    """Display of one cell: ``90.10 ± 0.20``, with what is missing or diverged beside it."""
+    total = cell["n"] + cell["n_diverged"] + cell["n_missing"]
+    troubles = []
+    if cell["n_diverged"]:
+        troubles.append(f"diverged {cell['n_diverged']}/{total}")
+    if cell["n_missing"]:
+        troubles.append(f"missing {cell['n_missing']}/{total}")
+    if not cell["n"]:
+        return "missing" if not cell["n_diverged"] else ", ".join(troubles)
+    value = mean_text(cell["mean"], cell["std"], decimals)
+    return f"{value} ({', '.join(troubles)})" if troubles else value
+
+
+def mean_text(
+    mean: float, std: float | None, decimals: int = 2, std_decimals: int | None = None
+) -> str:
+    """``mean ± std``, or the mean alone where there is no spread."""
+    if std is None or math.isnan(std):
+        return f"{mean:.{decimals}f}"
+    digits = decimals if std_decimals is None else std_decimals
+    return f"{mean:.{decimals}f} ± {std:.{digits}f}"
+
+
+def spec_notes(spec: Mapping[str, Any]) -> list[str]:
+    """The notes that a study gives an output: one sentence or a list of them."""
+    note = spec.get("note", [])
+    return [note] if isinstance(note, str) else list(note)
+
+
+def count_notes(cells: pd.DataFrame) -> list[str]:
+    """What a reader must know about the runs behind the cells; nothing when all is complete."""
+    notes = []
+    runs = int(cells[["n", "n_diverged", "n_missing"]].to_numpy().sum())
+    missing = int(cells["n_missing"].sum())
+    diverged = int(cells["n_diverged"].sum())
+    if missing:
+        empty = int((cells["n"] + cells["n_diverged"] == 0).sum())
+        notes.append(
+            f"{missing} of {runs} runs are missing; {empty} of {len(cells)} cells have none."
+        )
+    if diverged:
+        notes.append(
+            f"{diverged} of {runs} runs diverged; the mean of such a cell is over the runs that "
+            "finished, and it is never marked as the best."
+        )
+    if ((cells["n"] == 1) & cells["std"].isna()).any():
+        notes.append("A cell without ± stands on a single run.")
+    return notes

@@ -1,0 +1,73 @@
+"""Files of weights and masks: dense states, and sparse states as bits and non-zero values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import pruning
+from pipeline.artifacts.store import read_info, read_tensors, write_tensors
+from pipeline.errors import UserError
+
+_BITS, _VALUES, _DENSE = "bits/", "values/", "dense/"
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's state on the CPU, which later training does not change."""
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+
+
+def write_mask(path: Path, mask: Mapping[str, Tensor]) -> None:
+    """Write a mask, one bit a weight."""
+    shapes = {name: list(m.shape) for name, m in mask.items()}
+    write_tensors(path, pruning.pack(mask), {"shapes": shapes})
+
+
+def read_mask(path: Path) -> pruning.Mask:
+    """Read a mask written by ``write_mask``."""
+    return pruning.unpack(read_tensors(path), read_info(path)["shapes"])
+
+
+def sparse_state(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state as bits and values of what the mask keeps, and the other tensors as they are."""
+    packed = {_BITS + name: bits for name, bits in pruning.pack(mask).items()}
+    values = {_VALUES + name: state[name].cpu()[m.cpu()] for name, m in mask.items()}
+    rest = {_DENSE + name: tensor for name, tensor in state.items() if name not in mask}
+    return packed | values | rest
+
+
+def dense_state(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int]]
+) -> tuple[dict[str, Tensor], pruning.Mask]:
+    """Inverse of ``sparse_state``: the full state, zeros where masked, and the mask.
+
+    ``shapes`` are those of the network's tensors. Raises UserError where they do not fit.
+    """
+    packed = {k.removeprefix(_BITS): v for k, v in tensors.items() if k.startswith(_BITS)}
+    try:
+        mask = pruning.unpack(packed, {name: list(shapes[name]) for name in packed})
+        state = {k.removeprefix(_DENSE): v for k, v in tensors.items() if k.startswith(_DENSE)}
+        for name, m in mask.items():
+            values = tensors[_VALUES + name]
+            full = torch.zeros(m.shape, dtype=values.dtype)
+            full[m] = values
+            state[name] = full
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"sparse weights do not fit the network: {error}") from None
+    return state, mask
+
+
+def read_state(path: Path, prefix: str = "", like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """A network's state from a file, dense or sparse, ready for ``load_state_dict``.
+
+    ``like`` gives the shapes that a sparse file needs (a fresh network's ``state_dict``).
+    """
+    tensors = read_tensors(path, prefix)
+    if not any(name.startswith(_BITS) for name in tensors):
+        return tensors
+    if like is None:
+        raise UserError(f"{path}: holds sparse weights: give the network's state_dict as 'like'")
+    return dense_state(tensors, {name: list(tensor.shape) for name, tensor in like.items()})[0]

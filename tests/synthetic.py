@@ -1,0 +1,210 @@
+"""Synthetic frames in the shape of `pipeline.results`, for the tests of what reads them.
+
+Runs are made from published cells: three seeds at mean − std, mean, mean + std, whose mean and
+sample standard deviation are the published ones again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline import published
+
+SEEDS = (1, 2, 3)
+COLUMNS = [
+    "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
+    "sparsity_exact", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
+    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
+    "device", "path",
+]  # fmt: skip
+
+
+def runs_of(*labels: str) -> pd.DataFrame:
+    """Three finished sparse runs per published cell, and dense runs, as ``table_<label>``."""
+    rows = []
+    for label in labels:
+        cells = published.table(label)
+        top5 = cells[cells["metric"] == "top5"]
+        keys = ["dataset", "width", "sparsity", "method", "rewind_epoch"]
+        fifth = dict(zip(top5[keys].itertuples(index=False, name=None), top5["mean"], strict=True))
+        for cell in cells[cells["metric"] == "top1"].to_dict("records"):
+            spread = 0.0 if np.isnan(cell["std"]) else cell["std"]
+            seeds = SEEDS if spread else SEEDS[:1]
+            for shift, seed in zip((0.0,) if not spread else (-1.0, 0.0, 1.0), seeds, strict=True):
+                early = cell["matching_epoch"]
+                at = "" if np.isnan(early) else f"@t{early:g}"
+                name = f"{cell['method']}/{cell['sparsity']}/{cell['rewind_epoch']:g}{at}/{seed}"
+                rows.append(
+                    {
+                        **_shared(cell, f"table_{label.replace('.', '_')}"),
+                        "kind": "sparse",
+                        "method": cell["method"],
+                        "sparsity": cell["sparsity"],
+                        "rewind_epoch": cell["rewind_epoch"],
+                        "matching_epoch": early,
+                        "a": seed,
+                        "b": np.nan if cell["method"] == "lth" else seed + 10,
+                        "test_accuracy": cell["mean"] + shift * spread,
+                        "test_top5": fifth.get(tuple(cell[key] for key in keys), np.nan),
+                        "epochs": 200 - cell["rewind_epoch"],
+                        "seconds": 2 * (200 - cell["rewind_epoch"]),
+                        "path": f"{cell['dataset']}/w{cell['width']:g}/{name}",
+                    }
+                )
+        for network, best in cells[cells["metric"] == "top1"].groupby(
+            ["dataset", "model", "width"]
+        )["mean"]:
+            cell = dict(zip(["dataset", "model", "width"], network, strict=True))
+            for seed in (*SEEDS, *(seed + 10 for seed in SEEDS)):
+                rows.append(
+                    {
+                        **_shared(cell, f"table_{label.replace('.', '_')}"),
+                        "kind": "dense",
+                        "method": "dense",
+                        "a": seed,
+                        "test_accuracy": best.max() + 0.5 + 0.05 * (seed % 10),
+                        "epochs": 200,
+                        "seconds": 400.0,
+                        "path": f"{cell['dataset']}/w{cell['width']:g}/dense/{seed}",
+                    }
+                )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def imp_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """An IMP row per network, seed a and sparsity of the sparse runs: the chain up to there."""
+    sparse = runs[runs["kind"] == "sparse"]
+    places = sparse[["experiment", "dataset", "model", "width", "a", "sparsity"]].drop_duplicates()
+    rounds = {0.80: 8, 0.90: 11, 0.95: 14, 0.97: 16}
+    rows = [
+        {
+            **_shared(place, place["experiment"]),
+            "kind": "imp",
+            "method": "imp",
+            "sparsity": place["sparsity"],
+            "a": place["a"],
+            "epochs": 50 * rounds[place["sparsity"]],
+            "seconds": 100.0 * rounds[place["sparsity"]],
+            "path": f"{place['dataset']}/w{place['width']:g}/imp/{place['a']}/{place['sparsity']}",
+        }
+        for place in places.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def break_runs(runs: pd.DataFrame, **where: object) -> pd.Series:
+    """Which sparse runs have these values."""
+    chosen = runs["kind"] == "sparse"
+    for column, value in where.items():
+        chosen &= runs[column] == value
+    return chosen
+
+
+def with_status(runs: pd.DataFrame, status: str, chosen: pd.Series) -> pd.DataFrame:
+    """The runs with some of them missing or diverged, as `pipeline.results` gives such rows."""
+    changed = runs.copy()
+    changed.loc[chosen, "status"] = status
+    changed.loc[chosen, ["test_accuracy", "test_top5", "seconds"]] = np.nan
+    return changed
+
+
+def curves(networks: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("cifar10", (1.0, 4.0, 8.0, 16.0)), ("cifar100", (1.0, 4.0, 8.0, 16.0)),
+)) -> pd.DataFrame:  # fmt: skip
+    """Interpolation curves whose barrier falls with width and with REPAIR."""
+    rows = []
+    alphas = np.linspace(0, 1, 25)
+    size = {"none": 2.4, "reset": 1.0, "repair": 0.7}
+    for dataset, widths in networks:
+        end = 0.35 if dataset == "cifar10" else 1.1
+        for width in widths:
+            for pair in (1, 2, 3):
+                for correction, height in size.items():
+                    for matched in (True, False):
+                        peak = height * (1 + 0.1 * pair) / np.sqrt(width)
+                        peak = peak if matched else 3.0
+                        loss = end + peak * 4 * alphas * (1 - alphas)
+                        rows += [
+                            {
+                                "experiment": f"figure_3_{dataset}",
+                                "dataset": dataset,
+                                "model": "resnet20",
+                                "width": width,
+                                "a": pair,
+                                "b": pair + 10,
+                                "alpha": alpha,
+                                "correction": correction,
+                                "split": split,
+                                "loss": value if split == "train" else value + 0.1,
+                                "error": 100 * (1 - np.exp(-value)),
+                                "loss_at_init": (2.4 if dataset == "cifar10" else 4.7)
+                                + 0.02 * width,
+                                "matched": matched,
+                            }
+                            for alpha, value in zip(alphas, loss, strict=True)
+                            for split in ("train", "test")
+                        ]
+    return pd.DataFrame(rows)
+
+
+def imp_barriers() -> pd.DataFrame:
+    """Error barriers of 11 IMP rounds, small with REPAIR."""
+    rows = []
+    for style in ("rewind", "finetune"):
+        for a in SEEDS:
+            for iteration in range(1, 12):
+                for correction, scale in (("none", 5.0), ("repair", 0.4)):
+                    for split in ("train", "test"):
+                        rows.append(
+                            {
+                                "experiment": f"figure_4a_{style}",
+                                "style": style,
+                                "a": a,
+                                "iteration": iteration,
+                                "sparsity": 1 - 0.8**iteration,
+                                "correction": correction,
+                                "split": split,
+                                "loss_barrier": 0.02 * scale * iteration,
+                                "error_barrier": scale * iteration * (0.9 + 0.05 * a),
+                            }
+                        )
+    return pd.DataFrame(rows)
+
+
+def plane(side: int = 21) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A basin that holds three networks, and the networks' places."""
+    x, y = np.meshgrid(np.linspace(-12, 52, side), np.linspace(-10, 42, side))
+    far = np.hypot((x - 20) / 26, (y - 12) / 20)
+    error = 8 + 80 / (1 + np.exp(-6 * (far - 1.1)))
+    planes = pd.DataFrame(
+        {
+            "experiment": "figure_4b",
+            "x": x.ravel(),
+            "y": y.ravel(),
+            "split": "test",
+            "error": error.ravel(),
+            "loss": error.ravel() / 30,
+        }
+    )
+    points = pd.DataFrame(
+        {"name": ["dense", "lth", "permuted"], "x": [0.0, 40.0, 18.0], "y": [0.0, 0.0, 30.0]}
+    )
+    return planes, points
+
+
+def _shared(cell: dict, experiment: str) -> dict:
+    return {
+        "experiment": experiment,
+        "protocol": "paper",
+        "dataset": cell["dataset"],
+        "model": cell["model"],
+        "width": float(cell["width"]),
+        "sparsity": np.nan,
+        "rewind_epoch": np.nan,
+        "matching_epoch": np.nan,
+        "b": np.nan,
+        "replicate": 0,
+        "status": "ok",
+        "device": "cpu",
+    }

@@ -1,0 +1,136 @@
+"""Ours beside the published numbers: differences, uncertainty, what is missing."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from scipy import stats
+
+from pipeline import published, tables
+from pipeline.comparison import compare, compare_dense, compare_diversity, uncertainty, welch_p
+
+SPEC = {"title": "ResNet20×1 / CIFAR-10", "published": "5"}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return synthetic.runs_of("5")
+
+
+def test_the_published_numbers_agree_with_themselves(runs):
+    table = compare("table_5", SPEC, runs)
+    frame = table.tidy
+    assert table.name == "table_5_comparison"
+    assert len(frame) == 108
+    assert np.allclose(frame["difference"], 0, atol=1e-9)
+    assert all(value is True for value in frame["within"])
+    assert np.allclose(frame["welch_p"], 1)
+    assert set(frame["status"]) == {"complete"}
+    assert table.notes[0] == "108 of 108 judged cells within; 108 published cells."
+
+
+def test_difference_uncertainty_and_welch_against_the_definitions(runs):
+    shifted = runs.copy()
+    rng = np.random.default_rng(0)
+    shifted["test_accuracy"] += rng.normal(0, 0.4, len(shifted))
+    frame = compare("t", SPEC, shifted).tidy
+    values = select_values(shifted, method="naive", sparsity=0.95, rewind_epoch=50.0)
+    row = frame[
+        (frame["method"] == "naive") & (frame["sparsity"] == 0.95) & (frame["rewind_epoch"] == 50)
+    ].iloc[0]
+    s = np.std(values, ddof=1)
+    bound = 2 * math.sqrt(s**2 / 3 + 0.08**2 / 3)
+    assert row["difference"] == pytest.approx(np.mean(values) - 86.88)
+    assert row["uncertainty"] == pytest.approx(bound)
+    assert row["within"] == (abs(row["difference"]) <= bound)
+    expected = stats.ttest_ind_from_stats(np.mean(values), s, 3, 86.88, 0.08, 3, equal_var=False)
+    assert row["welch_p"] == pytest.approx(expected.pvalue)
+    assert {True, False} <= set(frame["within"])
+
+
+def select_values(runs, **where):
+    return runs[synthetic.break_runs(runs, **where)]["test_accuracy"].to_numpy()
+
+
+def test_nothing_is_judged_without_a_spread():
+    assert uncertainty(0.1, 1, 0.1, 3) is None
+    assert uncertainty(math.nan, 3, 0.1, 3) is None
+    assert uncertainty(0.1, 3, 0.1, math.nan) is None
+    assert welch_p(90, 0.0, 3, 91, 0.0, 3) is None
+    frame = compare("t", {"published": "10", "metric": ["top1", "top5"]}, synthetic.runs_of("10"))
+    assert frame.tidy["within"].isna().all()
+    assert frame.tidy["welch_p"].isna().all()
+    assert len(frame.tidy) == 54
+    assert np.allclose(frame.tidy["difference"], 0)
+
+
+def test_missing_diverged_and_unpublished_cells_stay(runs):
+    where = synthetic.break_runs
+    frame = synthetic.with_status(
+        runs, "missing", where(runs, method="lth", sparsity=0.8, rewind_epoch=0.0)
+    )
+    frame = synthetic.with_status(
+        frame, "diverged", where(runs, method="naive", sparsity=0.97, rewind_epoch=0.0)
+    )
+    frame = synthetic.with_status(
+        frame, "missing", where(runs, method="naive", sparsity=0.8, rewind_epoch=0.0, a=1)
+    )
+    frame = frame[~where(frame, rewind_epoch=100.0)]  # not even declared
+    extra = frame[where(frame, rewind_epoch=50.0)].assign(rewind_epoch=60.0)
+    extra["path"] += "/60"
+    table = compare("t", SPEC, pd.concat([frame, extra]))
+    counts = table.tidy["status"].value_counts().to_dict()
+    assert counts == {
+        "complete": 93, "missing": 13, "not published": 12, "diverged": 1, "incomplete": 1,
+    }  # fmt: skip
+    assert table.layout.loc[("97%", "naive", "0"), "Ours"] == "diverged"
+    assert table.layout.loc[("80%", "LTH", "0"), "Ours"] == "missing"
+    assert table.layout.loc[("80%", "LTH", "60"), "Published"] == "–"
+    assert len(table.layout) == 120
+
+
+def test_early_matching_meets_table_15_at_its_end_too():
+    both = synthetic.runs_of("5", "15")
+    new = both[(both["experiment"] == "table_5") | both["matching_epoch"].notna()]
+    spec = {"published": "15", "rewind_epochs": [20], "end": 200}
+    frame = compare("table_15", spec, new).tidy
+    assert len(frame) == 28
+    assert set(frame["status"]) == {"complete"}
+
+
+def test_another_network_is_compared_with_a_warning(runs):
+    other = runs.assign(dataset="digits", width=0.5)
+    table = compare("t", SPEC, other)
+    assert table.notes[1].startswith("Not the same experiment: ours is ResNet20×0.5 / digits")
+    assert len(table.tidy) == 108
+
+
+def test_diversity_beside_table_1():
+    ours = published.diversity()
+    table = compare_diversity("table_1", {"title": "Ensembles"}, ours)
+    assert len(table.tidy) == 42  # 2 dense accuracies, 8 rows of five numbers
+    assert np.allclose(table.tidy["difference"], 0)
+    judged = table.tidy[table.tidy["within"].notna()]
+    assert set(judged["metric"]) == {"test_accuracy"}
+    part = ours[ours["method"] != "imp"]
+    frame = compare_diversity("table_1", {}, part).tidy
+    assert (frame[frame["method"] == "imp"]["status"] == "missing").all()
+    elsewhere = compare_diversity("table_1", {}, ours.assign(dataset="digits"))
+    assert elsewhere.notes[1] == "Nothing was published for these networks and data sets."
+    assert set(elsewhere.tidy["status"]) <= {"not published", "missing"}
+
+
+def test_dense_beside_both_sources(runs):
+    table = compare_dense("dense", {"title": "Table 5"}, runs)
+    assert table.tidy["published_mean"].tolist() == [92.76, 92.88]
+    assert table.tidy["ours_n"].tolist() == [6, 6]
+    assert table.tidy["within"].notna().tolist() == [True, False]
+
+
+def test_it_renders(runs, tmp_path):
+    table = compare("table_5", SPEC, runs)
+    paths = tables.write(table, tmp_path / "c", ["csv", "html", "md"])
+    assert len(pd.read_csv(paths[0])) == 108
+    assert "| 80% | LTH | 0 | 90.41 ± 0.14 | 90.41 ± 0.14 |" in paths[2].read_text()

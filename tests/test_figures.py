@@ -1,0 +1,198 @@
+"""Figures: every kind draws, shows what is missing, and writes the same bytes again."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from matplotlib.colors import to_rgb
+
+from pipeline import figures
+from pipeline.figures import style
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return synthetic.runs_of("5", "6")
+
+
+def lines(axes, colour):
+    """Lines of a panel in a colour, without reference lines and legend entries."""
+    return [
+        line
+        for line in axes.get_lines()
+        if to_rgb(line.get_color()) == to_rgb(colour) and len(line.get_xdata()) > 2
+    ]
+
+
+def test_methods_have_distinct_colours_that_stay():
+    names = ["lth", "naive", "permuted", "imp", "dense"]
+    assert len({style.method_style(name)["color"] for name in names}) == len(names)
+    assert style.method_style("mine") == style.method_style("mine")
+    assert style.method_style("mine", {"mine": "#123456"})["color"] == "#123456"
+
+
+def test_accuracy_vs_rewind_panels_are_figure_5(runs):
+    figure, data = figures.build("accuracy-vs-rewind", "figure_5", {}, runs)
+    panels = figure.get_axes()
+    assert len(panels) == 8  # 2 widths × 4 sparsities
+    assert [panel.get_title() for panel in panels[:4]] == [f"S = {s}%" for s in (80, 90, 95, 97)]
+    assert panels[0].get_ylabel() == "ResNet20×1 / CIFAR-10\nTest accuracy (%)"
+    assert panels[4].get_xlabel() == "Rewind epoch k"
+    (line,) = lines(panels[0], style.COLOURS["lth"])
+    assert list(line.get_xdata()) == [0, 5, 10, 15, 20, 25, 50, 75, 100]
+    assert line.get_ydata()[0] == pytest.approx(90.41)
+    dense = data[data["method"] == "dense"]
+    assert len(dense) == 2
+    assert (dense["n"] == 6).all()
+    dashed = [line for line in panels[0].get_lines() if line.get_linestyle() == "--"]
+    assert dashed[0].get_ydata()[0] == pytest.approx(dense["mean"].iloc[0])
+
+
+def test_accuracy_vs_sparsity_panels_are_figure_9(runs):
+    spec = {"rewind_epochs": [10, 25, 50, 100]}
+    figure, data = figures.build("accuracy-vs-sparsity", "figure_9", spec, runs)
+    panels = figure.get_axes()
+    assert len(panels) == 8
+    assert [panel.get_title() for panel in panels[:4]] == [f"k = {k}" for k in (10, 25, 50, 100)]
+    (line,) = lines(panels[0], style.COLOURS["naive"])
+    assert list(line.get_xdata()) == [80, 90, 95, 97]
+    assert len(data) == 2 * 4 * 4 * 3 + 2
+
+
+def test_a_missing_cell_is_a_gap_and_a_note(runs):
+    gone = synthetic.break_runs(runs, method="permuted", sparsity=0.9, rewind_epoch=25.0, width=1.0)
+    partial = synthetic.with_status(runs, "missing", gone)
+    figure, data = figures.build("accuracy-vs-rewind", "f", {}, partial)
+    (line,) = lines(figure.get_axes()[1], style.COLOURS["permuted"])
+    assert np.isnan(line.get_ydata()).tolist() == [False] * 5 + [True] + [False] * 3
+    assert figure.legends[0].get_title().get_text() == "1 of 216 cells missing"
+    assert int(data["mean"].isna().sum()) == 1
+    diverged = synthetic.with_status(runs, "diverged", gone)
+    figure, _ = figures.build("accuracy-vs-rewind", "f", {}, diverged)
+    note = figure.legends[0].get_title().get_text()
+    assert note == "1 of 216 cells missing; 1 of 216 cells with diverged runs"
+
+
+def test_a_point_without_neighbours_keeps_its_spread(runs):
+    around = synthetic.break_runs(runs, method="lth") & runs["rewind_epoch"].isin([10.0, 20.0])
+    figure, _ = figures.build(
+        "accuracy-vs-rewind", "f", {"widths": [1]}, synthetic.with_status(runs, "missing", around)
+    )
+    bars = [c for c in figure.get_axes()[0].collections if hasattr(c, "get_segments")]
+    assert sum(len(bar.get_segments()) for bar in bars) == 1
+
+
+def test_top5_and_no_dense_runs():
+    image = synthetic.runs_of("10")
+    spec = {"metric": "top5"}
+    figure, data = figures.build(
+        "accuracy-vs-rewind", "figure_7", spec, image[image["kind"] != "dense"]
+    )
+    assert figure.get_axes()[0].get_ylabel().endswith("Top-5 test accuracy (%)")
+    assert set(data["method"]) == {"lth", "naive", "permuted"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "LTH", "naive", "permuted",
+    ]  # fmt: skip
+
+
+def test_a_figure_of_nothing_but_missing_runs(runs, tmp_path):
+    gone = synthetic.with_status(runs, "missing", runs["kind"].notna())
+    figure, data = figures.build("accuracy-vs-rewind", "f", {}, gone)
+    assert figure.legends[0].get_title().get_text() == "216 of 216 cells missing"
+    assert data["mean"].isna().all()
+    figures.save(figure, data, tmp_path / "f")
+
+
+def test_interpolation_means_over_pairs():
+    curves = synthetic.curves()
+    figure, data = figures.build("interpolation", "figure_3", {}, curves)
+    assert len(figure.get_axes()) == 4  # 2 data sets × before and after REPAIR
+    assert set(data["correction"]) == {"none", "repair"}
+    assert (data["n"] == 3).all()
+    middle = data[(data["alpha"] == 0.5) & (data["correction"] == "repair")]
+    assert middle.sort_values(["dataset", "width"])["mean"].is_monotonic_decreasing is False
+    one = middle[middle["dataset"] == "cifar10"].sort_values("width")["mean"]
+    assert one.is_monotonic_decreasing
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["w = 1", "w = 4", "w = 8", "w = 16", "loss at initialisation"]
+
+
+def test_interpolation_counts_absent_curves():
+    curves = synthetic.curves()
+    part = curves[~((curves["width"] == 8) & (curves["dataset"] == "cifar100"))]
+    figure, _ = figures.build(
+        "interpolation", "f", {"corrections": ["repair"], "matched": [True, False]}, part
+    )
+    assert figure.legends[0].get_title().get_text() == "2 of 16 curves missing"
+
+
+def test_imp_barrier_panels_and_sparsity_axis():
+    frame = synthetic.imp_barriers()
+    figure, data = figures.build("imp-barrier", "figure_4_5", {}, frame)
+    titles = [panel.get_title() for panel in figure.get_axes()]
+    assert titles == ["IMP with rewinding", "IMP-FT (fine-tuning)"]
+    assert len(data) == 2 * 2 * 11
+    frame.loc[(frame["iteration"] == 5) & (frame["correction"] == "repair"), "error_barrier"] = (
+        np.nan
+    )
+    figure, _ = figures.build("imp-barrier", "f", {}, frame)
+    assert figure.legends[0].get_title().get_text() == "2 of 44 cells missing"
+
+
+def test_plane_marks_the_networks():
+    planes, points = synthetic.plane()
+    figure, data = figures.build("plane", "figure_4b", {}, planes, points)
+    panel = figure.get_axes()[0]
+    places = {tuple(np.concatenate(line.get_data())) for line in panel.get_lines()}
+    assert places == {(0.0, 0.0), (40.0, 0.0), (18.0, 30.0)}
+    assert {text.get_text() for text in panel.texts} >= {"dense", "LTH", "permuted"}
+    assert len(data) == 21 * 21 + 3
+    planes.loc[3, "error"] = np.nan
+    figure, _ = figures.build("plane", "f", {}, planes, points)
+    assert figure.get_supxlabel() == "1 of 441 points missing"
+
+
+CASES = {
+    "accuracy-vs-rewind": lambda: (synthetic.runs_of("9"),),
+    "accuracy-vs-sparsity": lambda: (synthetic.runs_of("9"),),
+    "interpolation": lambda: (synthetic.curves((("cifar10", (1.0, 4.0)),)),),
+    "imp-barrier": lambda: (synthetic.imp_barriers(),),
+    "plane": synthetic.plane,
+}
+
+
+def test_every_kind_is_covered():
+    assert set(CASES) == set(figures.BUILDERS)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_files_are_the_same_again(kind, tmp_path):
+    for name in ("one", "two"):
+        paths = figures.save(*figures.build(kind, "f", {}, *CASES[kind]()), tmp_path / name)
+        assert [path.suffix for path in paths] == [".pdf", ".png", ".svg", ".csv"]
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / f"one{path.suffix}").read_bytes()
+    assert not pd.read_csv(tmp_path / "one.csv").empty
+    assert b"Date" not in (tmp_path / "one.svg").read_bytes()
+    assert b"CreationDate" not in (tmp_path / "one.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_nothing_overlaps_the_panels(kind):
+    """Legend and titles lie inside the figure and off every panel."""
+    with matplotlib.rc_context(style.RC):
+        figure, _ = figures.build(kind, "f", {"title": "A title"}, *CASES[kind]())
+        figure.draw_without_rendering()
+        page = figure.bbox
+        panels = [axes.get_window_extent() for axes in figure.get_axes()]
+        boxes = [legend.get_window_extent() for legend in figure.legends]
+    for box in boxes:
+        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1
+        assert not any(box.overlaps(panel) for panel in panels)
+
+
+def test_ticks_keep_ends_and_room():
+    assert style.ticks([0, 5, 10, 15, 20, 25, 50, 75, 100]) == [0, 25, 50, 75, 100]
+    assert style.ticks([80, 90, 95, 97]) == [80, 90, 95, 97]
+    assert style.ticks([3]) == [3]

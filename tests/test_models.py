@@ -1,0 +1,240 @@
+"""Laws of the networks: the authors' counts, PyTorch's initialisation, one generator only."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.errors import UserError
+from pipeline.models import build, permutation_spec, prunable_parameters, resnet, vgg
+from pipeline.models.catalog import MODELS
+
+NETWORKS = {"resnet20": resnet.network, "vgg11": vgg.network}
+
+
+def small(name: str, *, size: int = 8, seed: int | None = 0, width: float = 0.25) -> Any:
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return build(name, width=width, classes=10, channels=1, size=size, generator=generator)
+
+
+def on_meta(name: str, width: float, classes: int, channels: int, size: int) -> nn.Module:
+    """Shapes without memory, for wide networks."""
+    with torch.device("meta"):
+        return NETWORKS[name](width, classes, channels, size)
+
+
+def count(model: nn.Module, names: list[str] | None = None) -> int:
+    parameters = dict(model.named_parameters())
+    return sum(parameters[name].numel() for name in names or parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "parameters", "prunable", "shortcut"),
+    [
+        ("resnet20", 1, 292_954, 268_336, 23_040),
+        ("resnet20", 4, 4_655_434, None, 368_640),
+        ("resnet20", 8, 18_600_586, None, 1_474_560),
+        ("resnet20", 16, 74_360_074, None, 5_898_240),
+        ("vgg11", 1, 9_225_610, 9_222_848, 0),
+    ],
+)
+def test_parameter_counts_are_the_authors(
+    name: str, width: float, parameters: int, prunable: int | None, shortcut: int
+) -> None:
+    model = on_meta(name, width, 10, 3, 32)
+    everything = count(model, prunable_parameters(model, "all"))
+    without = count(model, prunable_parameters(model, "no-shortcut"))
+    assert count(model) == parameters
+    assert MODELS[name].parameters(width, 10, 3) == parameters
+    assert everything - without == shortcut
+    assert prunable in (None, without)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("width", "classes", "channels", "size"), [(0.25, 7, 1, 8), (1, 10, 3, 32), (2, 100, 3, 70)]
+)
+def test_the_catalog_counts_what_the_modules_have(
+    name: str, width: float, classes: int, channels: int, size: int
+) -> None:
+    model = on_meta(name, width, classes, channels, size)
+    with FlopCounterMode(display=False) as counter:
+        logits = model(torch.empty(1, channels, size, size, device="meta"))
+    info = MODELS[name]
+    assert logits.shape == (1, classes)
+    assert info.parameters(width, classes, channels, size) == count(model)
+    assert info.forward_flops(width, classes, channels, size) == counter.get_total_flops()
+
+
+def test_the_catalog_needs_no_torch() -> None:
+    code = "import sys, pipeline.models.catalog; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initial_bits_depend_on_the_given_generator_alone(name: str) -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = small(name).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(2)
+    second, other = small(name).state_dict(), small(name, seed=1).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_vgg_starts_from_pytorchs_own_initialisation() -> None:
+    """Our draws equal those of every layer's own `reset_parameters` under the same seed."""
+    ours, theirs = small("vgg11", seed=5), small("vgg11", seed=None)
+    torch.manual_seed(5)
+    for module in theirs.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+    for key, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[key]), key
+    for module in ours.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            assert 0.9 * bound < module.weight.abs().max() <= bound
+            assert module.bias is not None and module.bias.abs().max() <= bound
+
+
+def test_resnet_starts_from_kaiming_normal_fan_in() -> None:
+    model = small("resnet20", width=1)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            spread = module.weight.std() * math.sqrt(module.weight[0].numel() / 2)
+            assert spread.item() == pytest.approx(1, abs=5 / math.sqrt(module.weight.numel())), name
+        if isinstance(module, nn.Conv2d):
+            assert module.bias is None
+        if isinstance(module, nn.BatchNorm2d):
+            fresh = nn.BatchNorm2d(module.num_features).state_dict()
+            assert all(torch.equal(fresh[key], value) for key, value in module.state_dict().items())
+    assert 0 < model.classifier.bias.abs().max() <= 1 / math.sqrt(64)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_without_generator_shows_that_nothing_was_loaded(name: str) -> None:
+    images = torch.randn(4, 1, 8, 8)
+    empty, full = small(name, seed=None), small(name)
+    assert empty.eval()(images).isnan().all()
+    empty.load_state_dict(full.state_dict())
+    assert torch.equal(empty.eval()(images), full.eval()(images))
+
+
+def test_resnet_is_the_authors_network() -> None:
+    model = small("resnet20", width=1, size=32)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    assert sum(len(shape) == 4 for shape in shapes.values()) == 19 + 2
+    for stage, (inputs, outputs) in enumerate([(16, 16), (16, 32), (32, 64)], start=1):
+        for block in range(3):
+            module: Any = model.get_submodule(f"stage{stage}.{block}")
+            changes = stage > 1 and block == 0
+            assert module.conv1.stride == ((2, 2) if changes else (1, 1))
+            assert isinstance(module.shortcut, nn.Identity) is not changes
+            if changes:
+                assert module.shortcut.conv.weight.shape == (outputs, inputs, 3, 3)
+                assert module.shortcut.conv.stride == (2, 2)
+                assert isinstance(module.shortcut.bn, nn.BatchNorm2d)
+
+
+def test_vgg_at_32_pixels_is_the_authors_network() -> None:
+    model = small("vgg11", width=1, size=32)
+    plan = [
+        module.out_channels if isinstance(module, nn.Conv2d) else "M"
+        for module in model.features
+        if not isinstance(module, nn.ReLU)
+    ]
+    assert plan == [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
+    assert model.classifier.weight.shape == (10, 512)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 28, 31, 33, 64])
+def test_any_image_size_works(name: str, size: int) -> None:
+    model = small(name, size=size, width=0.125).eval()
+    assert model(torch.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("width", [0, -1, 0.3, 1 / 128, math.nan, math.inf, "1", True])
+def test_a_width_without_whole_channels_is_refused_in_one_line(name: str, width: float) -> None:
+    message = MODELS[name].width_error(width)
+    assert message is not None and name in message and "\n" not in message
+    with pytest.raises(UserError, match="whole number"):
+        small(name, width=width)
+
+
+@pytest.mark.parametrize("width", [1 / 16, 0.5, 1.5, 3])
+def test_fractional_widths_with_whole_channels_are_fine(width: float) -> None:
+    assert MODELS["resnet20"].width_error(width) is None
+    assert small("resnet20", width=width).conv1.out_channels == 16 * width
+
+
+def test_unknown_words_are_refused() -> None:
+    model = small("resnet20")
+    with pytest.raises(UserError, match="resnet20, vgg11"):
+        small("resnet18")
+    with pytest.raises(UserError, match="last, authors"):
+        permutation_spec("resnet20", model, taps="first")
+    with pytest.raises(UserError, match="all, no-shortcut"):
+        prunable_parameters(model, "some")
+    with pytest.raises(UserError, match="size"):
+        small("vgg11", size=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_prunable_parameters_are_all_conv_and_linear_weights_in_module_order(name: str) -> None:
+    model = small(name)
+    expected = [key for key, tensor in model.named_parameters() if tensor.ndim > 1]
+    assert prunable_parameters(model, "all") == expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_trace_and_take_channels_last_and_bfloat16(name: str) -> None:
+    model = small(name).eval()
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = model(images)
+    assert torch.equal(torch.fx.symbolic_trace(model)(images), logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(model(images).float(), logits, atol=0.05 * logits.abs().max().item())
+    model.to(memory_format=torch.channels_last)
+    last = model(images.to(memory_format=torch.channels_last))
+    assert torch.allclose(last, logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("taps", ["last", "authors"])
+@pytest.mark.parametrize("name", MODELS)
+def test_taps_are_relus_of_the_groups_size(name: str, taps: str) -> None:
+    model = small(name).eval()
+    spec = permutation_spec(name, model, taps=taps)
+    seen: dict[str, int] = {}
+    for group in spec.groups:
+        module = model.get_submodule(group.tap)
+        assert isinstance(module, nn.ReLU)
+        module.register_forward_hook(
+            lambda module, inputs, output, name=group.name: seen.update({name: output.shape[1]})
+        )
+    model(torch.zeros(1, 1, 8, 8))
+    assert seen == spec.sizes
+
+
+def test_the_authors_tap_differs_in_stage_3_alone() -> None:
+    model = small("resnet20")
+    last, authors = (permutation_spec("resnet20", model, taps=taps) for taps in ("last", "authors"))
+    assert last.axes == authors.axes
+    differing = [(a.tap, b.tap) for a, b in zip(last.groups, authors.groups, strict=True) if a != b]
+    assert differing == [("stage3.2.relu2", "stage3.1.relu2")]
+    assert [group.name for group in last.groups if "." not in group.name] == [
+        "stage1",
+        "stage2",
+        "stage3",
+    ]
+    assert len(last.groups) == 9 + 3

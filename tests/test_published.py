@@ -1,0 +1,68 @@
+"""The published numbers: the very files, and what they say as cells."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import published
+
+DIGESTS = {
+    "published_dense.csv": "2eb276c1b0736e76cf5c8eb1697910b23d78b32ee825742f93014bde120f2066",
+    "published_diversity.csv": "e68130668f0274b852e80d35a12547a9232fa2680620c2b3fd42d974bfb43e21",
+    "published_results.csv": "5691545156ad3a1ef1e22bc0026caeaa962fc7e393bfed6fe06133121bdd06bc",
+}
+# Where the files came from, when that folder lies beside the repository.
+ORIGINALS = Path(__file__).resolve().parents[2] / "shared" / "paper"
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_files_are_the_published_ones_byte_for_byte(name):
+    content = resources.files("pipeline.published").joinpath(name).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == DIGESTS[name]
+    if ORIGINALS.is_dir():
+        assert content == (ORIGINALS / name).read_bytes()
+
+
+def test_cells_count_and_shape():
+    cells = published.cells()
+    assert len(cells) == 718
+    assert cells["mean"].between(0, 100).all()
+    # Table 10 alone has no spread: a single run.
+    assert (cells["n"] == np.where(cells["paper_table"] == "10", 1, 3)).all()
+    counts = cells["paper_table"].value_counts()
+    assert {label: counts[label] for label in ("5", "6", "7", "9", "10", "14", "15")} == {
+        "5": 108, "6": 108, "7": 60, "9": 42, "10": 54, "14": 60, "15": 28,
+    }  # fmt: skip
+
+
+def test_table_by_paper_or_thesis_number():
+    table = published.table("5")
+    assert set(table["width"]) == {1.0}
+    assert published.table("4.7")["mean"].tolist() == table["mean"].tolist()
+    assert set(published.table("4.2")["dataset"]) == {"svhn"}
+    with pytest.raises(KeyError, match="no published table '2'"):
+        published.table("2")
+
+
+def test_matching_at_200_is_matching_at_the_end_and_repeats_table_5():
+    early = published.table("15")
+    assert set(early["matching_epoch"].dropna()) == {5.0, 20.0, 50.0, 100.0}
+    end = early[early["matching_epoch"].isna()]
+    grid = published.table("5")
+    grid = grid[grid["rewind_epoch"] == 20]
+    keys = ["sparsity", "method"]
+    both = end.merge(grid, on=keys, suffixes=("_15", "_5"))
+    assert len(both) == 12
+    assert (both["mean_15"] == both["mean_5"]).all()
+
+
+def test_diversity_and_dense():
+    diversity = published.diversity().set_index(["dataset", "method"])
+    assert len(diversity) == 10
+    assert diversity.loc[("cifar10", "permuted"), "ensemble_accuracy"] == 91.75
+    dense = published.dense()
+    assert dense["test_accuracy_mean"].tolist() == [92.76, 78.37, 92.88, 95.95]
+    assert dense["n"].isna().tolist() == [False, False, True, True]

@@ -1,0 +1,278 @@
+"""Laws of permutation symmetry: relabelling units changes no function, training included."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipeline import symmetry
+from pipeline.errors import UserError
+from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.symmetry import Group, PermutationSpec
+
+CASES = [
+    ("resnet20", 0.125, 8),
+    ("resnet20", 0.5, 8),
+    ("resnet20", 0.25, 16),
+    ("vgg11", 0.125, 8),
+    ("vgg11", 0.0625, 32),
+    ("vgg11", 0.0625, 96),  # a last map of 3 x 3: the flatten before the classifier matters
+]
+
+
+@functools.cache
+def digits(size: int) -> tuple[Tensor, Tensor]:
+    data = load_digits()
+    images = torch.from_numpy(data.images[:256])[:, None] / 8 - 1
+    return nn.functional.interpolate(images, size), torch.from_numpy(data.target[:256])
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@functools.cache
+def _trained(name: str, width: float, size: int) -> nn.Module:
+    """A few steps in double precision: weights and BatchNorm statistics away from their start."""
+    model = build(name, width=width, classes=10, channels=1, size=size, generator=seeded(1))
+    model.double().train()
+    images, labels = digits(size)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for step in range(6):
+        batch = slice(16 * step, 16 * step + 16)
+        optimizer.zero_grad()
+        cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def trained(name: str, width: float, size: int) -> tuple[nn.Module, PermutationSpec, Tensor]:
+    model = copy.deepcopy(_trained(name, width, size))
+    return model, permutation_spec(name, model), digits(size)[0][:16]
+
+
+def random_masks(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    parameters = dict(model.named_parameters())
+    generator = seeded(seed)
+    return {
+        name: torch.rand(parameters[name].shape, generator=generator) < 0.4
+        for name in prunable_parameters(model, "all")
+    }
+
+
+@pytest.mark.parametrize(("name", "width", "size"), CASES)
+def test_permuting_keeps_the_function(name: str, width: float, size: int) -> None:
+    model, spec, images = trained(name, width, size)
+    assert symmetry.prove(model, spec, images, seeded(2)) < 1e-12
+    assert symmetry.prove(model.float(), spec, images.float(), seeded(2)) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "width", "size"), CASES)
+def test_permuting_weights_and_masks_keeps_the_sparse_function(
+    name: str, width: float, size: int
+) -> None:
+    model, spec, images = trained(name, width, size)
+    state, masks = model.state_dict(), random_masks(model, 3)
+    permutation = symmetry.random(spec, seeded(4))
+
+    def logits(tensors: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+        sparse = {name: tensors[name] * mask for name, mask in masks.items()}
+        return torch.func.functional_call(model, tensors | sparse, (images,))
+
+    before = logits(state, masks)
+    moved = symmetry.apply(spec, permutation, masks)
+    after = logits(symmetry.apply(spec, permutation, state), moved)
+    naive = logits(symmetry.apply(spec, permutation, state), masks)
+    assert (after - before).abs().max() < 1e-12 * before.abs().max()
+    assert (naive - before).abs().max() > 1e-3 * before.abs().max()
+    for key, mask in moved.items():
+        assert mask.dtype == torch.bool and mask.sum() == masks[key].sum()
+
+
+def test_a_wrong_spec_is_caught() -> None:
+    """Each tensor that carries a group matters: the proof fails without any one of them."""
+    model, spec, images = trained("resnet20", 0.25, 8)
+    for name in spec.axes:
+        if any(spec.axes[name]):
+            axes = {key: value for key, value in spec.axes.items() if key != name}
+            wrong = dataclasses.replace(spec, axes=axes)
+            assert symmetry.prove(model, wrong, images[:4], seeded(2)) > 1e-6, name
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11"])
+def test_training_commutes_with_permuting(name: str) -> None:
+    """Permute weights, statistics and momenta, then train: the same as train, then permute."""
+    model, spec, _ = trained(name, 0.125, 8)
+    images, labels = (part[:64] for part in digits(8))
+    permutation = symmetry.random(spec, seeded(5))
+
+    def optimise(network: nn.Module) -> torch.optim.SGD:
+        return torch.optim.SGD(network.parameters(), 0.02, momentum=0.9, weight_decay=5e-4)
+
+    def train(network: nn.Module, optimizer: torch.optim.SGD) -> None:
+        network.train()
+        for _ in range(2):
+            optimizer.zero_grad()
+            cross_entropy(network(images), labels).backward()
+            optimizer.step()
+
+    def momenta(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+        return {
+            name: optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in network.named_parameters()
+        }
+
+    optimizer = optimise(model)
+    train(model, optimizer)
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(symmetry.apply(spec, permutation, model.state_dict()))
+    twin_optimizer = optimise(twin)
+    moved = symmetry.apply(spec, permutation, momenta(model, optimizer))
+    for key, parameter in twin.named_parameters():
+        twin_optimizer.state[parameter]["momentum_buffer"] = moved[key]
+    train(model, optimizer)
+    train(twin, twin_optimizer)
+    expected = symmetry.apply(spec, permutation, model.state_dict())
+    for key, tensor in twin.state_dict().items():
+        assert torch.allclose(tensor.double(), expected[key].double(), rtol=1e-9, atol=1e-10), key
+
+
+@pytest.mark.parametrize(("name", "width", "size"), CASES)
+def test_the_spec_covers_every_tensor(name: str, width: float, size: int) -> None:
+    model, spec, _ = trained(name, width, size)
+    state = model.state_dict()
+    assert spec.axes.keys() == state.keys()
+    assert all(len(spec.axes[key]) == tensor.ndim for key, tensor in state.items())
+    assert all(any(spec.axes[key]) for key in prunable_parameters(model, "all"))
+    assert spec.axes["classifier.bias"] == (None,)
+    assert spec.axes["classifier.weight"][0] is None
+
+
+def test_a_permutation_that_does_not_fit_is_refused() -> None:
+    model, spec, _ = trained("resnet20", 0.25, 8)
+    good = symmetry.random(spec, seeded(0))
+    symmetry.validate(good, spec)
+    first = good["stage1"]
+    for wrong, complaint in [
+        ({key: value for key, value in good.items() if key != "stage1"}, "missing"),
+        (good | {"stage4": first}, "unknown"),
+        (good | {"stage1": torch.arange(5)}, "expected int64"),
+        (good | {"stage1": first.float()}, "expected int64"),
+        (good | {"stage1": torch.zeros_like(first)}, "exactly once"),
+        (good | {"stage1": first - 1}, "exactly once"),
+    ]:
+        with pytest.raises(UserError, match=complaint):
+            symmetry.validate(wrong, spec)
+        with pytest.raises(UserError, match=complaint):
+            symmetry.apply(spec, wrong, model.state_dict())
+
+
+def test_tensors_that_do_not_fit_are_refused() -> None:
+    model, spec, _ = trained("resnet20", 0.25, 8)
+    permutation = symmetry.identity(spec)
+    wide = build("resnet20", width=0.5, classes=10, channels=1, size=8, generator=None)
+    with pytest.raises(UserError, match="expected 4"):
+        symmetry.apply(spec, permutation, wide.state_dict())
+    with pytest.raises(UserError, match="axes"):
+        symmetry.apply(spec, permutation, {"conv1.weight": torch.zeros(4)})
+    prefixed = {f"module.{name}": mask for name, mask in random_masks(model, 0).items()}
+    with pytest.raises(UserError, match="none of these"):
+        symmetry.apply(spec, permutation, prefixed)
+    with pytest.raises(UserError, match="different groups"):
+        symmetry.compose(permutation, {"stage1": permutation["stage1"]})
+
+
+def test_apply_leaves_its_input_alone() -> None:
+    model, spec, _ = trained("resnet20", 0.25, 8)
+    state = model.state_dict() | {"extra": torch.ones(3)}
+    before = copy.deepcopy(state)
+    permutation = symmetry.random(spec, seeded(0))
+    for tensor in symmetry.apply(spec, permutation, state).values():
+        tensor.zero_()
+    assert all(torch.equal(state[key], before[key]) for key in before)
+
+
+def test_a_spec_names_each_group_once_and_no_other() -> None:
+    with pytest.raises(ValueError, match="share a name"):
+        PermutationSpec((Group("g", 2, "t"), Group("g", 3, "t")), {})
+    with pytest.raises(ValueError, match="not a group"):
+        PermutationSpec((Group("g", 2, "t"),), {"w": ("h",)})
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> tuple[PermutationSpec, dict[str, Tensor], int]:
+    """A random spec, tensors with all entries different, and a seed."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    groups = tuple(Group(f"g{i}", size, "tap") for i, size in enumerate(sizes))
+    axes: dict[str, tuple[str | None, ...]] = {}
+    positions: dict[str, int] = {}
+    tensors = {"free": torch.arange(3)}
+    for number in range(draw(st.integers(1, 4))):
+        carried = draw(st.lists(st.sampled_from([None, *groups]), max_size=3))
+        name = f"t{number}"
+        axes[name] = tuple(group.name if group else None for group in carried)
+        positions[name] = draw(st.integers(1, 3))
+        shape = [group.size * positions[name] if group else 2 for group in carried]
+        tensors[name] = torch.arange(int(torch.tensor(shape).prod())).reshape(shape)
+    return PermutationSpec(groups, axes, positions), tensors, draw(st.integers(0, 2**31))
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@settings(deadline=None, max_examples=60)
+@given(specs())
+def test_permutations_form_a_group_that_acts_on_tensors(
+    case: tuple[PermutationSpec, dict[str, Tensor], int],
+) -> None:
+    spec, tensors, seed = case
+    generator = seeded(seed)
+    p, q, r = (symmetry.random(spec, generator) for _ in range(3))
+    one = symmetry.identity(spec)
+    apply, compose, inverse = symmetry.apply, symmetry.compose, symmetry.inverse
+    for permutation in (p, one, inverse(p), compose(p, q)):
+        symmetry.validate(permutation, spec)
+    assert same(compose(p, one), p) and same(compose(one, p), p)
+    assert same(compose(p, inverse(p)), one) and same(compose(inverse(p), p), one)
+    assert same(compose(compose(p, q), r), compose(p, compose(q, r)))
+    assert same(inverse(compose(p, q)), compose(inverse(q), inverse(p)))
+    assert same(apply(spec, one, tensors), tensors)
+    assert same(apply(spec, compose(p, q), tensors), apply(spec, p, apply(spec, q, tensors)))
+    assert same(apply(spec, inverse(p), apply(spec, p, tensors)), tensors)
+    for name, moved in apply(spec, p, tensors).items():
+        assert torch.equal(moved.flatten().sort().values, tensors[name].flatten().sort().values)
+
+
+@settings(deadline=None, max_examples=40)
+@given(specs())
+def test_position_i_of_the_permuted_network_holds_unit_p_i(
+    case: tuple[PermutationSpec, dict[str, Tensor], int],
+) -> None:
+    spec, tensors, seed = case
+    p = symmetry.random(spec, seeded(seed))
+    moved = symmetry.apply(spec, p, tensors)
+    for name, carried in spec.axes.items():
+        owned = spec.positions[name]
+        for axis, group in enumerate(carried):
+            if group is None:
+                continue
+            # undo this axis alone: then the other axes are the same on both sides
+            alone = PermutationSpec(
+                spec.groups,
+                {name: tuple(g if i != axis else None for i, g in enumerate(carried))},
+                {name: owned},
+            )
+            others = symmetry.apply(alone, p, {name: tensors[name]})[name]
+            for i, unit in enumerate(p[group].tolist()):
+                run = moved[name].narrow(axis, i * owned, owned)
+                assert torch.equal(run, others.narrow(axis, unit * owned, owned))

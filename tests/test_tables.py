@@ -1,0 +1,354 @@
+"""Tables: means and spreads, the paper's layout and bold, missing and diverged runs, renderers."""
+
+import html.parser
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from pipeline import published, tables
+from pipeline.errors import UserError
+from pipeline.tables.cells import aggregate, select
+from pipeline.tables.table import SPAN
+
+# Bold cells as the paper prints them: (S, k) of perm. (naive never is), per table.
+BOLD = {
+    "5": {(80, 75), (90, 75), (95, 20), (97, 15)},
+    "6": {(80, 50), (90, 75), (95, 50), (95, 75), (97, 75)},
+    "7": {(80, 50), (80, 100), (90, 50), (95, 50), (97, 50)},
+    "8": {(80, 50), (90, 50), (95, 50), (97, 50)},
+    "9": {(80, 50), (90, 50)},
+    "11": {(80, 25), (90, 50), (95, 25), (97, 50)},
+    "12": {(80, 100), (90, 100), (95, 50), (97, 100)},
+    "13": {(80, 50), (90, 100), (95, 100), (97, 100)},
+    "14": {(80, 100), (90, 100), (95, 25), (97, 100)},
+}
+
+
+def grid(runs, **spec):
+    return tables.build("rewind-grid", "table_5", {"title": "ResNet20×1 / CIFAR-10", **spec}, runs)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return synthetic.runs_of("5")
+
+
+@pytest.fixture(scope="module")
+def broken(runs):
+    """One run missing, one whole cell missing, one run diverged, one whole cell diverged."""
+    where = synthetic.break_runs
+    frame = synthetic.with_status(
+        runs, "missing", where(runs, method="lth", sparsity=0.8, rewind_epoch=0.0, a=1)
+    )
+    frame = synthetic.with_status(
+        frame, "missing", where(runs, method="permuted", sparsity=0.9, rewind_epoch=5.0)
+    )
+    frame = synthetic.with_status(
+        frame, "diverged", where(runs, method="permuted", sparsity=0.8, rewind_epoch=75.0, a=1)
+    )
+    return synthetic.with_status(
+        frame, "diverged", where(runs, method="naive", sparsity=0.97, rewind_epoch=100.0)
+    )
+
+
+def test_mean_and_sample_standard_deviation(runs):
+    cells = aggregate(select(runs, {}))
+    known = published.table("5")
+    both = cells.merge(known, on=["sparsity", "method", "rewind_epoch"], suffixes=("", "_known"))
+    assert len(both) == 108
+    assert np.allclose(both["mean"], both["mean_known"])
+    assert np.allclose(both["std"], both["std_known"])
+    assert (cells["n"] == 3).all()
+
+
+def test_layout_is_the_papers(runs):
+    table = grid(runs)
+    assert table.layout.shape == (12, 9)
+    assert table.layout.index.names == ["S", "Method"]
+    assert list(table.layout.index[:3]) == [("80%", "LTH"), ("80%", "naive"), ("80%", "perm.")]
+    assert list(table.layout.columns.get_level_values(1)[:3]) == ["k=0", "5", "10"]
+    assert table.layout.loc[("80%", "LTH")].iloc[0] == "90.41 ± 0.14"
+    assert table.notes == []
+
+
+@pytest.mark.parametrize("label", BOLD)
+def test_bold_is_the_papers(label):
+    table = grid(synthetic.runs_of(label))
+    best = table.tidy[table.tidy["best"]]
+    assert set(best["method"]) == {"permuted"}
+    found = {(round(100 * row.sparsity), int(row.rewind_epoch)) for row in best.itertuples()}
+    assert found == BOLD[label]
+    assert int(table.bold.to_numpy().sum()) == len(best)
+
+
+def test_top1_and_top5_side_by_side():
+    table = grid(synthetic.runs_of("10"), metric=["top1", "top5"])
+    assert table.layout.shape == (9, 6)
+    assert list(table.layout.columns)[3] == ("Top-5 Accuracy", "k=10")
+    assert table.layout.loc[("80%", "naive")].iloc[4] == "88.10"
+    best = table.tidy[table.tidy["best"]]
+    assert sorted(best["mean"]) == [62.77, 66.37, 69.87, 84.79, 87.37, 89.45]
+    assert any("single run" in note for note in table.notes)
+
+
+def test_missing_and_diverged_are_shown_and_never_dropped(runs, broken):
+    table = grid(broken)
+    assert table.layout.shape == (12, 9)
+    text = table.layout
+    assert text.loc[("80%", "LTH")].iloc[0] == "90.48 ± 0.10 (missing 1/3)"
+    assert text.loc[("90%", "perm.")].iloc[1] == "missing"
+    assert text.loc[("80%", "perm.")].iloc[7] == "91.16 ± 0.04 (diverged 1/3)"
+    assert text.loc[("97%", "naive")].iloc[8] == "diverged 3/3"
+    assert table.tidy["n_missing"].sum() == 4
+    assert table.tidy["n_diverged"].sum() == 4
+    # The mean of the survivors was the highest; it is no candidate.
+    block = table.tidy[(table.tidy["sparsity"] == 0.8) & table.tidy["best"]]
+    assert block["rewind_epoch"].tolist() == [100.0]
+    assert table.notes == [
+        "4 of 324 runs are missing; 1 of 108 cells have none.",
+        "4 of 324 runs diverged; the mean of such a cell is over the runs that finished, and it is "
+        "never marked as the best.",
+    ]
+
+
+def test_a_run_that_two_experiments_share_counts_once(runs):
+    twice = pd.concat([runs, runs.assign(experiment="other")], ignore_index=True)
+    assert len(select(twice, {})) == len(select(runs, {}))
+    assert len(select(twice, {"experiments": ["other"]})) == len(select(runs, {}))
+    assert (aggregate(select(twice, {}))["n"] == 3).all()
+
+
+def test_filters_and_user_methods(runs):
+    own = runs[runs["method"] == "permuted"].assign(method="weights")
+    own["test_accuracy"] += 5.0
+    own["path"] = own["path"] + "/weights"
+    table = grid(
+        pd.concat([runs, own]),
+        sparsities=[0.9],
+        rewind_epochs=[0, 10],
+        labels={"weights": "by weights"},
+    )
+    assert list(table.layout.index.get_level_values("Method")) == [
+        "LTH", "naive", "perm.", "by weights",
+    ]  # fmt: skip
+    assert table.layout.shape == (4, 2)
+    assert table.tidy[table.tidy["best"]]["method"].tolist() == ["weights"]
+
+
+def test_widths_that_vary_become_rows():
+    table = grid(synthetic.runs_of("5", "6"))
+    assert table.layout.index.names == ["w", "S", "Method"]
+    assert table.layout.shape == (24, 9)
+
+
+def test_unknown_metric(runs):
+    with pytest.raises(UserError, match="unknown metric 'top3'; allowed: top1, top5"):
+        grid(runs, metric="top3")
+
+
+@pytest.mark.parametrize("kind", ["rewind-grid", "early-matching", "cost"])
+def test_an_output_without_runs_is_refused(kind, runs):
+    with pytest.raises(UserError, match=r"t: no sparse run is declared .*'experiments': \['x'\]"):
+        tables.build(kind, "t", {"experiments": ["x"]}, runs)
+
+
+def test_a_table_of_nothing_but_missing_runs(runs):
+    table = grid(synthetic.with_status(runs, "missing", synthetic.break_runs(runs)))
+    assert (table.layout == "missing").all().all()
+    assert not table.bold.any().any()
+
+
+def early(**spec):
+    both = synthetic.runs_of("5", "15")
+    # Table 15 shares its LTH, naive and t = T cells with Table 5.
+    new = (both["experiment"] == "table_5") | both["matching_epoch"].notna()
+    return tables.build(
+        "early-matching", "table_15", {"rewind_epochs": [20], "end": 200, **spec}, both[new]
+    )
+
+
+def test_early_matching_is_table_15():
+    table = early()
+    assert table.layout.shape == (12, 5)
+    assert list(table.layout.columns.get_level_values(1)) == ["t=5", "20", "50", "100", "200"]
+    assert list(table.layout.loc[("80%", "LTH")]) == ["92.25 ± 0.14", *[SPAN] * 4]
+    assert table.layout.loc[("95%", "perm.")].iloc[0] == "87.37 ± 0.33"
+    assert table.layout.loc[("95%", "perm.")].iloc[4] == "88.29 ± 0.52"
+    assert not table.tidy["best"].any()
+    assert '<td colspan="5">92.25 ± 0.14</td>' in tables.to_html(table)
+    assert "\\multicolumn{5}{c}{92.25 $\\pm$ 0.14}" in tables.to_latex(table)
+
+
+def test_diversity_is_table_1_with_its_bold():
+    table = tables.build(
+        "diversity", "table_1", {"title": "Ensembles", "runs": 5}, published.diversity()
+    )
+    assert list(table.layout.index.get_level_values("Mask")[:5]) == [
+        "none (dense)", "IMP", "LTH", "permuted", "naive",
+    ]  # fmt: skip
+    first = table.layout.loc["ResNet20×1 / CIFAR-10"]
+    assert list(first.loc["none (dense)"]) == ["92.76 ± 0.106", "–", "–", "–", "–"]
+    best = table.tidy[table.tidy["best"]]
+    found = set(best[["dataset", "method", "metric"]].itertuples(index=False, name=None))
+    assert found == {
+        ("cifar10", "lth", "test_accuracy"), ("cifar10", "permuted", "ensemble_accuracy"),
+        ("cifar10", "naive", "disagreement"), ("cifar10", "permuted", "kl"),
+        ("cifar10", "permuted", "js"),
+        ("cifar100", "lth", "test_accuracy"), ("cifar100", "permuted", "ensemble_accuracy"),
+        ("cifar100", "naive", "disagreement"), ("cifar100", "naive", "kl"),
+        ("cifar100", "naive", "js"),
+    }  # fmt: skip
+
+
+def test_diversity_shows_missing_methods():
+    part = published.diversity()
+    part = part[(part["dataset"] == "cifar10") & (part["method"] != "naive")]
+    spec = {"runs": 5, "methods": ["dense", "imp", "lth", "permuted", "naive"]}
+    table = tables.build("diversity", "table_1", spec, part)
+    assert list(table.layout.iloc[-1]) == ["missing"] * 5
+    assert table.tidy["n_missing"].sum() == 25
+    assert table.notes == ["ResNet20×1 / CIFAR-10, naive: 0 of 5 runs."]
+
+
+def test_hyperparameters_of_one_and_of_two_groups():
+    one = tables.build(
+        "hyperparameters",
+        "table_2",
+        {},
+        [("train", "Optimizer", "SGD"), ("train", "Momentum", 0.9)],
+    )
+    assert one.layout.loc["Momentum", "Value"] == "0.9"
+    two = tables.build(
+        "hyperparameters",
+        "table_4",
+        {"title": "Pruning"},
+        [("ResNet20", "Learning rate", 0.01), ("ResNet50", "Learning rate", 0.04),
+         ("ResNet20", "Augment", True)],
+    )  # fmt: skip
+    assert list(two.layout.loc["Learning rate"]) == ["0.01", "0.04"]
+    assert list(two.layout.loc["Augment"]) == ["yes", "–"]
+
+
+def matches(seconds=30.0):
+    return pd.DataFrame(
+        [
+            {"dataset": "cifar10", "model": "resnet20", "width": 1.0, "a": a, "b": a + 10,
+             "matching_epoch": np.nan, "seconds": seconds}
+            for a in synthetic.SEEDS
+        ]
+    )  # fmt: skip
+
+
+def cost(frame, **data):
+    return tables.build("cost", "table_cost", {"rewind_epochs": [20], "sparsities": [0.8]}, frame,
+                        **data)  # fmt: skip
+
+
+def test_cost_of_a_solution_by_each_method(runs):
+    frame = pd.concat([runs, synthetic.imp_runs(runs)])
+    rows = cost(frame, matches=matches()).tidy.set_index("method")
+    # Dense a: 200 epochs of 2 s; IMP to 80 %: 8 rounds of 50 epochs, 100 s each; sparse: 180.
+    assert rows.loc["lth", ["dense_a_epochs", "imp_epochs", "dense_b_epochs"]].tolist() == [
+        200, 400, 0,
+    ]  # fmt: skip
+    assert rows["epochs"].to_dict() == {"lth": 780, "naive": 800, "permuted": 980}
+    assert rows["seconds"].to_dict() == {"lth": 1560, "naive": 1600, "permuted": 1990}
+    assert rows["matching_seconds"].to_dict() == {"lth": 0, "naive": 0, "permuted": 30}
+    text = cost(frame, matches=matches()).layout.loc[("80%", "LTH")]
+    assert list(text) == ["200", "400", "–", "180", "780", "–", "1,560"]
+
+
+def test_cost_without_measurements_says_missing(runs):
+    table = cost(runs)  # no IMP rows, no matching
+    assert list(table.layout.loc[("80%", "perm.")]) == [
+        "200", "missing", "200", "180", "missing", "missing", "missing",
+    ]  # fmt: skip
+    assert table.tidy["n"].tolist() == [3, 3, 3]
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks that tags nest, and counts the places that each table row fills."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.rows, self.bold, self.row = [], [], 0, None
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "meta":
+            return
+        self.open.append(tag)
+        spans = dict(attributes)
+        if tag == "tr":
+            self.row = {"width": 0, "below": []}
+            self.rows.append(self.row)
+        elif tag in ("td", "th"):
+            width = int(spans.get("colspan", 1))
+            self.row["width"] += width
+            self.row["below"].append((int(spans.get("rowspan", 1)), width))
+        self.bold += tag == "b"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def widths(self):
+        """Places per row, those that an earlier rowspan fills included."""
+        found, pending = [], []
+        for row in self.rows:
+            found.append(row["width"] + sum(width for _, width in pending))
+            pending = [(left - 1, width) for left, width in pending if left > 1]
+            pending += [(height - 1, width) for height, width in row["below"] if height > 1]
+        return found
+
+
+@pytest.mark.parametrize("make", [lambda runs, broken: grid(broken, note="A <b> & note."),
+                                  lambda runs, broken: early(),
+                                  lambda runs, broken: grid(synthetic.runs_of("10"),
+                                                            metric=["top1", "top5"])])  # fmt: skip
+def test_every_format_is_well_formed_and_deterministic(make, runs, broken, tmp_path):
+    table = make(runs, broken)
+    places = table.layout.shape[1] + table.layout.index.nlevels
+
+    page = tables.to_html(table)
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert set(reader.widths()) == {places}
+    bold = 0 if table.bold is None else int(table.bold.to_numpy().sum())
+    assert reader.bold == bold
+    assert "<b> & note" not in page
+
+    latex = tables.to_latex(table)
+    body = latex[latex.index("\\toprule") : latex.index("\\bottomrule")]
+    for line in body.splitlines():
+        if line.endswith("\\\\"):
+            spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert line.count(" & ") + 1 + sum(spans) - len(spans) == places
+    assert latex.count("{") == latex.count("}")
+    assert "%" not in latex.replace("\\%", "").splitlines()[1:]
+    assert not re.search(r"[^\x00-\x7f]", latex)
+    assert latex.count("\\textbf{") == bold
+
+    markdown = tables.to_markdown(table)
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count(" | ") + 1 for line in rows} == {places}
+    assert len(rows) == len(table.layout) + 2
+    assert markdown.count("**") == 2 * bold
+
+    for text in (page, latex, markdown):
+        assert "Protocol: paper" in text
+    paths = tables.write(table, tmp_path / "table")
+    assert [path.name for path in paths] == ["table.csv", "table.html", "table.md", "table.tex"]
+    again = make(runs, broken)
+    tables.write(again, tmp_path / "again")
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / f"again{path.suffix}").read_bytes()
+    assert len(pd.read_csv(tmp_path / "table.csv")) == len(table.tidy)
+
+
+def test_csv_keeps_missing_cells(broken):
+    lines = tables.to_csv(grid(broken)).splitlines()
+    assert lines[0].startswith("dataset,model,width,sparsity,method,rewind_epoch,matching_epoch")
+    assert "cifar10,resnet20,1,0.9,permuted,5,,top1,,,0,0,3,False" in lines

@@ -1,0 +1,83 @@
+# What all rules share. Nothing here imports torch, pandas or numpy: every cluster job reads it.
+
+
+def stop(error):
+    """End with one clear line and status 1, without a traceback."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+try:
+    STUDY = declared.Workflow(workflow.basedir, config)
+except UserError as error:
+    stop(error)
+
+RESULTS = STUDY.results
+SCOPE = STUDY.scope
+
+
+def guarded(function):
+    """The function of wildcards, with a user's mistake told in one line."""
+
+    def call(wildcards):
+        try:
+            return function(wildcards)
+        except UserError as error:
+            stop(error)
+
+    return call
+
+
+def inputs_of(stage):
+    """The files that the run of a stage reads, its data set's check first."""
+    return guarded(lambda wildcards: STUDY.inputs(stage, wildcards.key))
+
+
+def params_of(stage):
+    """The run's resolved settings, sorted, as one value that Snakemake compares."""
+    return guarded(lambda wildcards: STUDY.settings(stage, wildcards.key))
+
+
+def digest_of(stage):
+    """Digest of the settings: the job refuses to run with others."""
+    return guarded(lambda wildcards: STUDY.digest(stage, wildcards.key))
+
+
+def threads_of(stage):
+    """Compute threads: a setting of the run, part of its bits."""
+    return guarded(lambda wildcards: STUDY.threads(stage, wildcards.key))
+
+
+def memory_of(stage):
+    """Main memory in MB from data set and network."""
+    return guarded(lambda wildcards: STUDY.memory_mb(stage, wildcards.key))
+
+
+def runtime_of(stage):
+    """Minutes from epochs and rates, twice as many at each retry."""
+
+    def call(wildcards, attempt):
+        return STUDY.runtime(stage, wildcards.key) * 2 ** (attempt - 1)
+
+    return call
+
+
+report: "../report/workflow.rst"
+
+
+wildcard_constraints:
+    key=r"[A-Za-z0-9_.+=@/-]+",
+    dataset=r"[A-Za-z0-9_.+=-]+",
+    name=r"[A-Za-z0-9_-]+",
+
+
+onstart:
+    STUDY.started(workflow)
+
+
+onsuccess:
+    STUDY.ended(True)
+
+
+onerror:
+    STUDY.ended(False)

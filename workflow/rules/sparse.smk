@@ -1,0 +1,26 @@
+# Sparse runs: one job per method, sparsity, rewind epoch and pair.
+
+
+rule sparse:
+    input:
+        inputs_of("sparse"),
+    output:
+        f"{RESULTS}/sparse/{{key}}/metrics.json",
+        f"{RESULTS}/sparse/{{key}}/history.csv",
+    log:
+        f"{RESULTS}/logs/sparse/{{key}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sparse/{{key}}.tsv"
+    priority: 10
+    conda:
+        "../../environment.yml"
+    threads: threads_of("sparse")
+    resources:
+        mem_mb=memory_of("sparse"),
+        runtime=runtime_of("sparse"),
+        gpu=STUDY.gpus(),
+    params:
+        settings=params_of("sparse"),
+        digest=digest_of("sparse"),
+    shell:
+        "python workflow/scripts/run.py sparse {wildcards.key} --digest {params.digest} > {log} 2>&1"
