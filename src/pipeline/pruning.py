@@ -48,7 +48,9 @@ def global_magnitude(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], 
         )
     scores = torch.cat(
         [
-            torch.where(mask[name].flatten(), weight.detach().abs().float().nan_to_num(0).flatten(), -1.0)
+            torch.where(
+                mask[name].flatten(), weight.detach().abs().float().nan_to_num(0).flatten(), -1.0
+            )
             for name, weight in weights.items()
         ]
     )
@@ -67,7 +69,9 @@ def global_magnitude(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], 
     }
 
 
-def prune_fraction(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], fraction: float) -> Mask:
+def prune_fraction(
+    weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], fraction: float
+) -> Mask:
     """One full prune: ``fraction`` of the remaining weights, rounded as torch's pruning rounds."""
     zeros, entries = count(mask)
     return global_magnitude(weights, mask, zeros + round(fraction * (entries - zeros)))
@@ -97,7 +101,9 @@ def per_layer(mask: Mapping[str, Tensor]) -> dict[str, float]:
 
 def pack(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Masks as bits, eight entries a byte (uint8, flattened, zero-padded)."""
-    return {name: torch.from_numpy(np.packbits(m.cpu().numpy().ravel())) for name, m in mask.items()}
+    return {
+        name: torch.from_numpy(np.packbits(m.cpu().numpy().ravel())) for name, m in mask.items()
+    }
 
 
 def unpack(packed: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> Mask:

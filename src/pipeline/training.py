@@ -89,7 +89,9 @@ class Keeper:
     folder: Path
     digest: str
     slot: int = 0
-    interval: float = field(default_factory=lambda: float(os.environ.get("PIPELINE_SAVE_SECONDS", "120")))
+    interval: float = field(
+        default_factory=lambda: float(os.environ.get("PIPELINE_SAVE_SECONDS", "120"))
+    )
     _last: float = field(default_factory=time.monotonic)
 
     @property
@@ -192,7 +194,9 @@ class Trainer:
             weight_decay=self.settings.weight_decay, fused=True,
         )  # fmt: skip
         masked = [parameters[name] for name in mask or ()]
-        masks = [m.to(self.device, p.dtype) for p, m in zip(masked, (mask or {}).values(), strict=True)]
+        masks = [
+            m.to(self.device, p.dtype) for p, m in zip(masked, (mask or {}).values(), strict=True)
+        ]
         masks = [m.contiguous(memory_format=_format(m)) for m in masks]
         zeros = sum(int((m == 0).sum()) for m in masks)
         sparsity = zeros / sum(m.numel() for m in masks) if masks else 0.0
@@ -228,7 +232,9 @@ class Trainer:
                         _multiply(masked, masks)
                 executed += 1 / steps
                 if keeper and (_stop_requested or keeper.due()) and step + 1 < steps:
-                    self._save(keeper, model, optimiser, parameters, totals, epoch, step + 1, history)
+                    self._save(
+                        keeper, model, optimiser, parameters, totals, epoch, step + 1, history
+                    )
                     if _stop_requested:
                         raise Interrupted
             step = 0
@@ -330,7 +336,9 @@ def _momentum(
 
 
 def _set_momentum(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], momentum: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    momentum: Mapping[str, Tensor],
 ) -> None:
     for name, buffer in momentum.items():
         like = parameters[name]

@@ -44,7 +44,10 @@ class Watch:
         if self._total:
             self._count()
             spent = clock(time.time() - self._began)
-            self._say(f"{self._done} of {self._total} jobs done in {spent}" + ("" if fine else ", with errors"))
+            self._say(
+                f"{self._done} of {self._total} jobs done in {spent}"
+                + ("" if fine else ", with errors")
+            )
 
     def _run(self) -> None:
         wait = FIRST
@@ -71,10 +74,16 @@ class Watch:
         average = self._work / self._total
         finished = min(self._finished + begun * average, 0.999 * self._work)
         spent = time.time() - self._began
-        left = self._work / self._cores - spent if finished <= 0 else spent * (self._work / finished - 1)
+        left = (
+            self._work / self._cores - spent
+            if finished <= 0
+            else spent * (self._work / finished - 1)
+        )
         text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, about {clock(max(left, 1))} left"
         if now:
-            text += f"; now {describe(now[0])}" + (f" and {len(now) - 1} more" if len(now) > 1 else "")
+            text += f"; now {describe(now[0])}" + (
+                f" and {len(now) - 1} more" if len(now) > 1 else ""
+            )
         return text
 
     @staticmethod

@@ -60,7 +60,9 @@ def dense_state(
     return state, mask
 
 
-def read_state(path: Path, prefix: str = "", like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def read_state(
+    path: Path, prefix: str = "", like: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """A network's state from a file, dense or sparse, ready for ``load_state_dict``.
 
     ``like`` gives the shapes that a sparse file needs (a fresh network's ``state_dict``).

@@ -223,9 +223,7 @@ class Plane:
         return f"{self.recipe}/{self.permuted.key}"
 
 
-Run = (
-    Dense | Snapshot | ImpBlock | Mask | Solution | Match | Sparse | Curve | ImpBarrier | Plane
-)
+Run = Dense | Snapshot | ImpBlock | Mask | Solution | Match | Sparse | Curve | ImpBarrier | Plane
 
 #: What a run leaves for others, relative to its folder; the first is the one that stands for it.
 OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -303,7 +301,9 @@ def parse(stage: str, key: str) -> Run:
         return Plane(permuted, lth_of(permuted), recipe)
     found = _COMPILED[stage].fullmatch(key) if stage in _COMPILED else None
     if found is None:
-        raise UserError(f"{stage}/{key}: not the path of a run; patterns stand in docs/reference.md")
+        raise UserError(
+            f"{stage}/{key}: not the path of a run; patterns stand in docs/reference.md"
+        )
     part = found.groupdict()
     home = Dense(part["dataset"], part["model"], part["width"], part["dense"], 0)
 

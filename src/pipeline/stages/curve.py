@@ -45,7 +45,9 @@ def execute(job: Job) -> None:
     job.finish("curve.csv", "metrics.json")
 
 
-def _barriers(rows: list[dict[str, object]], correction: str, split: str, metric: str) -> tuple[float, float]:
+def _barriers(
+    rows: list[dict[str, object]], correction: str, split: str, metric: str
+) -> tuple[float, float]:
     supremum = barrier(rows, correction, split, metric)  # type: ignore[arg-type]
     has_half = any(row["alpha"] == 0.5 for row in rows)
     half = barrier(rows, correction, split, metric, at=0.5) if has_half else math.nan  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ def execute(job: Job) -> None:
             keeper=job.keeper(),
             at_epoch=keep,
             report=job.progress.epochs(settings.epochs),
+            keep_logits=True,
         )
     reached = [epoch for epoch in settings.trunk if _written(job.folder / part(epoch), job.digest)]
     trunk: dict[str, Tensor] = {}
@@ -54,7 +55,11 @@ def execute(job: Job) -> None:
     write_csv(job.folder / "history.csv", HISTORY, history_rows(outcome.history))
     job.metrics(**final_metrics(outcome), sparsity=0.0)
     job.spent(outcome)
-    job.finish("metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv")
+    names = ["metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv"]
+    if outcome.final and outcome.final.logits is not None:
+        write_tensors(job.folder / "logits.safetensors", {"logits": outcome.final.logits})
+        names.append("logits.safetensors")
+    job.finish(*names)
     for epoch in reached:
         (job.folder / part(epoch)).unlink()
 

@@ -52,12 +52,18 @@ def round_of(job: Job, dense: Dense, settings: ImpSettings, model: nn.Module) ->
     if settings.style == "finetune":
         own: TrainSettings = settings
         return Round(
-            Trainer(job.data, own, device), Schedule(0, settings.epochs, settings.epochs), dense.seed, None
+            Trainer(job.data, own, device),
+            Schedule(0, settings.epochs, settings.epochs),
+            dense.seed,
+            None,
         )
     recipe = job.graph.recipe(dense)
     schedule = Schedule(settings.rewind_epoch, recipe.epochs, recipe.epochs)
     return Round(
-        Trainer(job.data, recipe, device), schedule, dense.seed, job.state("rewind", model.state_dict())
+        Trainer(job.data, recipe, device),
+        schedule,
+        dense.seed,
+        job.state("rewind", model.state_dict()),
     )
 
 

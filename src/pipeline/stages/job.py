@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline import progress
 from pipeline.artifacts import keys
@@ -142,7 +142,10 @@ class Job:
 
     def spent(self, outcome: Outcome) -> None:
         """Add a training's time and executed epochs to the run's volatile facts."""
-        for name, value in (("train_seconds", outcome.seconds), ("epochs_executed", outcome.epochs_executed)):
+        for name, value in (
+            ("train_seconds", outcome.seconds),
+            ("epochs_executed", outcome.epochs_executed),
+        ):
             before = self._volatile.get(name, 0.0)
             assert isinstance(before, float)
             self._volatile[name] = round(before + value, 3)

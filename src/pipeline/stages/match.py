@@ -65,7 +65,11 @@ def execute(job: Job) -> None:
 
 
 def _write(
-    job: Job, permutation: symmetry.Permutation, status: str, quality: dict[str, object], images: int
+    job: Job,
+    permutation: symmetry.Permutation,
+    status: str,
+    quality: dict[str, object],
+    images: int,
 ) -> None:
     write_tensors(job.folder / "permutation.safetensors", permutation)
     job.metrics(status=status, images=images, groups=quality)

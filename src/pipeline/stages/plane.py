@@ -47,7 +47,9 @@ def execute(job: Job) -> None:
             batch_size=settings.batch_size, precision=settings.precision,
         )  # fmt: skip
         rows += found.grid
-        points = [{key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models]
+        points = [
+            {key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models
+        ]
         job.progress.step(done, len(corrections))
     write_csv(job.folder / "plane.csv", GRID, csv_rows(rows, GRID))
     job.metrics(status=status, points=points)

@@ -20,7 +20,9 @@ def execute(job: Job) -> None:
     model.load_state_dict(
         {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
     )
-    momentum = {n.removeprefix("momentum/"): t for n, t in tensors.items() if n.startswith("momentum/")}
+    momentum = {
+        n.removeprefix("momentum/"): t for n, t in tensors.items() if n.startswith("momentum/")
+    }
     with graceful():
         outcome = Trainer(job.data, settings, device).train(
             model,

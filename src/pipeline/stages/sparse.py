@@ -34,7 +34,9 @@ def execute(job: Job) -> None:
         outcome = Trainer(job.data, settings, job.device).train(
             model,
             Schedule(0, run.epochs, run.epochs),
-            lambda purpose, epoch: generator(run.init.seed, f"sparse-{purpose}", run.replicate, epoch),
+            lambda purpose, epoch: generator(
+                run.init.seed, f"sparse-{purpose}", run.replicate, epoch
+            ),
             mask=mask,
             keeper=job.keeper(),
             report=job.progress.epochs(run.epochs),

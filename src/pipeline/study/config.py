@@ -35,7 +35,9 @@ class Main:
     study: str = option("demo", "name of a file in config/studies, without .yaml")
     protocol: str = option("paper", "a protocol of config/recipes.yaml")
     results: str = option("results", "folder of all artifacts")
-    data_root: str = option("data", "folder of the data sets; the variable DATA_ROOT goes before it")
+    data_root: str = option(
+        "data", "folder of the data sets; the variable DATA_ROOT goes before it"
+    )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where training runs")
 
 
@@ -56,7 +58,9 @@ class Config:
         for name, entry in mapping(raw["datasets"], "config/datasets.yaml").items():
             check_name(name, "config/datasets.yaml")
             if name in self.datasets:
-                raise UserError(f"config/datasets.yaml: {name!r} is the name of a built-in data set")
+                raise UserError(
+                    f"config/datasets.yaml: {name!r} is the name of a built-in data set"
+                )
             self.datasets[name] = data_catalog.parse_entry(name, self._placed(entry))
         self.where = f"config/studies/{self.main.study}.yaml"
         study = mapping(raw["study"], self.where)
@@ -157,7 +161,11 @@ class Config:
     def _check_epochs(self, entry: ExperimentEntry, horizon: int, where: str) -> None:
         for k in entry.rewind_epochs:
             if k + self.protocol.rewind_offset >= horizon:
-                trained = f" (trained {k + self.protocol.rewind_offset})" if self.protocol.rewind_offset else ""
+                trained = (
+                    f" (trained {k + self.protocol.rewind_offset})"
+                    if self.protocol.rewind_offset
+                    else ""
+                )
                 raise UserError(
                     f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} of the dense recipe"
                 )
@@ -195,7 +203,9 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = sorted(p.stem for p in (folder / "studies").glob("*.yaml"))
     if parsed.study not in studies:
-        raise UserError(f"config.yaml: unknown study {parsed.study!r}; {suggest(parsed.study, studies)}")
+        raise UserError(
+            f"config.yaml: unknown study {parsed.study!r}; {suggest(parsed.study, studies)}"
+        )
     datasets = folder / "datasets.yaml"
     return Config(
         {

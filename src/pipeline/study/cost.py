@@ -7,11 +7,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import (
-    Curve, Dense, ImpBarrier, ImpBlock, Mask, Match, Plane, Run, Snapshot, Solution, Sparse,
+    Curve,
+    Dense,
+    ImpBarrier,
+    ImpBlock,
+    Mask,
+    Match,
+    Plane,
+    Run,
+    Snapshot,
+    Solution,
+    Sparse,
 )  # fmt: skip
 from pipeline.artifacts.store import PROVENANCE
 from pipeline.models import catalog
@@ -149,7 +158,9 @@ class Costs:
         """Number of parameters of a run's network."""
         dense = self.network(run)
         info = self.graph.config.datasets[dense.dataset]
-        return int(catalog.MODELS[dense.model].parameters(float(dense.width), info.classes, info.channels))
+        return int(
+            catalog.MODELS[dense.model].parameters(float(dense.width), info.classes, info.channels)
+        )
 
     def disk(self, run: Run) -> float:
         """Expected bytes of a run's files."""
@@ -168,7 +179,10 @@ class Costs:
             case Sparse() | Solution():
                 target = run.mask.target if isinstance(run, Solution) else run.mask.target
                 share = 1 - float(target[1:]) if target[0] == "S" else 0.8 ** int(target[1:])
-                return size * (share + 1 / 32) + 2.0 * self._info(run).test_images * self._info(run).classes
+                return (
+                    size * (share + 1 / 32)
+                    + 2.0 * self._info(run).test_images * self._info(run).classes
+                )
             case _:
                 return 1e5
 

@@ -30,11 +30,15 @@ class ExperimentEntry:
     methods: tuple[str, ...] = option(("lth", "naive", "permuted"), "sparse methods", unique=True)
     sparsities: tuple[float, ...] = option((), "shares S of weights pruned", FRACTION, unique=True)
     rewind_epochs: tuple[int, ...] = option((), "rewind epochs k", NOT_NEGATIVE, unique=True)
-    pairs: tuple[tuple[int, int], ...] = option((), "pairs [a, b] of seeds", NOT_NEGATIVE, unique=True)
+    pairs: tuple[tuple[int, int], ...] = option(
+        (), "pairs [a, b] of seeds", NOT_NEGATIVE, unique=True
+    )
     matching_epochs: tuple[int, ...] = option(
         (), "epochs t of b at which a is matched; empty: the end", AT_LEAST_ONE, unique=True
     )
-    replicates: int = option(1, "sparse runs per cell and pair, each with its own data order", AT_LEAST_ONE)
+    replicates: int = option(
+        1, "sparse runs per cell and pair, each with its own data order", AT_LEAST_ONE
+    )
     mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
         None, "data set and dense recipe on which a's mask was found, where they differ"
     )
@@ -100,7 +104,9 @@ class Experiment:
     def solution(self, seed: int, sparsity: float) -> Solution:
         return Solution(self.mask(seed, sparsity))
 
-    def matching(self, pair: tuple[int, int], epoch: int | None = None, recipe: str | None = None) -> Match:
+    def matching(
+        self, pair: tuple[int, int], epoch: int | None = None, recipe: str | None = None
+    ) -> Match:
         """The matching of a onto b at ``epoch`` (None: b's end)."""
         a, b = pair
         at = None if epoch == self.horizon else epoch
@@ -123,14 +129,24 @@ class Experiment:
                     for name, method, match in self.methods:
                         if methods and name not in methods:
                             continue
-                        yield from self._method_cells(pair, sparsity, rewind_epoch, name, method, match)
+                        yield from self._method_cells(
+                            pair, sparsity, rewind_epoch, name, method, match
+                        )
 
     def _method_cells(
-        self, pair: tuple[int, int], sparsity: float, k: int, name: str, method: Method, match: str | None
+        self,
+        pair: tuple[int, int],
+        sparsity: float,
+        k: int,
+        name: str,
+        method: Method,
+        match: str | None,
     ) -> Iterator[Cell]:
         a, b = pair
         rewind = k + self.offset
-        epochs: tuple[int | None, ...] = (self.matching_epochs or (None,)) if method.permute else (None,)
+        epochs: tuple[int | None, ...] = (
+            (self.matching_epochs or (None,)) if method.permute else (None,)
+        )
         for t in epochs:
             for replicate in range(self.replicates):
                 run = Sparse(

@@ -10,7 +10,17 @@ from typing import Any
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import (
-    Curve, Dense, ImpBarrier, ImpBlock, Mask, Match, Plane, Run, Snapshot, Solution, Sparse,
+    Curve,
+    Dense,
+    ImpBarrier,
+    ImpBlock,
+    Mask,
+    Match,
+    Plane,
+    Run,
+    Snapshot,
+    Solution,
+    Sparse,
 )  # fmt: skip
 from pipeline.artifacts.store import digest
 from pipeline.errors import UserError
@@ -69,7 +79,9 @@ class Graph:
         """The weights of a dense run after ``epoch`` epochs: its end, a trunk state or a snapshot."""
         settings = self.recipe(dense)
         if epoch > settings.epochs:
-            raise UserError(f"{keys.folder(dense)}: epoch {epoch} lies beyond T = {settings.epochs}")
+            raise UserError(
+                f"{keys.folder(dense)}: epoch {epoch} lies beyond T = {settings.epochs}"
+            )
         if epoch == settings.epochs:
             return File(dense, "weights.safetensors")
         if epoch in settings.trunk:
@@ -128,12 +140,16 @@ class Graph:
                     files["permutation"] = File(run.match, "permutation.safetensors")
                 return files
             case Curve():
-                return {**self.inputs(run.match), "permutation": File(run.match, "permutation.safetensors")}
+                return {
+                    **self.inputs(run.match),
+                    "permutation": File(run.match, "permutation.safetensors"),
+                }
             case ImpBarrier():
                 per_block = self._recipe("imp", run.imp).rounds_per_block
                 blocks = range(1, math.ceil(run.rounds / per_block) + 1)
                 return {"dense": File(run.dense, "weights.safetensors")} | {
-                    f"block{n}": File(ImpBlock(run.dense, run.imp, n), "rounds.safetensors") for n in blocks
+                    f"block{n}": File(ImpBlock(run.dense, run.imp, n), "rounds.safetensors")
+                    for n in blocks
                 }
             case Plane():
                 match = run.permuted.match
@@ -158,7 +174,11 @@ class Graph:
 
         Sorted, values equal to the schema's defaults dropped.
         """
-        own: dict[str, Any] = {"stage": run.stage, "algorithm": ALGORITHM[run.stage], "run": run.key}
+        own: dict[str, Any] = {
+            "stage": run.stage,
+            "algorithm": ALGORITHM[run.stage],
+            "run": run.key,
+        }
         own["recipe"] = without_defaults(self.recipe(run))
         data = self.dataset(run)
         own["data"] = self.facts(data)

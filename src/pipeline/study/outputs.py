@@ -10,10 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, Plane, Run, Sparse, lth_of
+from pipeline.artifacts.keys import Curve, ImpBarrier, Plane, Run, Sparse, lth_of
 from pipeline.errors import UserError
 from pipeline.study.experiment import Experiment, rounds_for
-from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, mapping, option, parse, suggest
+from pipeline.study.schema import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    mapping,
+    option,
+    parse,
+    suggest,
+)
 from pipeline.study.settings import Correction
 
 Experiments = Mapping[str, Experiment]
@@ -56,7 +64,9 @@ class _Filtered(Output):
     sparsities: tuple[float, ...] = option((), "only these; empty: all", FRACTION, unique=True)
     rewind_epochs: tuple[int, ...] = option((), "only these; empty: all", NOT_NEGATIVE, unique=True)
     methods: tuple[str, ...] = option((), "only these; empty: all", unique=True)
-    metrics: tuple[Literal["top1", "top5"], ...] = option(("top1",), "accuracies shown", unique=True)
+    metrics: tuple[Literal["top1", "top5"], ...] = option(
+        ("top1",), "accuracies shown", unique=True
+    )
 
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
@@ -138,11 +148,17 @@ class ImpBarriers(Output):
     metric: Literal["loss", "error"] = option("error", "what is drawn")
     split: Literal["train", "test"] = option("train", "data on which it is measured")
 
+    def of(self, experiment: Experiment) -> Iterable[ImpBarrier]:
+        """The barriers of one experiment, a run per chain."""
+        rounds = rounds_for(self.sparsity, experiment.fraction)
+        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+            yield ImpBarrier(
+                experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds
+            )
+
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         for experiment in self.chosen(experiments):
-            rounds = rounds_for(self.sparsity, experiment.fraction)
-            for seed in dict.fromkeys(a for a, _ in experiment.pairs):
-                yield ImpBarrier(experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds)
+            yield from self.of(experiment)
 
 
 @dataclass(frozen=True)
@@ -179,10 +195,14 @@ class LossPlane(Output):
                     yield cell.run
                     return
 
+    def of(self, experiment: Experiment) -> Iterable[Plane]:
+        """The plane of one experiment."""
+        for run in self._sparse(experiment):
+            yield Plane(run, lth_of(run), experiment.connectivity)
+
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         for experiment in self.chosen(experiments):
-            for run in self._sparse(experiment):
-                yield Plane(run, lth_of(run), experiment.connectivity)
+            yield from self.of(experiment)
 
 
 @dataclass(frozen=True)
@@ -204,7 +224,9 @@ class Diversity(Output):
     block_rewind_epochs: dict[str, int] | None = option(
         None, "rewind epoch of single experiments, where it differs", NOT_NEGATIVE
     )
-    imp_seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "seeds of the dense and IMP rows", NOT_NEGATIVE)
+    imp_seeds: tuple[int, ...] = option(
+        (0, 1, 2, 3, 4), "seeds of the dense and IMP rows", NOT_NEGATIVE
+    )
 
     def at(self, experiment: Experiment) -> tuple[float, int]:
         """Sparsity and rewind epoch of one block."""
@@ -299,14 +321,3 @@ def parse_output(name: str, raw: object, experiments: Experiments, where: str) -
     output = parse(KINDS[kind], entry, where)
     output.check(experiments, where)
     return output
-
-
-def dense_ancestor(run: Run) -> Dense | None:
-    """The dense run whose network a run continues, where there is one."""
-    match run:
-        case Dense():
-            return run
-        case Sparse():
-            return run.init
-        case _:
-            return getattr(run, "dense", None)

@@ -93,7 +93,9 @@ class Library:
         if parent is None:
             return raw
         if not isinstance(parent, str) or parent not in entries:
-            raise UserError(f"{place}: extends: unknown recipe; {suggest(str(parent), sorted(entries))}")
+            raise UserError(
+                f"{place}: extends: unknown recipe; {suggest(str(parent), sorted(entries))}"
+            )
         if parent == name or parent in below:
             raise UserError(f"{place}: extends: {parent!r} leads back to itself")
         return self._flat(kind, parent, entries, (*below, name)) | raw
@@ -110,7 +112,9 @@ class Library:
         place = where or f"{kind} recipe {label!r}"
         name, *changes = label.split("+")
         if name not in self._recipes[kind]:
-            raise UserError(f"{place}: unknown {kind} recipe {name!r}; {suggest(name, self.names(kind))}")
+            raise UserError(
+                f"{place}: unknown {kind} recipe {name!r}; {suggest(name, self.names(kind))}"
+            )
         settings = self._recipes[kind][name]
         if not changes:
             return settings

@@ -130,7 +130,10 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
         pairs = enumerate(zip(arguments, raw, strict=True))
         return tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
     if origin is dict:
-        return {k: _value(arguments[1], v, f"{where}: {k}", item) for k, v in mapping(raw, where).items()}
+        return {
+            k: _value(arguments[1], v, f"{where}: {k}", item)
+            for k, v in mapping(raw, where).items()
+        }
     if hint is Any:
         return raw
     return _scalar(hint, raw, where, item)
@@ -172,4 +175,13 @@ def without_defaults(settings: Any) -> dict[str, Any]:
     return kept
 
 
-__all__ = ["Bounds", "Settings", "describe", "mapping", "option", "parse", "suggest", "without_defaults"]
+__all__ = [
+    "Bounds",
+    "Settings",
+    "describe",
+    "mapping",
+    "option",
+    "parse",
+    "suggest",
+    "without_defaults",
+]

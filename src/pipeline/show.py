@@ -1,0 +1,125 @@
+"""Write the files of one table, comparison or figure of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import comparison, figures, tables
+from pipeline.errors import UserError
+from pipeline.results import Results, spec_of
+from pipeline.study.config import Config
+from pipeline.study.outputs import (
+    AccuracyVsRewind,
+    AccuracyVsSparsity,
+    Cost,
+    Diversity,
+    EarlyMatching,
+    Hyperparameters,
+    ImpBarriers,
+    Interpolation,
+    LossPlane,
+    Output,
+    RewindGrid,
+)  # fmt: skip
+from pipeline.study.schema import suggest
+from pipeline.tables import Table
+
+
+def find(config: Config, name: str, what: str | None = None) -> Output:
+    """An output of the study by name; UserError if there is none (of the kind ``what``)."""
+    known = [n for n, output in config.outputs.items() if what in (None, output.what)]
+    if name not in known:
+        raise UserError(
+            f"{config.main.study}: unknown {what or 'output'} {name!r}; {suggest(name, known)}"
+        )
+    output: Output = config.outputs[name]
+    return output
+
+
+def spec_for(config: Config, output: Output) -> dict[str, Any]:
+    """Settings of an output for its builder, labels and colours of methods included."""
+    methods = config.library.methods
+    spec = spec_of(output, {name: method.label for name, method in methods.items()})
+    horizons = {experiment.horizon for experiment in output.chosen(config.experiments)}
+    if len(horizons) == 1:
+        spec["end"] = horizons.pop()
+    return spec | {"colors": {n: m.color for n, m in methods.items() if m.color}}
+
+
+def _data(config: Config, output: Output) -> tuple[Any, ...]:
+    """The frames that an output's builder reads."""
+    results = Results(config)
+    experiments = output.chosen(config.experiments)
+    match output:
+        case Interpolation():
+            return (results.curves(experiments),)
+        case ImpBarriers():
+            return (results.imp_barriers(output),)
+        case LossPlane():
+            return results.planes(output)
+        case Diversity():
+            return (results.diversity(output),)
+        case Hyperparameters():
+            return (hyperparameters(config, output),)
+        case RewindGrid() | EarlyMatching() | Cost() | AccuracyVsRewind() | AccuracyVsSparsity():
+            return (results.runs(experiments),)
+        case _:
+            raise UserError(f"kind {output.kind!r} has no builder")
+
+
+def table(config: Config, name: str) -> Table:
+    """A table from the cells that exist; the others are marked missing."""
+    output = find(config, name, "table")
+    options: dict[str, Any] = {"protocol": config.main.protocol}
+    if isinstance(output, Cost):
+        options["matches"] = Results(config).matches(output.chosen(config.experiments))
+    return tables.build(
+        output.kind, name, spec_for(config, output), *_data(config, output), **options
+    )
+
+
+def write_table(config: Config, name: str) -> list[Path]:
+    """Write a table as CSV (tidy), HTML, Markdown and LaTeX."""
+    return tables.write(table(config, name), _stem(config, "tables", name))
+
+
+def write_comparison(config: Config, name: str) -> list[Path]:
+    """Write a table's comparison with the published numbers as CSV, HTML and Markdown."""
+    output = find(config, name, "table")
+    if not output.published:
+        raise UserError(f"{name}: has no 'published' table to be compared with")
+    build: Callable[..., Table] = (
+        comparison.compare_diversity if isinstance(output, Diversity) else comparison.compare
+    )
+    found = build(
+        name, spec_for(config, output), *_data(config, output), protocol=config.main.protocol
+    )
+    return tables.write(found, _stem(config, "tables", f"{name}.comparison"), ("csv", "html", "md"))
+
+
+def write_figure(config: Config, name: str) -> list[Path]:
+    """Write a figure as PDF, PNG and SVG, with the data it shows as CSV."""
+    output = find(config, name, "figure")
+    figure, data = figures.build(
+        output.kind, name, spec_for(config, output), *_data(config, output)
+    )
+    return figures.save(figure, data, _stem(config, "figures", name))
+
+
+def _stem(config: Config, folder: str, name: str) -> Path:
+    return config.results / config.scope / folder / name
+
+
+def hyperparameters(config: Config, output: Hyperparameters) -> list[tuple[str, str, Any]]:
+    """(group, name, value) rows: the settings of the very recipes that run."""
+    rows: list[tuple[str, str, Any]] = []
+    experiments = output.chosen(config.experiments)
+    for experiment in experiments:
+        group = experiment.name if len(experiments) > 1 else "Value"
+        for stage in output.stages:
+            settings = config.library.resolve(stage, getattr(experiment, stage))
+            for key, value in sorted(vars(settings).items()):
+                rows.append((group, f"{stage}: {key.replace('_', ' ')}", value))
+    return rows
