@@ -15,9 +15,9 @@ include: "workflow/rules/common.smk"
 
 rule all:
     input:
-        STUDY.shown("table", "figure"),
+        STUDY.shown("table", "claims", "figure"),
         f"{RESULTS}/{SCOPE}/report.html",
-        STUDY.ancestors("table", "figure"),
+        STUDY.ancestors("table", "claims", "figure"),
     localrule: True
     message:
         "All tables, figures and the report of the study are there."

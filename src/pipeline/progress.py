@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,22 +24,24 @@ class Writer:
         name = sha256(f"{run.stage}/{run.key}".encode()).hexdigest()[:24]
         self._path = results / FOLDER / f"{name}.json"
         self._started = self._told = time.monotonic()
-        self._first: float | None = None
         self._write({})
 
     def epochs(self, last: int, round: int | None = None) -> Callable[[Mapping[str, object]], None]:
         """A callback for the rows of a training's history, of ``last`` epochs in all."""
-        first: list[tuple[float, int]] = []
+        first: tuple[float, int] | None = None
 
         def report(row: Mapping[str, object]) -> None:
+            nonlocal first
             epoch = row["epoch"]
             assert isinstance(epoch, int)
             now = time.monotonic()
-            first.append((now, epoch)) if not first else None
-            began, at = first[0]
+            first = first or (now, epoch)
+            began, at = first
             pace = (now - began) / (epoch - at) if epoch > at else None
-            accuracy = row.get("test_accuracy") or row.get("train_accuracy")
-            if now - self._told < 1 and epoch != last and len(first) and epoch != at:
+            accuracy = row.get("test_accuracy")
+            if accuracy is None:
+                accuracy = row.get("train_accuracy")
+            if now - self._told < 1 and epoch not in (at, last):
                 return
             self._told = now
             left = "" if pace is None else f", {clock(pace * (last - epoch))} left"
@@ -72,7 +75,8 @@ class Writer:
             pass
 
     def close(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def running(results: Path, within: float = 3600) -> list[dict[str, object]]:
@@ -90,7 +94,7 @@ def running(results: Path, within: float = 3600) -> list[dict[str, object]]:
 
 def clock(seconds: float) -> str:
     """Seconds for people: 42 s, 3:07, 2:05:00."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     hours, rest = divmod(whole, 3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,8 +39,10 @@ def global_magnitude(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], 
     positions, so the result is a function of the weights alone. Not-a-number ranks as zero.
 
     Raises:
-        UserError: fewer zeros than ``mask`` has, or nothing left.
+        UserError: fewer zeros than ``mask`` has, nothing left, or a mask of other weights.
     """
+    if set(weights) != set(mask):
+        raise UserError(f"cannot prune {sorted(weights)} with a mask of {sorted(mask)}")
     before, entries = count(mask)
     if not before <= zeros < entries:
         raise UserError(
@@ -96,7 +99,7 @@ def apply(mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str
 
 def per_layer(mask: Mapping[str, Tensor]) -> dict[str, float]:
     """Sparsity of each masked tensor."""
-    return {name: 1 - float(m.float().mean()) for name, m in mask.items()}
+    return {name: sparsity({name: m}) for name, m in mask.items()}
 
 
 def pack(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,8 +119,10 @@ def unpack(packed: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> Mas
         raise UserError(f"mask: tensors {sorted(packed)} do not fit the network's {sorted(shapes)}")
     mask = {}
     for name, shape in shapes.items():
-        entries = int(np.prod(shape))
-        bits = np.unpackbits(packed[name].numpy(), count=None)
+        entries = math.prod(shape)
+        if packed[name].dtype != torch.uint8 or packed[name].dim() != 1:
+            raise UserError(f"mask: {name}: not a row of bytes")
+        bits = np.unpackbits(packed[name].numpy())
         if not entries <= len(bits) < entries + 8:
             raise UserError(f"mask: {name}: {len(bits)} bits for {entries} weights")
         mask[name] = torch.from_numpy(bits[:entries].astype(bool).reshape(shape))

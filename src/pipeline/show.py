@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline import comparison, figures, tables
+import pandas as pd
+
+from pipeline import claims, comparison, figures, tables
 from pipeline.errors import UserError
 from pipeline.results import Results, spec_of
 from pipeline.study.config import Config
 from pipeline.study.outputs import (
     AccuracyVsRewind,
     AccuracyVsSparsity,
+    Claims,
     Cost,
     Diversity,
     EarlyMatching,
@@ -29,7 +32,10 @@ from pipeline.tables import Table
 
 def find(config: Config, name: str, what: str | None = None) -> Output:
     """An output of the study by name; UserError if there is none (of the kind ``what``)."""
-    known = [n for n, output in config.outputs.items() if what in (None, output.what)]
+    figure = what == "figure"
+    known = [
+        n for n, o in config.outputs.items() if what is None or (o.what == "figure") == figure
+    ]
     if name not in known:
         raise UserError(
             f"{config.main.study}: unknown {what or 'output'} {name!r}; {suggest(name, known)}"
@@ -73,6 +79,10 @@ def table(config: Config, name: str) -> Table:
     """A table from the cells that exist; the others are marked missing."""
     output = find(config, name, "table")
     options: dict[str, Any] = {"protocol": config.main.protocol}
+    if isinstance(output, Claims):
+        judged = judge(config, output)
+        spec = spec_for(config, output)
+        return claims.claims_table(name, spec, judged, beside=claims.on_published(), **options)
     if isinstance(output, Cost):
         options["matches"] = Results(config).matches(output.chosen(config.experiments))
     return tables.build(
@@ -110,6 +120,25 @@ def write_figure(config: Config, name: str) -> list[Path]:
 
 def _stem(config: Config, folder: str, name: str) -> Path:
     return config.results / config.scope / folder / name
+
+
+def judge(config: Config, output: Claims) -> list[claims.Claim]:
+    """The claims on what exists of the outputs that an entry names."""
+    results = Results(config)
+    sources = [config.outputs[name] for name in output.outputs]
+    cells = [o for o in sources if isinstance(o, RewindGrid | EarlyMatching | AccuracyVsRewind)]
+    names = dict.fromkeys(name for o in cells for name in o.experiments)
+    curves = dict.fromkeys(n for o in sources if isinstance(o, Interpolation) for n in o.experiments)
+    chosen = config.experiments
+    barriers = [results.imp_barriers(o) for o in sources if isinstance(o, ImpBarriers)]
+    diverse = [results.diversity(o) for o in sources if isinstance(o, Diversity)]
+    return claims.on_results(
+        {"reuse": list(output.reuse)},
+        results.runs(chosen[name] for name in names),
+        diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
+        curves=results.curves(chosen[name] for name in curves) if curves else None,
+        imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
+    )
 
 
 def hyperparameters(config: Config, output: Hyperparameters) -> list[tuple[str, str, Any]]:

@@ -39,7 +39,8 @@ Streams = Callable[[str, int], torch.Generator]
 
 RESUME = ".resume.safetensors"
 HISTORY = (
-    "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "sparsity",
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+    "sparsity",
 )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ class Schedule:
     horizon: int
 
     def lr(self, settings: TrainSettings, epoch: int) -> float:
-        """Learning rate of an epoch (counted from 0): set per epoch, cosine to 0 over the horizon."""
+        """Learning rate of an epoch (counted from 0): per epoch, cosine to 0 over the horizon."""
         warmup = settings.warmup_epochs
         if epoch < warmup:
             return settings.lr * (epoch + 1) / (warmup + 1)
@@ -187,7 +188,7 @@ class Trainer:
             Interrupted: SIGTERM inside ``graceful``; the state was saved.
         """
         started = time.monotonic()
-        model.to(self.device, memory_format=torch.channels_last)
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         parameters = dict(model.named_parameters())
         optimiser = torch.optim.SGD(
             parameters.values(), lr=self.settings.lr, momentum=self.settings.momentum,
@@ -205,17 +206,17 @@ class Trainer:
         _set_momentum(optimiser, parameters, momentum or {})
         history: list[dict[str, float | int | None]] = []
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        epoch, step = schedule.first, 0
+        start, done = schedule.first, 0
         saved = keeper.load() if keeper else None
         if saved:
-            epoch, step, history = self._restore(model, optimiser, parameters, totals, *saved)
+            start, done, history = self._restore(model, optimiser, parameters, totals, *saved)
         executed = 0.0
         if at_epoch and not saved:
-            at_epoch(epoch, model, _momentum(optimiser, parameters))
+            at_epoch(start, model, _momentum(optimiser, parameters))
 
         model.train()
         final: Evaluation | None = None
-        for epoch in range(epoch, schedule.last):
+        for epoch in range(start, schedule.last):
             lr = schedule.lr(self.settings, epoch)
             for group in optimiser.param_groups:
                 group["lr"] = lr
@@ -225,7 +226,7 @@ class Trainer:
                 augmentation=streams("augmentation", epoch),
             )
             steps = len(labels) // self.settings.batch_size
-            for step in range(step, steps):
+            for step in range(done, steps):
                 self._step(model, optimiser, images, labels, step, totals)
                 if masks:
                     with torch.no_grad():
@@ -237,7 +238,7 @@ class Trainer:
                     )
                     if _stop_requested:
                         raise Interrupted
-            step = 0
+            done = 0
             loss, correct = (totals / len(labels)).tolist()
             totals.zero_()
             finite = math.isfinite(loss)
@@ -324,7 +325,7 @@ def _format(tensor: Tensor) -> torch.memory_format:
 
 def _multiply(weights: list[nn.Parameter], masks: list[Tensor]) -> None:
     if masks:
-        torch._foreach_mul_(weights, masks)
+        torch._foreach_mul_(tuple(weights), tuple(masks))
 
 
 def _momentum(

@@ -27,8 +27,19 @@ def write_mask(path: Path, mask: Mapping[str, Tensor]) -> None:
 
 
 def read_mask(path: Path) -> pruning.Mask:
-    """Read a mask written by ``write_mask``."""
-    return pruning.unpack(read_tensors(path), read_info(path)["shapes"])
+    """Read a mask written by ``write_mask``.
+
+    Raises:
+        UserError: missing or damaged, or not a file of a mask; with the file's name.
+    """
+    packed, info = read_tensors(path), read_info(path)
+    shapes = info.get("shapes") if isinstance(info, dict) else None
+    if not isinstance(shapes, dict):
+        raise UserError(f"{path}: not a file of a mask")
+    try:
+        return pruning.unpack(packed, shapes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def sparse_state(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,16 +58,20 @@ def dense_state(
     ``shapes`` are those of the network's tensors. Raises UserError where they do not fit.
     """
     packed = {k.removeprefix(_BITS): v for k, v in tensors.items() if k.startswith(_BITS)}
-    try:
-        mask = pruning.unpack(packed, {name: list(shapes[name]) for name in packed})
-        state = {k.removeprefix(_DENSE): v for k, v in tensors.items() if k.startswith(_DENSE)}
-        for name, m in mask.items():
-            values = tensors[_VALUES + name]
-            full = torch.zeros(m.shape, dtype=values.dtype)
-            full[m] = values
-            state[name] = full
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"sparse weights do not fit the network: {error}") from None
+    state = {k.removeprefix(_DENSE): v for k, v in tensors.items() if k.startswith(_DENSE)}
+    if set(packed) | set(state) != set(shapes):
+        odd = sorted(set(shapes) ^ (set(packed) | set(state)))
+        raise UserError(f"sparse weights do not fit the network: {', '.join(odd)}")
+    mask = pruning.unpack(packed, {name: list(shapes[name]) for name in packed})
+    for name, m in mask.items():
+        values = tensors.get(_VALUES + name)
+        if values is None or values.shape != (int(m.sum()),):
+            raise UserError(f"sparse weights do not fit their mask: {name}")
+        state[name] = torch.zeros(m.shape, dtype=values.dtype)
+        state[name][m] = values
+    for name, shape in shapes.items():
+        if list(state[name].shape) != list(shape):
+            raise UserError(f"sparse weights do not fit the network: {name}")
     return state, mask
 
 
@@ -66,10 +81,16 @@ def read_state(
     """A network's state from a file, dense or sparse, ready for ``load_state_dict``.
 
     ``like`` gives the shapes that a sparse file needs (a fresh network's ``state_dict``).
+
+    Raises:
+        UserError: missing or damaged, or not of the network; with the file's name.
     """
     tensors = read_tensors(path, prefix)
     if not any(name.startswith(_BITS) for name in tensors):
         return tensors
     if like is None:
         raise UserError(f"{path}: holds sparse weights: give the network's state_dict as 'like'")
-    return dense_state(tensors, {name: list(tensor.shape) for name, tensor in like.items()})[0]
+    try:
+        return dense_state(tensors, {name: list(tensor.shape) for name, tensor in like.items()})[0]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -3,7 +3,7 @@
 
 rule render_report:
     input:
-        STUDY.shown("table", "figure"),
+        STUDY.shown("table", "claims", "figure"),
     output:
         f"{RESULTS}/{SCOPE}/report.html",
     log:
@@ -18,7 +18,7 @@ rule render_report:
 rule report:
     input:
         f"{RESULTS}/{SCOPE}/report.html",
-        STUDY.ancestors("table", "figure"),
+        STUDY.ancestors("table", "claims", "figure"),
     localrule: True
     message:
         "The report and all runs behind it are there."

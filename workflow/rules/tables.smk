@@ -16,7 +16,7 @@ rule table:
         report(
             f"{RESULTS}/{SCOPE}/tables/{{name}}.html",
             caption="../report/output.rst",
-            category="Tables",
+            category=lambda wildcards: STUDY.category(wildcards.name),
             labels=lambda wildcards: {"table": STUDY.label(wildcards.name)},
         ),
     log:
@@ -59,7 +59,7 @@ rule comparison:
         "python workflow/scripts/comparison.py {wildcards.name} > {log} 2>&1"
 
 
-for output_name in STUDY.names("table"):
+for output_name in STUDY.names("table") + STUDY.names("claims"):
 
     rule:
         name:

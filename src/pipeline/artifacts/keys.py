@@ -146,7 +146,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A sparse run: the snapshot of ``init`` after ``rewind`` epochs under a's mask, ``epochs`` long.
+    """A sparse run of ``epochs`` epochs from the snapshot ``rewind`` of ``init`` under a's mask.
 
     ``match`` permutes the mask. ``paired`` says that a pair is meant: ``init`` is then b.
     """

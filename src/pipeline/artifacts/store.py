@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def _publish(temporary: Path, path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -123,7 +124,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    ready: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        ready[name] = tensor.detach().cpu().contiguous()
+        if ready[name].data_ptr() in seen:  # safetensors refuses two names for one memory
+            ready[name] = ready[name].clone()
+        seen.add(ready[name].data_ptr())
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,10 +143,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be written: {error}") from None
     finally:
-        try:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -178,23 +183,32 @@ def _mend(path: Path) -> str:
     return f"delete it and ask for it again: rm '{path}' && snakemake -c1 '{path}'"
 
 
-def verify(path: Path) -> str:
+def verify(path: Path, settings: str | None = None) -> str:
     """Check a file against the digest in its folder's provenance, and return the digest.
 
+    ``settings`` is the digest of the settings with which the file must have been made.
+
     Raises:
-        UserError: no provenance, file not named in it, or content changed since it was written.
+        UserError: no provenance, file not named in it, content changed since it was written, or
+            made with other settings.
     """
     record = path.parent / PROVENANCE
     if not path.exists():
         raise UserError(f"{path}: no such file; {_mend(path)}")
     if not record.exists():
         raise UserError(f"{path}: has no {PROVENANCE} beside it; {_mend(path)}")
-    files = read_json(record).get("files", {})
-    if path.name not in files:
+    facts = read_json(record)
+    files = facts.get("files") if isinstance(facts, dict) else None
+    if not isinstance(files, dict) or path.name not in files:
         raise UserError(f"{path}: not recorded in {record.name}; {_mend(path)}")
-    found = file_digest(path)
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if found != files[path.name]:
         raise UserError(f"{path}: content changed since it was written; {_mend(path)}")
+    if settings is not None and facts.get("digest") != settings:
+        raise UserError(f"{path}: made by another run or with other settings; {_mend(path)}")
     return found
 
 

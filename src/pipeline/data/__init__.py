@@ -79,6 +79,8 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
     damaged is never replaced. Raises ``UserError`` with one line; nothing is loaded then.
     """
     info = catalog.find(name)
+    if info.kind == "imagefolder":
+        raise UserError(str(catalog.status(info, root)))
     if info.kind == "sklearn":
         from pipeline.data.digits import read_digits
 

@@ -33,7 +33,7 @@ class DataInfo:
     """
 
     name: str
-    kind: Literal["sklearn", "torchvision", "npz"]
+    kind: Literal["sklearn", "torchvision", "npz", "imagefolder"]
     classes: int
     channels: int
     size: int
@@ -223,6 +223,23 @@ INFO: dict[str, DataInfo] = {
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
+#: Data sets that a study can declare and plan but this version does not read.
+DECLARED: dict[str, DataInfo] = {
+    "imagenet": DataInfo(
+        name="imagenet",
+        kind="imagefolder",
+        classes=1000,
+        channels=3,
+        size=224,
+        train_images=1_281_167,
+        test_images=50_000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        flip=True,
+        pad=0,
+    )
+}
+
 
 def find(name: str | DataInfo) -> DataInfo:
     """The facts of a data set by name (a ``DataInfo`` is passed through); else ``UserError``."""
@@ -255,6 +272,8 @@ def status(name: str | DataInfo, root: str | Path) -> str | None:
     unpickled, so this is cheap enough for every dry run; ``pipeline.data.load`` checks the sums.
     """
     info = find(name)
+    if info.kind == "imagefolder":
+        return f"data set '{info.name}' can be declared and planned, but this version does not read it"
     if info.kind == "sklearn" and importlib.util.find_spec("sklearn") is None:
         return f"data set '{info.name}' comes with scikit-learn; get it: {advice(info, root)}"
     missing: list[File] = []

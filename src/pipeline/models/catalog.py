@@ -109,6 +109,32 @@ def _vgg11(width: float, classes: int, channels: int, size: int) -> Iterator[Cos
     yield _linear(inputs * size * size, classes)
 
 
+def _resnet50(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
+    """torchvision's bottleneck network; width w doubles planes and base width alike for w = 2."""
+
+    def conv(inputs: int, outputs: int, kernel: int, size: int) -> Iterator[Cost]:
+        weights = kernel * kernel * inputs * outputs
+        yield Cost(weights, weights * size * size)
+        yield Cost(2 * outputs)
+
+    inputs, size = scaled(64, width), (size + 1) // 2
+    yield from conv(channels, inputs, 7, size)
+    size = (size + 1) // 2
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        planes = scaled(64 << stage, width)
+        inner = scaled(planes, width)
+        for block in range(blocks):
+            yield from conv(inputs, inner, 1, size)
+            if block == 0 and stage > 0:
+                size = (size + 1) // 2
+            yield from conv(inner, inner, 3, size)
+            yield from conv(inner, 4 * planes, 1, size)
+            if block == 0:
+                yield from conv(inputs, 4 * planes, 1, size)
+            inputs = 4 * planes
+    yield _linear(inputs, classes)
+
+
 MODELS: dict[str, ModelInfo] = {
     info.name: info
     for info in (
@@ -116,3 +142,7 @@ MODELS: dict[str, ModelInfo] = {
         ModelInfo("vgg11", 64, _vgg11),
     )
 }
+
+#: Networks that a study can declare and plan but this version does not train.
+DECLARED: dict[str, ModelInfo] = {"resnet50": ModelInfo("resnet50", 64, _resnet50)}
+KNOWN = MODELS | DECLARED

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.keys import Dense, epoch_prefix
 from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
+from pipeline.errors import UserError
 from pipeline.stages.job import Job
 from pipeline.stages.results import final_metrics
 from pipeline.streams import generator
@@ -30,12 +31,21 @@ def execute(job: Job) -> None:
             tensors |= {f"momentum/{name}": t for name, t in momentum.items()}
             write_tensors(job.folder / part(epoch), tensors, job.digest)
 
+    keeper = job.keeper()
+    saved = keeper.load()
+    if saved and not all(
+        _written(job.folder / part(epoch), job.digest)
+        for epoch in settings.trunk
+        if epoch <= saved[1]["epoch"]
+    ):
+        keeper.clear()  # a trunk state that lies behind it is gone: begin again
+
     with graceful():
         outcome = Trainer(job.data, settings, device).train(
             model,
             Schedule(0, settings.epochs, settings.epochs),
             lambda purpose, epoch: generator(run.seed, purpose, epoch),
-            keeper=job.keeper(),
+            keeper=keeper,
             at_epoch=keep,
             report=job.progress.epochs(settings.epochs),
             keep_logits=True,
@@ -60,10 +70,11 @@ def execute(job: Job) -> None:
         write_tensors(job.folder / "logits.safetensors", {"logits": outcome.final.logits})
         names.append("logits.safetensors")
     job.finish(*names)
-    for epoch in reached:
-        (job.folder / part(epoch)).unlink()
 
 
 def _written(path: Path, digest: str) -> bool:
-    """Whether a trunk state was written by a run of these settings."""
-    return path.exists() and read_info(path) == digest
+    """Whether a trunk state was written, and by a run of these settings."""
+    try:
+        return path.exists() and read_info(path) == digest
+    except UserError:
+        return False

@@ -14,6 +14,7 @@ from pipeline.artifacts.keys import Dense, ImpBlock, round_prefix
 from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
+from pipeline.stages.results import finite
 from pipeline.streams import generator
 from pipeline.study.settings import ImpSettings, TrainSettings
 from pipeline.training import HISTORY, Outcome, Schedule, Trainer, graceful, history_rows
@@ -30,11 +31,15 @@ class Round:
     rewind: dict[str, Tensor] | None
 
     def train(
-        self, job: Job, model: nn.Module, state: Mapping[str, Tensor], mask: pruning.Mask, number: int,
-        *, keep_logits: bool = False,
+        self, job: Job, model: nn.Module, state: Mapping[str, Tensor], mask: pruning.Mask,
+        number: int, *, keep_logits: bool = False,
     ) -> Outcome:  # fmt: skip
-        """Train round ``number`` under ``mask``, from ``state`` or the rewound weights."""
-        model.load_state_dict(self.rewind if self.rewind is not None else dict(state))
+        """Train round ``number`` under ``mask``, from ``state`` or the rewound weights.
+
+        A chain that has diverged stays so: its mask says nothing, so it does not rewind any more.
+        """
+        start = self.rewind if self.rewind is not None and finite(state) else dict(state)
+        model.load_state_dict(start)
         return self.trainer.train(
             model,
             self.schedule,
@@ -85,14 +90,12 @@ def execute(job: Job) -> None:
     kept: dict[str, Tensor] = {}
     rows: list[list[object]] = []
     measured: list[dict[str, object]] = []
-    parts = []
     status = "ok"
     with graceful():
         for number in job.graph.block_rounds(run):
             weights = {name: state[name] for name in names}
             mask = pruning.prune_fraction(weights, mask, settings.fraction)
             part = job.folder / f".round{number:02d}.safetensors"
-            parts.append(part)
             done = _finished(part, job.digest)
             if done is None:
                 outcome = chain.train(job, model, state, mask, number)
@@ -109,8 +112,6 @@ def execute(job: Job) -> None:
     write_csv(job.folder / "history.csv", ("round", *HISTORY), rows)
     job.metrics(status=status, rounds=measured)
     job.finish("metrics.json", "rounds.safetensors", "history.csv")
-    for part in parts:
-        part.unlink()
 
 
 def _store(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from pipeline import progress
 from pipeline.artifacts import keys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.training import Keeper, Outcome
 
 LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Job:
@@ -51,13 +53,11 @@ class Job:
     def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / LOCK).open("w")
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(self.folder / LOCK)
         except BlockingIOError:
             raise UserError(f"{self.folder}: another process is working on this run") from None
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
         self.progress = progress.Writer(self.config.results, self.run)
         return self
 
@@ -74,11 +74,17 @@ class Job:
         return self.read(file.run, file.name)
 
     def read(self, run: Run, name: str) -> Path:
-        """Path of any other run's file, checked as an input is."""
+        """Path of any other run's file, checked as an input is, and made with today's settings."""
         path = keys.path(run, name)
         if path not in self._parents:
-            self._parents[path] = verify(self.config.results / path)
+            self._parents[path] = verify(self.config.results / path, self.graph.digest(run))
         return self.config.results / path
+
+    def diverged(self, *runs: Run) -> bool:
+        """Whether one of these parents has diverged, as its metrics say."""
+        return any(
+            read_json(self.read(run, "metrics.json"))["status"] == "diverged" for run in runs
+        )
 
     def state(self, role: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The network's state that an input holds."""
@@ -155,7 +161,7 @@ class Job:
         self._volatile |= volatile
 
     def finish(self, *names: str) -> None:
-        """Record the run's files; the last thing a stage does."""
+        """Record the run's files and clear up; the last thing a stage does."""
         seconds = round(time.monotonic() - self._started, 3)
         device = self.__dict__.get("device")
         if device is not None:
@@ -165,7 +171,34 @@ class Job:
             self.folder, self.settings, names, self._parents, seconds=seconds,
             job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
         )  # fmt: skip
-        self.keeper().clear()
+        # Resume states, finished parts, and what a kill left half-written.
+        for path in self.folder.glob(".*"):
+            if path.name != LOCK:
+                path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    """The file at ``path``, locked for this process until it is closed.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    while True:
+        handle = path.open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:  # a file system without locks: go on without
+                return handle
+            handle.close()
+            raise
+        # Its last owner may have removed the file between our opening and locking it.
+        try:
+            if os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        handle.close()
 
 
 def device_name(device: torch.device) -> str:
@@ -175,8 +208,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"
-
-
-def status_of(path: Path) -> str:
-    """The status in a run's ``metrics.json``."""
-    return str(read_json(path).get("status", "ok"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 import torch
@@ -35,7 +35,7 @@ def execute(job: Job) -> None:
     model_a, model_b = job.model(run.a), job.model(run.b)
     for model, state in ((model_a, a), (model_b, b)):
         model.load_state_dict(state)
-        model.to(device, memory_format=torch.channels_last)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = job.data.to(device)
     count = min(settings.images or len(data.train), len(data.train))
     size = min(settings.batch_size, count)
@@ -50,8 +50,8 @@ def execute(job: Job) -> None:
     images = images[: count - count % size]
 
     def batches() -> Iterator[Tensor]:
-        for batch in images.split(size):
-            batch = normalise(batch, data.mean, data.std)
+        for start in range(0, len(images), size):
+            batch = normalise(images[start : start + size], data.mean, data.std)
             yield batch.contiguous(memory_format=torch.channels_last)
 
     found = matching.match(
@@ -68,7 +68,7 @@ def _write(
     job: Job,
     permutation: symmetry.Permutation,
     status: str,
-    quality: dict[str, object],
+    quality: Mapping[str, object],
     images: int,
 ) -> None:
     write_tensors(job.folder / "permutation.safetensors", permutation)

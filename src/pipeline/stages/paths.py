@@ -56,7 +56,8 @@ def ground(job: Job, dense: Dense) -> Ground:
         chosen = chosen.to(device)
         train = Split(train.images[chosen], train.labels[chosen])
     splits = {"train": train, "test": data.test}
-    model = job.model(dense).to(device, memory_format=torch.channels_last)
+    model = job.model(dense)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(model, data, {name: splits[name] for name in settings.splits}, batches)
 
 

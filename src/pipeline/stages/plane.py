@@ -11,8 +11,6 @@ from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
 from pipeline.stages.paths import csv_rows, ground
-from pipeline.stages.results import finite
-from pipeline.study.settings import Correction
 from pipeline.weights import read_state
 
 GRID = ("correction", "x", "y", "split", "loss", "error")
@@ -27,6 +25,11 @@ def execute(job: Job) -> None:
     run, settings = job.run, job.recipe
     assert isinstance(run, Plane) and run.permuted.match is not None
     match = run.permuted.match
+    if job.diverged(run.lth, run.permuted, match):
+        write_csv(job.folder / "plane.csv", GRID, [])
+        job.metrics(status="diverged", points=[])
+        job.finish("plane.csv", "metrics.json")
+        return
     at = ground(job, run.permuted.init)
     like = at.model.state_dict()
     permutation = read_tensors(job.input("permutation"))
@@ -38,9 +41,7 @@ def execute(job: Job) -> None:
     }
     rows: list[dict[str, object]] = []
     points: list[dict[str, object]] = []
-    status = "ok" if all(finite(theta) for theta in thetas.values()) else "diverged"
-    corrections: tuple[Correction, ...] = settings.corrections if status == "ok" else ()
-    for done, correction in enumerate(corrections, start=1):
+    for done, correction in enumerate(settings.corrections, start=1):
         found = survey_plane(
             at.model, thetas, grid=settings.grid, margin=settings.margin, correction=correction,
             statistics_batches=at.batches, splits=at.splits, mean=at.data.mean, std=at.data.std,
@@ -50,9 +51,9 @@ def execute(job: Job) -> None:
         points = [
             {key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models
         ]
-        job.progress.step(done, len(corrections))
+        job.progress.step(done, len(settings.corrections))
     write_csv(job.folder / "plane.csv", GRID, csv_rows(rows, GRID))
-    job.metrics(status=status, points=points)
+    job.metrics(status="ok", points=points)
     job.finish("plane.csv", "metrics.json")
 
 
@@ -61,6 +62,7 @@ def _weights(job: Job, run: Sparse, like: dict[str, Tensor]) -> dict[str, Tensor
     path = job.config.results / f"{run.stage}/{run.key}" / "weights.safetensors"
     if not path.exists():
         raise UserError(
-            f"{path}: not kept; set keep_weights: true in the sparse recipe {run.recipe!r} and run again"
+            f"{path}: not kept; set keep_weights: true in the sparse recipe {run.recipe!r} "
+            "and run again"
         )
     return read_state(job.read(run, "weights.safetensors"), like=like)

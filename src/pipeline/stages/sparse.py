@@ -24,8 +24,13 @@ def execute(job: Job) -> None:
     if run.match:
         permutation = read_tensors(job.input("permutation"))
         mask = symmetry.apply(job.spec(run.match), permutation, mask)
+    reason = None
     if not finite(state):
-        job.metrics(**nothing("diverged", "the snapshot to start from is not finite"))
+        reason = "the snapshot to start from is not finite"
+    elif job.diverged(run.mask, *([run.match] if run.match else [])):
+        reason = "the run behind its mask or permutation has diverged"
+    if reason:
+        job.metrics(**nothing("diverged", reason))
         write_csv(job.folder / "history.csv", HISTORY, [])
         job.finish(*names)
         return

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.models import catalog as model_catalog
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, resolve_methods
 from pipeline.study.files import read_yaml
+from pipeline.study.outputs import Claims, Output, parse_output
 from pipeline.study.recipes import Library, check_name
 from pipeline.study.schema import mapping, option, parse, suggest
 from pipeline.study.settings import Protocol
@@ -54,7 +55,7 @@ class Config:
             allowed = suggest(self.main.protocol, sorted(self.library.protocols))
             raise UserError(f"config.yaml: unknown protocol {self.main.protocol!r}; {allowed}")
         self.protocol: Protocol = self.library.protocols[self.main.protocol]
-        self.datasets = dict(data_catalog.INFO)
+        self.datasets = data_catalog.INFO | data_catalog.DECLARED
         for name, entry in mapping(raw["datasets"], "config/datasets.yaml").items():
             check_name(name, "config/datasets.yaml")
             if name in self.datasets:
@@ -74,16 +75,17 @@ class Config:
         self._outputs = mapping(study.get("outputs"), f"{self.where}: outputs")
 
     @cached_property
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Output]:
         """The study's tables and figures by name, checked."""
-        from pipeline.study.outputs import parse_output
-
-        return {
-            check_name(name, f"{self.where}: outputs"): parse_output(
-                name, raw, self.experiments, f"{self.where}: outputs: {name}"
-            )
+        place = f"{self.where}: outputs"
+        found = {
+            check_name(name, place): parse_output(raw, self.experiments, f"{place}: {name}")
             for name, raw in self._outputs.items()
         }
+        for name, output in found.items():
+            if isinstance(output, Claims):
+                output.link(found, self.experiments, f"{place}: {name}")
+        return found
 
     @property
     def scope(self) -> str:
@@ -137,10 +139,10 @@ class Config:
         if entry.dataset not in self.datasets:
             allowed = suggest(entry.dataset, sorted(self.datasets))
             raise UserError(f"{where}: unknown data set {entry.dataset!r}; {allowed}")
-        if entry.model not in model_catalog.MODELS:
-            allowed = suggest(entry.model, sorted(model_catalog.MODELS))
+        if entry.model not in model_catalog.KNOWN:
+            allowed = suggest(entry.model, sorted(model_catalog.KNOWN))
             raise UserError(f"{where}: unknown model {entry.model!r}; {allowed}")
-        problem = model_catalog.MODELS[entry.model].width_error(entry.width)
+        problem = model_catalog.KNOWN[entry.model].width_error(entry.width)
         if problem:
             raise UserError(f"{where}: width: {problem}")
 

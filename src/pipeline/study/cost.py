@@ -116,7 +116,7 @@ class Costs:
         network = (dense.dataset, dense.model, dense.width)
         if network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
-            model = catalog.MODELS[dense.model]
+            model = catalog.KNOWN[dense.model]
             flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
             overhead, speed = ASSUMED[self.device]
             batch = self.graph.recipe(dense).batch_size
@@ -159,7 +159,7 @@ class Costs:
         dense = self.network(run)
         info = self.graph.config.datasets[dense.dataset]
         return int(
-            catalog.MODELS[dense.model].parameters(float(dense.width), info.classes, info.channels)
+            catalog.KNOWN[dense.model].parameters(float(dense.width), info.classes, info.channels)
         )
 
     def disk(self, run: Run) -> float:

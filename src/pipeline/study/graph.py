@@ -26,6 +26,7 @@ from pipeline.artifacts.store import digest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
+from pipeline.study.outputs import Claims
 from pipeline.study.schema import without_defaults
 from pipeline.study.settings import ALGORITHM, ImpSettings
 
@@ -236,8 +237,10 @@ class Graph:
 
     def outputs(self, names: Iterable[str]) -> list[Run]:
         """The runs that the named tables and figures show, each once."""
-        experiments = self.config.experiments
         found: dict[Run, None] = {}
         for name in names:
-            found.update(dict.fromkeys(self.config.outputs[name].needs(experiments)))
+            output = self.config.outputs[name]
+            if isinstance(output, Claims):
+                found.update(dict.fromkeys(self.outputs(output.outputs)))
+            found.update(dict.fromkeys(output.needs(self.config.experiments)))
         return list(found)

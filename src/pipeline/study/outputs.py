@@ -31,13 +31,14 @@ Experiments = Mapping[str, Experiment]
 class Output:
     """What every table and figure declares."""
 
-    what: ClassVar[Literal["table", "figure"]] = "table"
+    what: ClassVar[Literal["table", "figure", "claims"]] = "table"
 
     kind: str = option(help="kind of table or figure")
     title: str = option("", "title, printed above")
     note: str = option("", "a sentence for the note below")
     experiments: tuple[str, ...] = option((), "experiments of the study", unique=True)
     published: str | None = option(None, "number of the paper's table beside which it is put")
+    optional: bool = option(False, "built when asked for by name only, not with the others")
 
     def check(self, experiments: Experiments, where: str) -> None:
         """Raise UserError where the entry does not fit its experiments."""
@@ -293,6 +294,39 @@ class Cost(_Filtered):
                     yield experiment.mask(seed, sparsity)
 
 
+@dataclass(frozen=True)
+class Claims(Output):
+    """Each claim of the paper as a formula over the cells of other outputs, with its verdict.
+
+    A target of its own, no part of ``tables``: it needs what the tables and figures need.
+    """
+
+    what = "claims"
+
+    outputs: tuple[str, ...] = option((), "tables and figures whose cells are judged", unique=True)
+    reuse: tuple[str, ...] = option(
+        (), "experiments whose masks come from other data; judged apart", unique=True
+    )
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        """Checked with the other outputs, by ``link``."""
+
+    def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
+        """Check the names of outputs and experiments."""
+        known = [name for name, output in outputs.items() if output is not self]
+        for label, names, allowed in (
+            ("outputs", self.outputs, known), ("reuse", self.reuse, sorted(experiments)),
+        ):  # fmt: skip
+            for name in names:
+                if name not in allowed:
+                    raise UserError(f"{where}: {label}: unknown {name!r}; {suggest(name, allowed)}")
+        if not self.outputs:
+            raise UserError(f"{where}: outputs: name at least one")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        return ()
+
+
 KINDS: dict[str, type[Output]] = {
     "rewind-grid": RewindGrid,
     "early-matching": EarlyMatching,
@@ -304,16 +338,16 @@ KINDS: dict[str, type[Output]] = {
     "diversity": Diversity,
     "hyperparameters": Hyperparameters,
     "cost": Cost,
+    "claims": Claims,
 }
 
 
-def parse_output(name: str, raw: object, experiments: Experiments, where: str) -> Output:
+def parse_output(raw: object, experiments: Experiments, where: str) -> Output:
     """One entry under ``outputs``, checked.
 
     Raises:
         UserError: unknown kind, key or experiment, or a cell that no experiment declares.
     """
-    del name
     entry: dict[str, Any] = mapping(raw, where)
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

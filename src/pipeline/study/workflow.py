@@ -39,7 +39,7 @@ class Workflow:
             freeze(self.config, Path(".snakemake") / "pipeline")
         self.results = self.config.main.results
         self.scope = self.config.scope
-        self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else _device())
+        self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else device())
         self.run = cache(keys.parse)
         self._watch: Watch | None = None
 
@@ -72,7 +72,8 @@ class Workflow:
         info = self.config.datasets.get(dataset)
         if info is None:
             raise UserError(f"unknown data set {dataset!r}")
-        made = [path for path, _, _ in info.files if path == self._turned]
+        turned = f"{self.results}/data/digits-turned.npz"
+        made = [turned for path, _, _ in info.files if Path(path) == Path(turned).resolve()]
         if dry or made or Path(f"{self.results}/data/{dataset}/facts.json").exists():
             return made
         problem = catalog.status(info, self.config.data_root)
@@ -83,10 +84,6 @@ class Workflow:
         if problem:
             raise UserError(problem)
         return []
-
-    @property
-    def _turned(self) -> str:
-        return str(Path(self.results).resolve() / "data" / "digits-turned.npz")
 
     # -- resources -------------------------------------------------------------------------
 
@@ -110,6 +107,10 @@ class Workflow:
         """Names of the study's tables or figures."""
         return [name for name, output in self.config.outputs.items() if output.what == what]
 
+    def regular(self, what: str) -> list[str]:
+        """Names of those that belong to ``tables``, ``figures`` and the report."""
+        return [name for name in self.names(what) if not self.config.outputs[name].optional]
+
     def runs_of(self, name: str) -> list[str]:
         """The files that stand for the runs an output shows."""
         return [f"{self.results}/{keys.path(run)}" for run in self.graph.outputs([name])]
@@ -120,7 +121,7 @@ class Workflow:
         runs = {run.key: self.graph.digest(run) for run in self.graph.outputs([name])}
         labels = {k: [m.label, m.color] for k, m in sorted(self.config.library.methods.items())}
         return {
-            "algorithm": ALGORITHM[output.what],
+            "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": labels,
             "output": without_defaults(output),
             "protocol": self.config.main.protocol,
@@ -137,11 +138,11 @@ class Workflow:
 
     def shown(self, *whats: str) -> list[str]:
         """The files of all tables, figures or both."""
-        return [file for what in whats for name in self.names(what) for file in self.files(name)]
+        return [file for what in whats for name in self.regular(what) for file in self.files(name)]
 
     def ancestors(self, *whats: str) -> list[str]:
         """The files that stand for every run behind tables, figures or both."""
-        return self._ancestors([name for what in whats for name in self.names(what)])
+        return self._ancestors([name for what in whats for name in self.regular(what)])
 
     def ancestors_of(self, name: str) -> list[str]:
         """The files that stand for every run behind one output."""
@@ -156,14 +157,18 @@ class Workflow:
         title = self.config.outputs[name].title
         return f"{name}: {title}" if title else name
 
+    def category(self, name: str) -> str:
+        """Where the report shows a table."""
+        return "Claims" if self.config.outputs[name].what == "claims" else "Tables"
+
     def caption(self, name: str) -> str:
         """What an output shows, under which protocol, with how many pairs of seeds."""
         output = self.config.outputs[name]
-        experiments = output.chosen(self.config.experiments)
-        pairs = sorted({len(experiment.pairs) for experiment in experiments})
-        seeds = " to ".join(str(n) for n in dict.fromkeys((pairs[0], pairs[-1])))
+        pairs = sorted({len(e.pairs) for e in output.chosen(self.config.experiments)})
+        seeds = " to ".join(str(n) for n in dict.fromkeys(pairs[:1] + pairs[-1:]))
         protocol = self.config.protocol.title or self.config.main.protocol
-        parts = [output.title, f"Protocol: {protocol}", f"{seeds} pairs of seeds", output.note]
+        said = [f"{seeds} pairs of seeds"] if seeds else []
+        parts = [output.title, f"Protocol: {protocol}", *said, output.note]
         return ". ".join(part.rstrip(".") for part in parts if part) + "."
 
     # -- progress --------------------------------------------------------------------------
@@ -187,6 +192,6 @@ class Workflow:
             self._watch.stop(fine)
 
 
-def _device() -> str:
+def device() -> str:
     """Kind of device that jobs will find, without importing torch."""
     return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"

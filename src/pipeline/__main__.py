@@ -1,0 +1,5 @@
+"""``python -m pipeline``: plan, check, and look at a study without running it."""
+
+from pipeline.commands import main
+
+main()

@@ -1,0 +1,28 @@
+"""Fetch and check data sets: downloaded by torchvision where missing, checksums compared."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.errors import UserError
+from pipeline.study.config import Config
+from pipeline.study.schema import suggest
+
+EXAMPLE = "data cifar10"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", help="data sets, built-in or of config/datasets.yaml")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Load each data set and print its sizes."""
+    from pipeline.data import load
+
+    for name in arguments.names:
+        if name not in config.datasets:
+            raise UserError(f"unknown data set {name!r}; {suggest(name, sorted(config.datasets))}")
+        data = load(config.datasets[name], config.data_root)
+        shape = "×".join(str(n) for n in data.train.images.shape[1:])
+        print(f"{name}: {len(data.train)} training and {len(data.test)} test images, {shape}: fine")
+    return 0

@@ -1,0 +1,87 @@
+"""What a target would run: jobs by kind, epochs, device hours and disk, before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from typing import Any
+
+from pipeline.study.config import Config
+from pipeline.study.cost import Costs
+from pipeline.study.graph import Graph
+from pipeline.study.state import States, resolve
+
+EXAMPLE = "plan table_5 --study paper"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", nargs="*", default=["all"], help="as given to snakemake (default: all)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="estimate for this kind of device")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
+    """Jobs missing and present by kind, epochs, seconds and bytes of what is missing."""
+    graph = Graph(config)
+    states, costs = States(graph), Costs(graph, device)
+    target = resolve(config, targets)
+    every = graph.closure([*graph.outputs(target.outputs), *target.runs])
+    needed = states.needed(target)
+    costs.measured(run for run in every if states.state(run) == "done")
+    kinds: dict[str, dict[str, float]] = defaultdict(lambda: {"jobs": 0, "epochs": 0, "seconds": 0.0})
+    for run in needed:
+        kind = kinds[run.stage]
+        kind["jobs"] += 1
+        kind["epochs"] += costs.epochs(run)
+        kind["seconds"] += costs.seconds(run)
+    bases = Counter(costs.rate(run).basis.split(" on ")[0] for run in needed)
+    return {
+        "study": config.main.study,
+        "protocol": config.main.protocol,
+        "targets": targets,
+        "device": device,
+        "missing": {stage: kinds[stage] for stage in kinds},
+        "jobs": len(needed),
+        "present": len(every) - len(needed),
+        "epochs": int(sum(kind["epochs"] for kind in kinds.values())),
+        "device_hours": sum(kind["seconds"] for kind in kinds.values()) / 3600,
+        "basis": dict(bases),
+        "disk_bytes": sum(costs.disk(run) for run in needed),
+    }
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    device = arguments.device or ("cpu" if config.main.device == "cpu" else _device())
+    found = plan(config, arguments.targets, device)
+    if arguments.json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+        return 0
+    print(f"study {found['study']}, protocol {found['protocol']}: {' '.join(arguments.targets)}")
+    print(f"{'kind':<12}{'jobs':>8}{'epochs':>10}{'device hours':>14}")
+    for stage, kind in found["missing"].items():
+        hours = kind["seconds"] / 3600
+        print(f"{stage:<12}{kind['jobs']:>8}{int(kind['epochs']):>10,}{hours:>14,.2f}")
+    print(f"{'total':<12}{found['jobs']:>8}{found['epochs']:>10,}{found['device_hours']:>14,.2f}")
+    print(f"already there: {found['present']} runs; new files: about {size(found['disk_bytes'])}")
+    if found["jobs"]:
+        words = {"assumed": "assumed rates: nothing was measured here yet", "measured": "measured rates"}
+        basis = "; ".join(f"{count} jobs by {words[key]}" for key, count in sorted(found["basis"].items()))
+        print(f"basis of the hours ({device}): {basis}")
+    return 0
+
+
+def _device() -> str:
+    from pipeline.study.workflow import device
+
+    return device()
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,35 @@
+"""Print a table of the study; with --partial from the cells that exist, the others as missing."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.errors import UserError
+from pipeline.study.config import Config
+
+EXAMPLE = "table table_5 --partial --study paper"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a table of the study")
+    parser.add_argument("--partial", action="store_true", help="show missing cells as missing")
+    parser.add_argument("--write", action="store_true", help="also write its files below the results")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Print the table as Markdown."""
+    from pipeline import show
+    from pipeline.tables import to_markdown
+
+    found = show.table(config, arguments.name)
+    missing = int(found.tidy["n_missing"].sum()) if "n_missing" in found.tidy else 0
+    if missing and not arguments.partial:
+        raise UserError(
+            f"{arguments.name}: {missing} runs are missing; run them (snakemake {arguments.name} -c2 "
+            f"--config study={config.main.study}) or ask for --partial"
+        )
+    print(to_markdown(found))
+    if arguments.write:
+        for path in show.write_table(config, arguments.name):
+            print(path)
+    return 0

@@ -1,0 +1,122 @@
+"""What is there and what is missing: the state of runs, and what a target would execute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Run
+from pipeline.artifacts.store import PROVENANCE
+from pipeline.errors import UserError
+from pipeline.study.config import Config
+from pipeline.study.graph import Graph
+from pipeline.study.schema import suggest
+
+State = Literal["done", "missing", "stale"]
+ALL = ("all", "report", "tables", "figures")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was asked for: outputs by name, and single runs by path."""
+
+    outputs: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+
+class States:
+    """Reads the state of runs from their folders, each once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.config = graph, graph.config
+        self.state = cache(self._state)
+
+    def _state(self, run: Run) -> State:
+        folder = self.config.results / keys.folder(run)
+        if not all((folder / name).exists() for name in keys.OUTPUTS[run.stage]):
+            return "missing"
+        try:
+            record = json.loads((folder / PROVENANCE).read_text())
+        except (OSError, ValueError):
+            return "missing"
+        return "done" if record.get("digest") == self.graph.digest(run) else "stale"
+
+    def why(self, run: Run) -> str:
+        """The state in words, with the reason where a run is stale."""
+        state = self.state(run)
+        if state == "missing":
+            folder = self.config.results / keys.folder(run)
+            absent = [n for n in (*keys.OUTPUTS[run.stage], PROVENANCE) if not (folder / n).exists()]
+            return "missing" if len(absent) > len(keys.OUTPUTS[run.stage]) else f"missing: {', '.join(absent)}"
+        if state == "stale":
+            return "stale: its settings, or those of a run before it, were changed"
+        return "done"
+
+    def needed(self, target: Target) -> list[Run]:
+        """The runs that a target would execute, ancestors first.
+
+        A named output lists all runs behind it, so a missing one is run again with what depends
+        on it; a path asks for the run and whatever is missing for it.
+        """
+        listed = self.graph.closure(self.graph.outputs(target.outputs))
+        single = [run for run in target.runs if run not in set(listed)]
+        found: dict[Run, None] = {}
+        for run in listed:
+            if self.state(run) != "done" or any(parent in found for parent in self.graph.parents(run)):
+                found[run] = None
+        for run in single:
+            self._need(run, found)
+        order = {run: place for place, run in enumerate(self.graph.closure([*listed, *single]))}
+        return sorted(found, key=lambda run: order[run])
+
+    def _need(self, run: Run, found: dict[Run, None]) -> bool:
+        parents = self.graph.parents(run)
+        state = self.state(run)
+        if state == "done":
+            # Snakemake does not make a missing file again that nothing needs any more.
+            parents = [parent for parent in parents if self.state(parent) != "missing"]
+        changed = [self._need(parent, found) for parent in parents]
+        if state != "done" or any(changed):
+            found[run] = None
+            return True
+        return False
+
+
+def resolve(config: Config, words: Iterable[str]) -> Target:
+    """Outputs and runs that words on a command line name, as Snakemake's targets do.
+
+    Raises:
+        UserError: neither a table, a figure, a group of them, nor the path of a run.
+    """
+    outputs: list[str] = []
+    runs: list[Run] = []
+    for word in words:
+        if word in ALL:
+            what = {"tables": "table", "figures": "figure"}.get(word)
+            outputs += [
+                n for n, o in config.outputs.items() if what in (None, o.what) and not o.optional
+            ]
+        elif word in config.outputs:
+            outputs.append(word)
+        else:
+            runs.append(run_of(config, word))
+    return Target(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(runs)))
+
+
+def run_of(config: Config, word: str) -> Run:
+    """The run of a path: a file or folder of it, with or without the results folder before it."""
+    text = word.removeprefix(f"{config.main.results}/").rstrip("/")
+    stage, _, rest = text.partition("/")
+    names = [*config.outputs, *ALL]
+    if stage not in keys.OUTPUTS or not rest:
+        raise UserError(
+            f"{word!r}: neither a table or figure of study {config.main.study!r} nor the path of a run; "
+            f"{suggest(word, sorted(names))}"
+        )
+    known = {*keys.OUTPUTS[stage], PROVENANCE, "logits.safetensors", "weights.safetensors"}
+    head, _, last = rest.rpartition("/")
+    return keys.parse(stage, head if last in known else rest)
