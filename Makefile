@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make test: the whole test suite.
-.PHONY: demo test lint tiny nano test-slurm install clean
+.PHONY: demo test lint tiny test-environment install clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	@echo "The report: results/demo/report.html"
 
 tiny: $(VENV)/.installed
-	snakemake all claims -c$(CORES) --config study=tiny
+	snakemake -c$(CORES) --config study=tiny
 
 test: $(VENV)/.installed-dev
 	python -m pytest
@@ -26,6 +26,14 @@ lint: $(VENV)/.installed-dev
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
+
+# The pip part of environment.yml, in an environment of its own.
+test-environment: $(VENV)/.installed
+	rm -rf build/environment && $(PYTHON) -m venv build/environment
+	python -c "import yaml; print('\n'.join(yaml.safe_load(open('environment.yml'))['dependencies'][-1]['pip']))" > build/requirements.txt
+	build/environment/bin/python -m pip install --quiet --disable-pip-version-check -r build/requirements.txt
+	PYTHONPATH=src build/environment/bin/python -m pipeline check
+	rm -rf build
 
 install: $(VENV)/.installed
 

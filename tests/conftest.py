@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, one thread, and a small study that trains in seconds."""
+"""What all tests share: a clean environment, one thread, and a small study."""
 
 from __future__ import annotations
 

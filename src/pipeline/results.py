@@ -145,7 +145,9 @@ class Results:
                     dataset=experiment.mask_dataset,
                 )  # fmt: skip
                 epochs, seconds = self._chain(mask, experiment)
-                rows.append(row | {"epochs": epochs, "seconds": seconds})
+                # The row stands for the chain; the accuracy is there where its solution was trained.
+                status = row["status"] if row["status"] != "missing" or seconds is None else "ok"
+                rows.append(row | {"epochs": epochs, "seconds": seconds, "status": status})
         return rows
 
     def _chain(self, mask: keys.Mask, experiment: Experiment) -> tuple[int, float | None]:

@@ -33,9 +33,7 @@ from pipeline.tables import Table
 def find(config: Config, name: str, what: str | None = None) -> Output:
     """An output of the study by name; UserError if there is none (of the kind ``what``)."""
     figure = what == "figure"
-    known = [
-        n for n, o in config.outputs.items() if what is None or (o.what == "figure") == figure
-    ]
+    known = [n for n, o in config.outputs.items() if what is None or (o.what == "figure") == figure]
     if name not in known:
         raise UserError(
             f"{config.main.study}: unknown {what or 'output'} {name!r}; {suggest(name, known)}"
@@ -128,7 +126,9 @@ def judge(config: Config, output: Claims) -> list[claims.Claim]:
     sources = [config.outputs[name] for name in output.outputs]
     cells = [o for o in sources if isinstance(o, RewindGrid | EarlyMatching | AccuracyVsRewind)]
     names = dict.fromkeys(name for o in cells for name in o.experiments)
-    curves = dict.fromkeys(n for o in sources if isinstance(o, Interpolation) for n in o.experiments)
+    curves = dict.fromkeys(
+        n for o in sources if isinstance(o, Interpolation) for n in o.experiments
+    )
     chosen = config.experiments
     barriers = [results.imp_barriers(o) for o in sources if isinstance(o, ImpBarriers)]
     diverse = [results.diversity(o) for o in sources if isinstance(o, Diversity)]
@@ -141,14 +141,29 @@ def judge(config: Config, output: Claims) -> list[claims.Claim]:
     )
 
 
+#: Settings as the paper's Tables 2-4 name them; those that do not decide the numbers are left out.
+_NAMES = {
+    "lr": "Learning rate", "epochs": "Epochs", "momentum": "Momentum",
+    "weight_decay": "Weight decay", "batch_size": "Batch size", "schedule": "Schedule",
+    "warmup_epochs": "Warm-up epochs", "precision": "Precision", "style": "After each prune",
+    "rewind_epoch": "Rewind epoch of IMP", "fraction": "Pruned a round (of the remaining)",
+    "prunable": "Prunable weights", "similarity": "Similarity", "std": "Standard deviation",
+    "epsilon": "Epsilon", "taps": "Observed at", "augment": "Augmented images", "images": "Images",
+}  # fmt: skip
+_STAGES = {"dense": "Dense", "imp": "Pruning", "match": "Matching", "sparse": "Sparse"}
+
+
 def hyperparameters(config: Config, output: Hyperparameters) -> list[tuple[str, str, Any]]:
     """(group, name, value) rows: the settings of the very recipes that run."""
     rows: list[tuple[str, str, Any]] = []
-    experiments = output.chosen(config.experiments)
-    for experiment in experiments:
-        group = experiment.name if len(experiments) > 1 else "Value"
+    for experiment in output.chosen(config.experiments):
+        rows.append((experiment.name, "Optimizer", "SGD"))
         for stage in output.stages:
-            settings = config.library.resolve(stage, getattr(experiment, stage))
-            for key, value in sorted(vars(settings).items()):
-                rows.append((group, f"{stage}: {key.replace('_', ' ')}", value))
+            settings = vars(config.library.resolve(stage, getattr(experiment, stage)))
+            if stage == "sparse":
+                settings = {"epochs": f"{experiment.horizon} − k", **settings}
+            for key, name in _NAMES.items():
+                if key in settings:
+                    value = "all" if settings[key] is None else settings[key]
+                    rows.append((experiment.name, f"{_STAGES[stage]}: {name}", value))
     return rows

@@ -141,11 +141,7 @@ def graceful() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def stop_requested() -> bool:
-    """Whether SIGTERM has come inside ``graceful``."""
-    return _stop_requested
+        _stop_requested = False
 
 
 class Trainer:

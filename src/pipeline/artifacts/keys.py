@@ -2,19 +2,9 @@
 
 Every run is a frozen value that names what changes its bits (data set, model, width, recipe
 labels, seeds, epochs trained, sparsity) and nothing else: no table, study or protocol. ``path`` is
-its folder under the results folder; ``parse`` is the inverse.
+its folder under the results folder, of the form in ``FORMS``; ``parse`` is the inverse.
 
-    dense/<dataset>/<model>-w<width>/<dense>/seed<s>
-    snapshot/…/seed<s>/epoch<k>
-    imp/<dataset>/<model>-w<width>/<dense>/<imp>/seed<s>/block<n>
-    mask/…/<imp>/seed<s>/<target>                     target: S<sparsity>, or P<n> for n full prunes
-    solution/…/<imp>/seed<s>/<target>
-    match/<dataset>/<model>-w<width>/<dense>/<match>/a<s>-b<s>
-    sparse/<dataset>/<model>-w<width>/<dense>/<imp>/<method>[.<match>]/<target>/k<k>-e<epochs>/<sparse>/a<s>[-b<s>]
-    curve/<dataset>/<model>-w<width>/<dense>/<match>/<connectivity>/a<s>-b<s>
-    imp-barrier/…/<imp>/<connectivity>/seed<s>/rounds<n>
-    plane/<connectivity>/<sparse key of the permuted run>
-
+A <target> is S<sparsity>, or P<n> for n full prunes.
 ``@<dataset>@<dense>`` behind <imp> and behind a<s> says that a was trained on other data or by
 another recipe; ``@t<t>`` behind b<s> that b was matched at epoch t; ``.r<n>`` at the end that it is
 replicate n (another data order).
@@ -28,11 +18,31 @@ from typing import ClassVar
 
 from pipeline.errors import UserError
 
+#: The form of every stage's paths, for people.
+FORMS = {
+    "dense": "<dataset>/<model>-w<width>/<dense>/seed<s>",
+    "snapshot": "<dataset>/<model>-w<width>/<dense>/seed<s>/epoch<k>",
+    "imp": "<dataset>/<model>-w<width>/<dense>/<imp>/seed<s>/block<n>",
+    "mask": "<dataset>/<model>-w<width>/<dense>/<imp>/seed<s>/<target>",
+    "solution": "<dataset>/<model>-w<width>/<dense>/<imp>/seed<s>/<target>",
+    "match": "<dataset>/<model>-w<width>/<dense>/<match>/a<s>-b<s>",
+    "sparse": (
+        "<dataset>/<model>-w<width>/<dense>/<imp>/<method>[.<match>]/<target>/k<k>-e<epochs>"
+        "/<sparse>/a<s>[-b<s>]"
+    ),
+    "curve": "<dataset>/<model>-w<width>/<dense>/<match>/<connectivity>/a<s>-b<s>",
+    "imp-barrier": "<dataset>/<model>-w<width>/<dense>/<imp>/<connectivity>/seed<s>/rounds<n>",
+    "plane": "<connectivity>/<path of the permuted sparse run>",
+}
+
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+=-]*"
-_NUMBER = r"(?:0|[1-9][0-9]*)"
-_BASE = rf"(?P<dataset>{_LABEL})/(?P<model>[A-Za-z0-9_]+)-w(?P<width>[0-9.]+)/(?P<dense>{_LABEL})"
+_COUNT = r"[1-9][0-9]{0,14}"
+_ROUNDS = r"[1-9][0-9]{0,3}"
+_NUMBER = rf"(?:0|{_COUNT})"
+_WIDTH = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_BASE = rf"(?P<dataset>{_LABEL})/(?P<model>[A-Za-z0-9_]+)-w(?P<width>{_WIDTH})/(?P<dense>{_LABEL})"
 _IMP = rf"(?P<imp>{_LABEL})(?:@(?P<foreign_dataset>{_LABEL})@(?P<foreign_dense>{_LABEL}))?"
-_TARGET = rf"(?P<target>S0\.[0-9]+|P{_NUMBER})"
+_TARGET = rf"(?P<target>S0\.[0-9]{{2,6}}|P{_ROUNDS})"
 _WHO = (
     rf"a(?P<a>{_NUMBER})(?:@(?P<foreign_dataset>{_LABEL})@(?P<foreign_dense>{_LABEL}))?"
     rf"-b(?P<b>{_NUMBER})(?:@t(?P<epoch>{_NUMBER}))?"
@@ -41,13 +51,12 @@ _WHO = (
 
 def width_text(width: float) -> str:
     """Width multiplier as it stands in paths and tables: 1, 0.5."""
-    return f"{width:g}"
+    return repr(float(width)).removesuffix(".0")
 
 
 def sparsity_text(sparsity: float) -> str:
-    """Sparsity as it stands in paths: at least two digits, 0.9 -> 0.90."""
-    text = repr(float(sparsity))
-    return text if len(text) > 3 else f"{sparsity:.2f}"
+    """Sparsity as it stands in paths: two to six digits, 0.9 -> 0.90."""
+    return f"{sparsity:.6f}"[:4] + f"{sparsity:.6f}"[4:].rstrip("0")
 
 
 @dataclass(frozen=True)
@@ -269,19 +278,19 @@ def round_prefix(number: int) -> str:
 _PATTERNS = {
     "dense": rf"{_BASE}/seed(?P<seed>{_NUMBER})",
     "snapshot": rf"{_BASE}/seed(?P<seed>{_NUMBER})/epoch(?P<epoch>{_NUMBER})",
-    "imp": rf"{_BASE}/(?P<imp>{_LABEL})/seed(?P<seed>{_NUMBER})/block(?P<block>[1-9][0-9]*)",
+    "imp": rf"{_BASE}/(?P<imp>{_LABEL})/seed(?P<seed>{_NUMBER})/block(?P<block>{_ROUNDS})",
     "mask": rf"{_BASE}/(?P<imp>{_LABEL})/seed(?P<seed>{_NUMBER})/{_TARGET}",
     "match": rf"{_BASE}/(?P<match>{_LABEL})/{_WHO}",
     "curve": rf"{_BASE}/(?P<match>{_LABEL})/(?P<recipe>{_LABEL})/{_WHO}",
     "imp-barrier": (
         rf"{_BASE}/(?P<imp>{_LABEL})/(?P<recipe>{_LABEL})/seed(?P<seed>{_NUMBER})"
-        rf"/rounds(?P<rounds>[1-9][0-9]*)"
+        rf"/rounds(?P<rounds>{_ROUNDS})"
     ),
     "sparse": (
         rf"{_BASE}/{_IMP}/(?P<method>[A-Za-z0-9_-]+)(?:\.(?P<match>{_LABEL}))?/{_TARGET}"
-        rf"/k(?P<rewind>{_NUMBER})-e(?P<epochs>[1-9][0-9]*)/(?P<recipe>{_LABEL})"
+        rf"/k(?P<rewind>{_NUMBER})-e(?P<epochs>{_COUNT})/(?P<recipe>{_LABEL})"
         rf"/a(?P<a>{_NUMBER})(?:-b(?P<b>{_NUMBER}))?(?:@t(?P<epoch>{_NUMBER}))?"
-        rf"(?:\.r(?P<replicate>[1-9][0-9]*))?"
+        rf"(?:\.r(?P<replicate>{_COUNT}))?"
     ),
 }
 _PATTERNS["solution"] = _PATTERNS["mask"]
@@ -292,19 +301,41 @@ def parse(stage: str, key: str) -> Run:
     """The run of a stage and key; inverse of ``run.key``.
 
     Raises:
-        UserError: the key is not of the stage's form.
+        UserError: the key is not of the stage's form, or another spelling of it (width 1.0, S0.9).
     """
+    run = _read(stage, key)
+    if run is None:
+        path = f"{stage}/{key}"[:300]
+        forms = f"{stage}/{FORMS[stage]}" if stage in FORMS else f"one of {', '.join(FORMS)}"
+        raise UserError(f"{path!r}: not the path of a run; expected {forms}")
+    return run
+
+
+def _read(stage: str, key: str) -> Run | None:
     if stage == "plane":
         recipe, _, rest = key.partition("/")
-        permuted = parse("sparse", rest)
-        assert isinstance(permuted, Sparse)
+        permuted = _read("sparse", rest)
+        if not re.fullmatch(_LABEL, recipe) or not isinstance(permuted, Sparse):
+            return None
         return Plane(permuted, lth_of(permuted), recipe)
     found = _COMPILED[stage].fullmatch(key) if stage in _COMPILED else None
     if found is None:
-        raise UserError(
-            f"{stage}/{key}: not the path of a run; patterns stand in docs/reference.md"
-        )
-    part = found.groupdict()
+        return None
+    run = _built(stage, found.groupdict())
+    return run if run.key == key and _plain(found.groupdict()) else None
+
+
+def _plain(part: dict[str, str]) -> bool:
+    """Whether width and sparsity are spelled as ``width_text`` and ``sparsity_text`` do."""
+    target = part.get("target") or ""
+    sparsity = target[1:] if target.startswith("S") else "0.50"
+    return (
+        width_text(float(part["width"])) == part["width"] != "0"
+        and sparsity_text(float(sparsity)) == sparsity != "0.00"
+    )
+
+
+def _built(stage: str, part: dict[str, str]) -> Run:
     home = Dense(part["dataset"], part["model"], part["width"], part["dense"], 0)
 
     def dense(seed: str, foreign: bool = False) -> Dense:

@@ -175,6 +175,8 @@ def read_info(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as handle:
             return json.loads((handle.metadata() or {})["info"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path}: damaged: {error}; {_mend(path)}") from None
 

@@ -16,7 +16,9 @@ EXAMPLE = "check --study paper --results"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", action="store_true", help="verify every artifact against its digest")
+    parser.add_argument(
+        "--results", action="store_true", help="verify every artifact against its digest"
+    )
 
 
 def problems(config: Config, results: bool) -> Iterator[str]:
@@ -71,5 +73,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if found:
         return 1
     names = f"{len(config.experiments)} experiments, {len(config.outputs)} outputs"
-    print(f"study {config.main.study}, protocol {config.main.protocol}: {names}, data and device are fine")
+    print(
+        f"study {config.main.study}, protocol {config.main.protocol}: {names}, data and device are fine"
+    )
     return 0

@@ -16,8 +16,12 @@ EXAMPLE = "plan table_5 --study paper"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", nargs="*", default=["all"], help="as given to snakemake (default: all)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="estimate for this kind of device")
+    parser.add_argument(
+        "targets", nargs="*", default=["all"], help="as given to snakemake (default: all)"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="estimate for this kind of device"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -29,7 +33,9 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
     every = graph.closure([*graph.outputs(target.outputs), *target.runs])
     needed = states.needed(target)
     costs.measured(run for run in every if states.state(run) == "done")
-    kinds: dict[str, dict[str, float]] = defaultdict(lambda: {"jobs": 0, "epochs": 0, "seconds": 0.0})
+    kinds: dict[str, dict[str, float]] = defaultdict(
+        lambda: {"jobs": 0, "epochs": 0, "seconds": 0.0}
+    )
     for run in needed:
         kind = kinds[run.stage]
         kind["jobs"] += 1
@@ -66,8 +72,13 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     print(f"{'total':<12}{found['jobs']:>8}{found['epochs']:>10,}{found['device_hours']:>14,.2f}")
     print(f"already there: {found['present']} runs; new files: about {size(found['disk_bytes'])}")
     if found["jobs"]:
-        words = {"assumed": "assumed rates: nothing was measured here yet", "measured": "measured rates"}
-        basis = "; ".join(f"{count} jobs by {words[key]}" for key, count in sorted(found["basis"].items()))
+        words = {
+            "assumed": "assumed rates: nothing was measured here yet",
+            "measured": "measured rates",
+        }
+        basis = "; ".join(
+            f"{count} jobs by {words[key]}" for key, count in sorted(found["basis"].items())
+        )
         print(f"basis of the hours ({device}): {basis}")
     return 0
 

@@ -13,7 +13,9 @@ EXAMPLE = "table table_5 --partial --study paper"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a table of the study")
     parser.add_argument("--partial", action="store_true", help="show missing cells as missing")
-    parser.add_argument("--write", action="store_true", help="also write its files below the results")
+    parser.add_argument(
+        "--write", action="store_true", help="also write its files below the results"
+    )
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:

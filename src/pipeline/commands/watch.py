@@ -15,7 +15,9 @@ EXAMPLE = "watch --every 10"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--every", type=float, default=10.0, help="seconds between looks (default 10)")
+    parser.add_argument(
+        "--every", type=float, default=10.0, help="seconds between looks (default 10)"
+    )
     parser.add_argument("--once", action="store_true", help="look once and end")
 
 
@@ -27,7 +29,10 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         states = States(graph)
         done = sum(states.state(run) == "done" for run in every)
         now = running(config.results)
-        print(f"[{time.strftime('%H:%M:%S')}] {done}/{len(every)} runs done, {len(now)} running", flush=True)
+        print(
+            f"[{time.strftime('%H:%M:%S')}] {done}/{len(every)} runs done, {len(now)} running",
+            flush=True,
+        )
         for record in now:
             print(f"  {describe(record)}", flush=True)
         if arguments.once or done == len(every):

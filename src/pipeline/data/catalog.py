@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import math
 import os
 import re
 import zipfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UserError
+from pipeline.study.schema import LARGEST, quote
 
 File = tuple[str, int | None, str | None]  # path relative to the data root, bytes, md5
 
@@ -273,7 +273,9 @@ def status(name: str | DataInfo, root: str | Path) -> str | None:
     """
     info = find(name)
     if info.kind == "imagefolder":
-        return f"data set '{info.name}' can be declared and planned, but this version does not read it"
+        return (
+            f"data set '{info.name}' can be declared and planned, but this version does not read it"
+        )
     if info.kind == "sklearn" and importlib.util.find_spec("sklearn") is None:
         return f"data set '{info.name}' comes with scikit-learn; get it: {advice(info, root)}"
     missing: list[File] = []
@@ -347,7 +349,7 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
     Every key of ``_KEYS`` is required: normalisation and augmentation belong to the data set and
     are never guessed. Raises ``UserError`` naming the key and what is allowed.
     """
-    where = f"data set '{name}'"
+    where = f"data set {quote(name)}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UserError(
             f"{where}: a name consists of letters, digits and _ . + = - (it becomes part of paths)"
@@ -360,18 +362,19 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
         if key not in _KEYS:
             close = difflib.get_close_matches(str(key), _KEYS, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
-            raise UserError(f"{where}: unknown key '{key}'{hint}; allowed: {', '.join(_KEYS)}")
+            raise UserError(f"{where}: unknown key {quote(key)}{hint}; allowed: {', '.join(_KEYS)}")
     for key, allowed in _KEYS.items():
         if key not in raw:
             raise UserError(f"{where}: key '{key}' is missing; it must be {allowed}")
 
     def require(key: str, fine: bool) -> None:
         if not fine:
-            raise UserError(f"{where}: {key} must be {_KEYS[key]}, is {raw[key]!r}")
+            raise UserError(f"{where}: {key} must be {_KEYS[key]}, is {quote(raw[key])}")
 
     def integer(key: str, least: int) -> int:
         value = raw[key]
-        require(key, isinstance(value, int) and not isinstance(value, bool) and value >= least)
+        require(key, isinstance(value, int) and not isinstance(value, bool))
+        require(key, least <= value < LARGEST)
         return int(value)
 
     def numbers(key: str, count: int, positive: bool) -> tuple[float, ...]:
@@ -379,11 +382,12 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
         require(key, isinstance(value, list | tuple) and len(value) == count)
         for x in value:
             require(key, isinstance(x, int | float) and not isinstance(x, bool))
-            require(key, math.isfinite(x) and (x > 0 or not positive))
+            require(key, -LARGEST < x < LARGEST and (x > 0 or not positive))
         return tuple(float(x) for x in value)
 
     require("kind", raw["kind"] == "npz")
     require("path", isinstance(raw["path"], str) and raw["path"].strip() != "")
+    require("path", raw["path"].isprintable())
     require("flip", isinstance(raw["flip"], bool))
     classes, channels, size = integer("classes", 2), integer("channels", 1), integer("size", 1)
     train_images, test_images = integer("train_images", 1), integer("test_images", 1)

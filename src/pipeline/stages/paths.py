@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.artifacts.keys import Dense
 from pipeline.connectivity.batches import Batches, normalised_batches
+from pipeline.connectivity.correction import reset_batch_norm
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import Augmenter
 from pipeline.evaluation import evaluate
@@ -28,8 +29,13 @@ class Ground:
     batches: Batches
 
     def loss_at_initialisation(self, job: Job, dense: Dense) -> dict[str, dict[str, float]]:
-        """Loss and error of a dense run's initialisation, the reference line of Figure 3."""
+        """Loss and error of a dense run's initialisation, the reference line of Figure 3.
+
+        BatchNorm statistics are measured first: those an untrained network starts with fit no
+        data, and its loss under them says nothing.
+        """
         model = job.model(dense, generator(dense.seed, "init")).to(job.device)
+        reset_batch_norm(model, self.batches)
         rows = {}
         for name, split in self.splits.items():
             found = evaluate(model, split.images, split.labels, self.data.mean, self.data.std)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical, digest, write_atomic
 from pipeline.data import catalog as data_catalog
 from pipeline.errors import UserError
@@ -21,16 +23,18 @@ from pipeline.models import catalog as model_catalog
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, resolve_methods
 from pipeline.study.files import read_yaml
 from pipeline.study.outputs import Claims, Output, parse_output
-from pipeline.study.recipes import Library, check_name
-from pipeline.study.schema import mapping, option, parse, suggest
-from pipeline.study.settings import Protocol
+from pipeline.study.recipes import Library, check_name, named
+from pipeline.study.schema import choose, extended, mapping, option, parse, quote
+from pipeline.study.settings import Checked, Protocol
 
 FROZEN = "PIPELINE_CONFIG"
 DATA_ROOT = "DATA_ROOT"
+#: Folders below the results that no study may be named after.
+RESERVED = {*keys.OUTPUTS, "data", "logs", "benchmarks"}
 
 
 @dataclass(frozen=True)
-class Main:
+class Main(Checked):
     """``config.yaml``: which study to run, and where data and results lie."""
 
     study: str = option("demo", "name of a file in config/studies, without .yaml")
@@ -41,45 +45,75 @@ class Main:
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where training runs")
 
+    def check(self, where: str) -> None:
+        check_name(self.study, f"{where}: study")
+        if self.study in RESERVED:
+            raise UserError(
+                f"{where}: study: {self.study!r} is the name of a folder of runs; choose another"
+            )
+        # Snakemake puts the results folder into patterns of files and lines of shell.
+        if not re.fullmatch(r"[\w./@%+=:,-]+", self.results):
+            raise UserError(
+                f"{where}: results: {quote(self.results)} is not allowed; "
+                "use letters, digits and . / _ - @ % + = : ,"
+            )
+        if not self.data_root.isprintable() or not self.data_root:
+            raise UserError(f"{where}: data_root: {quote(self.data_root)} is no name of a folder")
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A file in ``config/studies``."""
+
+    experiments: Any = option(help="experiments by name")
+    title: str = option("", "title, printed above the report")
+    outputs: Any = option(None, "tables and figures by name")
+
 
 class Config:
-    """A study under a protocol: experiments, outputs, recipes, data sets; all references checked."""
+    """A study under a protocol: experiments, outputs, recipes, data sets; references checked."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
+        for part in ("main", "recipes", "datasets", "study"):
+            if part not in mapping(raw, "submitted study"):
+                raise UserError(f"submitted study: key {part!r} is missing")
         self.raw = dict(raw)
         self.main: Main = parse(Main, raw["main"], "config.yaml")
+        self.main.check("config.yaml")
         self.results = Path(self.main.results)
         self.data_root = Path(os.environ.get(DATA_ROOT) or self.main.data_root)
         self.library = Library(raw["recipes"], "config/recipes.yaml")
-        if self.main.protocol not in self.library.protocols:
-            allowed = suggest(self.main.protocol, sorted(self.library.protocols))
-            raise UserError(f"config.yaml: unknown protocol {self.main.protocol!r}; {allowed}")
-        self.protocol: Protocol = self.library.protocols[self.main.protocol]
+        protocols = self.library.protocols
+        for name, protocol in protocols.items():
+            for model in protocol.sparsity_tolerance or ():
+                place = f"config/recipes.yaml: protocols: {name}: sparsity_tolerance"
+                choose(model, model_catalog.KNOWN, place, "model")
+        self.protocol: Protocol = protocols[
+            choose(self.main.protocol, protocols, "config.yaml", "protocol")
+        ]
         self.datasets = data_catalog.INFO | data_catalog.DECLARED
-        for name, entry in mapping(raw["datasets"], "config/datasets.yaml").items():
-            check_name(name, "config/datasets.yaml")
+        for name, entry in named(raw["datasets"], "config/datasets.yaml").items():
             if name in self.datasets:
                 raise UserError(
                     f"config/datasets.yaml: {name!r} is the name of a built-in data set"
                 )
-            self.datasets[name] = data_catalog.parse_entry(name, self._placed(entry))
+            own = mapping(entry, f"config/datasets.yaml: {name}")
+            self.datasets[name] = data_catalog.parse_entry(name, self._placed(own))
         self.where = f"config/studies/{self.main.study}.yaml"
-        study = mapping(raw["study"], self.where)
-        for key in study:
-            if key not in ("title", "experiments", "outputs"):
-                allowed = suggest(key, ["title", "experiments", "outputs"])
-                raise UserError(f"{self.where}: unknown key {key!r}; {allowed}")
-        self.title = str(study.get("title") or self.main.study)
-        entries = mapping(study.get("experiments"), f"{self.where}: experiments")
+        study: StudyFile = parse(StudyFile, raw["study"], self.where)
+        self.title = study.title or self.main.study
+        entries = named(study.experiments, f"{self.where}: experiments")
+        if not entries:
+            raise UserError(f"{self.where}: experiments: declare at least one")
         self.experiments = {name: self._experiment(name, entries) for name in entries}
-        self._outputs = mapping(study.get("outputs"), f"{self.where}: outputs")
+        self._outputs = named(study.outputs, f"{self.where}: outputs")
 
     @cached_property
     def outputs(self) -> dict[str, Output]:
         """The study's tables and figures by name, checked."""
         place = f"{self.where}: outputs"
         found = {
-            check_name(name, place): parse_output(raw, self.experiments, f"{place}: {name}")
+            name: parse_output(name, raw, self.experiments, f"{place}: {name}")
             for name, raw in self._outputs.items()
         }
         for name, output in found.items():
@@ -89,35 +123,36 @@ class Config:
 
     @property
     def scope(self) -> str:
-        """Folder of tables and figures below the results: the study, and the protocol if another."""
+        """Folder of tables and figures: the study's, and in it one per protocol but ``paper``."""
         if self.main.protocol == "paper":
             return self.main.study
         return f"{self.main.study}/{self.main.protocol}"
 
-    def _placed(self, entry: Any) -> Any:
+    def _placed(self, entry: dict[str, Any]) -> dict[str, Any]:
         """A data set's entry with ``{results}`` in its path filled in."""
-        if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+        if isinstance(entry.get("path"), str):
             path = entry["path"].replace("{results}", str(self.results.resolve()))
             return entry | {"path": path}
         return entry
 
     def _experiment(self, name: str, entries: Mapping[str, Any]) -> Experiment:
         where = f"{self.where}: experiments: {name}"
-        check_name(name, f"{self.where}: experiments")
-        raw = _extended(name, entries, f"{self.where}: experiments")
+        raw = extended(name, entries, f"{self.where}: experiments", "experiment")
         entry = parse(ExperimentEntry, raw, where)
         check_entry(entry, where)
-        self._check_network(entry, where)
+        self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
             kind: self.library.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in ("dense", "imp", "match", "sparse", "connectivity")
         }
         source = dict(entry.mask_from or {})
-        mask_dataset = source.get("dataset", entry.dataset)
+        mask_dataset = choose(
+            source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
+        )
         mask_dense = self.library.label(
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
-        self._check_transfer(mask_dataset, entry.dataset, where)
+        self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
         horizon = self.library.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         imp = self.library.resolve("imp", labels["imp"])
@@ -133,66 +168,40 @@ class Config:
             matching_epochs=entry.matching_epochs, replicates=entry.replicates,
             mask_dataset=mask_dataset, mask_dense=mask_dense, horizon=horizon,
             fraction=imp.fraction, tolerance=tolerance, offset=self.protocol.rewind_offset,
+            line=self.library.resolve("connectivity", labels["connectivity"]),
         )  # fmt: skip
 
-    def _check_network(self, entry: ExperimentEntry, where: str) -> None:
-        if entry.dataset not in self.datasets:
-            allowed = suggest(entry.dataset, sorted(self.datasets))
-            raise UserError(f"{where}: unknown data set {entry.dataset!r}; {allowed}")
-        if entry.model not in model_catalog.KNOWN:
-            allowed = suggest(entry.model, sorted(model_catalog.KNOWN))
-            raise UserError(f"{where}: unknown model {entry.model!r}; {allowed}")
-        problem = model_catalog.KNOWN[entry.model].width_error(entry.width)
+    def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
+        """Raise UserError for an unknown data set or model, or a width that is impossible."""
+        choose(dataset, self.datasets, where, "data set")
+        info = model_catalog.KNOWN[choose(model, model_catalog.KNOWN, where, "model")]
+        problem = info.width_error(width)
         if problem:
             raise UserError(f"{where}: width: {problem}")
 
-    def _check_transfer(self, source: object, target: str, where: str) -> None:
-        if not isinstance(source, str) or source not in self.datasets:
-            allowed = suggest(str(source), sorted(self.datasets))
-            raise UserError(f"{where}: mask_from: unknown data set {source!r}; {allowed}")
-        shapes = [
-            (self.datasets[n].channels, self.datasets[n].size, self.datasets[n].classes)
-            for n in (source, target)
-        ]
-        if shapes[0] != shapes[1]:
+    def check_shapes(self, source: str, target: str, where: str) -> None:
+        """Raise UserError where a mask of one data set's network does not fit the other's."""
+        a, b = (
+            (info.channels, info.size, info.classes)
+            for info in (self.datasets[source], self.datasets[target])
+        )
+        if a != b:
             raise UserError(
-                f"{where}: mask_from: {source} and {target} differ in channels, size or classes: "
-                f"{shapes[0]} and {shapes[1]}"
+                f"{where}: {source} and {target} differ in channels, size or classes: {a} and {b}"
             )
 
     def _check_epochs(self, entry: ExperimentEntry, horizon: int, where: str) -> None:
+        offset = self.protocol.rewind_offset
         for k in entry.rewind_epochs:
-            if k + self.protocol.rewind_offset >= horizon:
-                trained = (
-                    f" (trained {k + self.protocol.rewind_offset})"
-                    if self.protocol.rewind_offset
-                    else ""
-                )
+            if k + offset >= horizon:
+                trained = f" ({k + offset} trained)" if offset else ""
                 raise UserError(
-                    f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} of the dense recipe"
+                    f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} "
+                    "of the dense recipe"
                 )
         for t in entry.matching_epochs:
             if t > horizon:
                 raise UserError(f"{where}: matching_epochs: {t} must not exceed T = {horizon}")
-
-
-def _extended(name: str, entries: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """An experiment's entry laid over the one it extends."""
-    chain: list[str] = []
-    raw: dict[str, Any] = {}
-    while True:
-        chain.append(name)
-        own = dict(mapping(entries[name], f"{where}: {name}"))
-        parent = own.pop("extends", None)
-        raw = own | raw
-        if parent is None:
-            return raw
-        if not isinstance(parent, str) or parent not in entries:
-            allowed = suggest(str(parent), sorted(entries))
-            raise UserError(f"{where}: {name}: extends: unknown experiment {parent!r}; {allowed}")
-        if parent in chain:
-            raise UserError(f"{where}: {name}: extends: {parent!r} leads back to itself")
-        name = parent
 
 
 def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -203,11 +212,8 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     main = dict(mapping(read_yaml(root / "config.yaml"), "config.yaml")) | dict(overrides or {})
     parsed: Main = parse(Main, main, "config.yaml")
     folder = root / "config"
-    studies = sorted(p.stem for p in (folder / "studies").glob("*.yaml"))
-    if parsed.study not in studies:
-        raise UserError(
-            f"config.yaml: unknown study {parsed.study!r}; {suggest(parsed.study, studies)}"
-        )
+    studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
+    choose(parsed.study, studies, "config.yaml", "study")
     datasets = folder / "datasets.yaml"
     return Config(
         {
@@ -235,7 +241,7 @@ def frozen() -> Config | None:
         return None
     try:
         return Config(json.loads(Path(name).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: the submitted study cannot be read: {error}") from None
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pipeline.artifacts.keys import Dense, Mask, Match, Solution, Sparse, sparsity_text, width_text
 from pipeline.errors import UserError
-from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, option
-from pipeline.study.settings import Method, Protocol
+from pipeline.study.recipes import Library
+from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, Bounds, choose, option
+from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
 ROUNDING = 1e-9
@@ -21,7 +22,7 @@ class ExperimentEntry:
 
     dataset: str = option(help="data set: a built-in name or an entry of config/datasets.yaml")
     model: str = option("resnet20", "model of pipeline.models")
-    width: float = option(1, "width multiplier", POSITIVE)
+    width: float = option(1.0, "width multiplier", Bounds(0, 1000, open_low=True))
     dense: Any = option("dense", "recipe of the dense runs, or {recipe: …, setting: …}")
     imp: Any = option("imp-ft", "recipe of iterative magnitude pruning")
     match: Any = option("activations", "recipe of the matching of a onto b")
@@ -37,7 +38,7 @@ class ExperimentEntry:
         (), "epochs t of b at which a is matched; empty: the end", AT_LEAST_ONE, unique=True
     )
     replicates: int = option(
-        1, "sparse runs per cell and pair, each with its own data order", AT_LEAST_ONE
+        1, "sparse runs per cell and pair, each with its own data order", Bounds(1, 1000)
     )
     mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
         None, "data set and dense recipe on which a's mask was found, where they differ"
@@ -82,6 +83,7 @@ class Experiment:
     fraction: float
     tolerance: float
     offset: int
+    line: ConnectivitySettings
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -173,9 +175,9 @@ def rounds_for(sparsity: float, fraction: float = 0.2) -> int:
 
 def mask_target(sparsity: float, fraction: float, tolerance: float) -> str:
     """``S<sparsity>`` (exact), or ``P<n>`` where n full prunes end within the tolerance below S."""
-    before = rounds_for(sparsity, fraction) - 1
-    if 1 - (1 - fraction) ** before >= sparsity - tolerance and before > 0:
-        return f"P{before}"
+    rounds = max(1, rounds_for(sparsity - tolerance, fraction))
+    if rounds < rounds_for(sparsity, fraction):
+        return f"P{rounds}"
     return f"S{sparsity_text(sparsity)}"
 
 
@@ -188,30 +190,25 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
     """Checks that need no recipe.
 
     Raises:
-        UserError: a pair of one seed twice, or sparse cells without pairs.
+        UserError: a pair of one seed twice, too fine a sparsity, or sparse cells without pairs.
     """
     for pair in entry.pairs:
         if pair[0] == pair[1]:
             raise UserError(f"{where}: pairs: {list(pair)}: a and b must be different seeds")
     for sparsity in entry.sparsities:
-        if len(repr(sparsity)) > 8:
+        if float(sparsity_text(sparsity)) != sparsity:
             raise UserError(f"{where}: sparsities: {sparsity!r}: at most six digits")
     if (entry.sparsities or entry.rewind_epochs) and not entry.pairs:
         raise UserError(f"{where}: pairs: at least one pair [a, b] of seeds is needed")
 
 
 def resolve_methods(
-    entry: ExperimentEntry, library: Any, protocol: Protocol, where: str
+    entry: ExperimentEntry, library: Library, protocol: Protocol, where: str
 ) -> tuple[tuple[str, Method, str | None], ...]:
     """Each method with its matching recipe's label under the protocol."""
-    from pipeline.study.schema import suggest
-
     found = []
     for name in entry.methods:
-        if name not in library.methods:
-            allowed = suggest(name, sorted(library.methods))
-            raise UserError(f"{where}: methods: unknown method {name!r}; {allowed}")
-        method = library.methods[name]
+        method = library.methods[choose(name, library.methods, f"{where}: methods", "method")]
         match = method.match and library.label("match", method.match, protocol, f"{where}: {name}")
         found.append((name, method, match))
     return tuple(found)

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from pipeline.errors import UserError
+from pipeline.study.schema import quote
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads 5e-4 as a number, as people write it."""
+    """SafeLoader that refuses tags and duplicate keys and reads 5e-4 as a number."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!"):
+            problem = f"tag {quote(tag)} is not allowed"
+            raise ConstructorError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 _FLOAT = re.compile(
@@ -26,25 +36,29 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    """A mapping laid over those that ``<<`` names; the first of several goes before the others."""
+    own: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        value = loader.construct_object(value_node, deep=True)
+        mark = key_node.start_mark
+        if key_node.tag == _MERGE:
+            for source in value if isinstance(value, list) else [value]:
+                if not isinstance(source, dict):
+                    raise ConstructorError(None, None, "'<<' merges mappings only", mark)
+                merged = source | merged
             continue
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        try:
-            twice = key in seen
-            seen.add(key)
-        except TypeError:
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key must be text", key_node.start_mark
-            ) from None
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} stands twice", key_node.start_mark
-            )
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise ConstructorError(None, None, f"key {quote(key)} is not text", mark)
+        if key in own:
+            raise ConstructorError(None, None, f"key {quote(key)} stands twice", mark)
+        own[key] = value
+    return merged | own
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -61,7 +75,8 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        raise UserError(f"{path}: cannot be read: {reason}") from None
     return parse_yaml(text, str(path))
 
 
@@ -72,7 +87,8 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not valid YAML: {error.problem}") from None
+        problem = " ".join(str(error.problem or error.context).split())
+        raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{where}: not valid YAML: {first}") from None

@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
 from pipeline.study.outputs import Claims
-from pipeline.study.schema import without_defaults
+from pipeline.study.schema import choose, without_defaults
 from pipeline.study.settings import ALGORITHM, ImpSettings
 
 
@@ -52,7 +52,7 @@ class Graph:
         self._recipe = config.library.resolve
         self.inputs = cache(self._inputs)
         self.settings = cache(self._settings)
-        self.digest = cache(lambda run: digest(self.settings(run)))
+        self._digests: dict[Run, str] = {}
 
     # -- recipes ---------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Graph:
     # -- files -----------------------------------------------------------------------------
 
     def weights_at(self, dense: Dense, epoch: int) -> File:
-        """The weights of a dense run after ``epoch`` epochs: its end, a trunk state or a snapshot."""
+        """The weights of a dense run after ``epoch`` epochs: end, trunk state or snapshot."""
         settings = self.recipe(dense)
         if epoch > settings.epochs:
             raise UserError(
@@ -108,7 +108,12 @@ class Graph:
         return self.round_weights(mask.dense, mask.recipe, rounds - 1)
 
     def _inputs(self, run: Run) -> dict[str, File]:
-        """The files a run reads, by role."""
+        """The files a run reads, by role.
+
+        Raises:
+            UserError: the run, asked for by its path, cannot be made.
+        """
+        self.check(run)
         match run:
             case Dense():
                 return {}
@@ -168,7 +173,56 @@ class Graph:
             return {}
         return {"rewind": self.weights_at(dense, settings.rewind_epoch)}
 
+    def check(self, run: Run) -> None:
+        """Whether a run that was asked for by its path can be made.
+
+        Raises:
+            UserError: unknown data set, model, recipe or method, impossible width, or an epoch
+                beyond the end.
+        """
+        where = keys.folder(run)
+        dense = self.networks(run)
+        for network in dense:
+            self.config.check_network(network.dataset, network.model, float(network.width), where)
+            self.config.check_shapes(network.dataset, dense[0].dataset, where)
+        self.recipe(run)
+        limits: dict[str, tuple[int, Dense]] = {}
+        match run:
+            case Snapshot():
+                limits = {"epoch": (run.epoch, run.dense)}
+            case ImpBlock() | Solution():
+                settings = self.recipe(run)
+                if settings.style == "rewind":
+                    limits = {"rewind_epoch of the imp recipe": (settings.rewind_epoch, dense[0])}
+            case Match() if run.epoch is not None:
+                limits = {"matching epoch t": (run.epoch, run.b)}
+            case Sparse():
+                limits = {"rewind epoch k": (run.rewind, run.init)}
+                methods = self.config.library.methods
+                method = methods[choose(run.method, methods, where, "method")]
+                if method.permute != (run.match is not None) or run.paired != (method.init == "b"):
+                    raise UserError(
+                        f"{where}: does not fit method {run.method!r}: only init: b goes with a "
+                        "pair a<s>-b<s>, and only permute: true with .<match>"
+                    )
+        for what, (epoch, network) in limits.items():
+            horizon = self.recipe(network).epochs
+            if epoch >= horizon:
+                raise UserError(f"{where}: {what}: {epoch} must lie below T = {horizon}")
+
     # -- identity --------------------------------------------------------------------------
+
+    def digest(self, run: Run) -> str:
+        """Digest of a run's settings, and so of all its ancestors' settings."""
+        stack = [run]
+        while stack:  # no recursion: chains of IMP blocks are long
+            top = stack[-1]
+            unknown = [parent for parent in self.parents(top) if parent not in self._digests]
+            if unknown:
+                stack += unknown
+            else:
+                self._digests[stack.pop()] = digest(self.settings(top))
+        return self._digests[run]
 
     def _settings(self, run: Run) -> dict[str, Any]:
         """All that decides the bits of a run: its own settings and the digests of its parents.
@@ -198,23 +252,27 @@ class Graph:
         own = {name: getattr(info, name) for name in names}
         return own | {"mean": list(info.mean), "std": list(info.std)}
 
-    def dataset(self, run: Run) -> str:
-        """The data set that a run reads."""
+    def networks(self, run: Run) -> tuple[Dense, ...]:
+        """The dense runs that a run names; the first is at home on the data set that it reads."""
         match run:
             case Dense():
-                return run.dataset
+                return (run,)
             case Sparse():
-                return run.init.dataset
+                return (run.init, run.mask.dense)
             case Match():
-                return run.b.dataset
+                return (run.b, run.a)
             case Curve():
-                return run.match.b.dataset
+                return (run.match.b, run.match.a)
             case Solution():
-                return run.mask.dense.dataset
+                return (run.mask.dense,)
             case Plane():
-                return run.permuted.init.dataset
+                return (run.permuted.init, run.permuted.mask.dense)
             case _:
-                return run.dense.dataset
+                return (run.dense,)
+
+    def dataset(self, run: Run) -> str:
+        """The data set that a run reads."""
+        return self.networks(run)[0].dataset
 
     def parents(self, run: Run) -> list[Run]:
         """The runs whose files a run reads, each once."""

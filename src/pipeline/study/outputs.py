@@ -17,6 +17,7 @@ from pipeline.study.schema import (
     AT_LEAST_ONE,
     FRACTION,
     NOT_NEGATIVE,
+    choose,
     mapping,
     option,
     parse,
@@ -25,6 +26,13 @@ from pipeline.study.schema import (
 from pipeline.study.settings import Correction
 
 Experiments = Mapping[str, Experiment]
+
+#: Names of the workflow's own rules: a table or figure is a rule of its name.
+RULES = {
+    "all", "comparison", "curve", "data", "dense", "digits_turned", "figure", "figures", "imp",
+    "imp_barrier", "mask", "match", "plane", "render_report", "report", "snapshot", "solution",
+    "sparse", "table", "tables",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,7 @@ class Output:
         if not self.experiments:
             raise UserError(f"{where}: experiments: name at least one")
         for name in self.experiments:
-            if name not in experiments:
-                raise UserError(
-                    f"{where}: experiments: unknown experiment {name!r}; {suggest(name, sorted(experiments))}"
-                )
+            choose(name, experiments, f"{where}: experiments", "experiment")
 
     def chosen(self, experiments: Experiments) -> list[Experiment]:
         return [experiments[name] for name in self.experiments]
@@ -56,6 +61,16 @@ class Output:
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         """The runs that the output shows; their ancestors follow from them."""
         raise NotImplementedError
+
+
+def check_measured(
+    experiment: Experiment, split: str, corrections: Iterable[str], where: str
+) -> None:
+    """Raise UserError where the connectivity recipe does not measure what a figure shows."""
+    recipe = f"{where}: connectivity recipe {experiment.connectivity!r}"
+    choose(split, experiment.line.splits, f"{recipe}: splits", "split")
+    for correction in corrections:
+        choose(correction, experiment.line.corrections, f"{recipe}: corrections", "correction")
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class _Filtered(Output):
                             f"{where}: {label}: {value!r} is not declared by experiment "
                             f"{experiment.name!r}; {suggest(str(value), [str(v) for v in theirs])}"
                         )
-            if not list(experiment.cells(self.sparsities, self.rewind_epochs, self.methods)):
+            if not any(experiment.cells(self.sparsities, self.rewind_epochs, self.methods)):
                 raise UserError(f"{where}: experiment {experiment.name!r} declares no sparse runs")
 
     def needs(self, experiments: Experiments) -> Iterable[Run]:
@@ -134,6 +149,13 @@ class Interpolation(Output):
     corrections: tuple[Correction, ...] = option(("repair",), "corrections drawn", unique=True)
     unmatched: bool = option(True, "also the line without a permutation")
 
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            check_measured(experiment, self.split, self.corrections, where)
+            if not experiment.pairs:
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         for experiment in self.chosen(experiments):
             for pair in experiment.pairs:
@@ -148,6 +170,13 @@ class ImpBarriers(Output):
     sparsity: float = option(0.9, "sparsity at which the chain ends", FRACTION)
     metric: Literal["loss", "error"] = option("error", "what is drawn")
     split: Literal["train", "test"] = option("train", "data on which it is measured")
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            check_measured(experiment, self.split, (), where)
+            if not experiment.pairs:
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
 
     def of(self, experiment: Experiment) -> Iterable[ImpBarrier]:
         """The barriers of one experiment, a run per chain."""
@@ -177,9 +206,8 @@ class LossPlane(Output):
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
-            if self.method not in experiment.method_names:
-                allowed = suggest(self.method, list(experiment.method_names))
-                raise UserError(f"{where}: method: {self.method!r} is not declared; {allowed}")
+            check_measured(experiment, self.split, (self.correction,), where)
+            choose(self.method, experiment.method_names, f"{where}: method", "method")
             if self.pair > len(experiment.pairs):
                 raise UserError(f"{where}: pair: the experiment has {len(experiment.pairs)} pairs")
             if not any(True for _ in self._sparse(experiment)):
@@ -226,7 +254,7 @@ class Diversity(Output):
         None, "rewind epoch of single experiments, where it differs", NOT_NEGATIVE
     )
     imp_seeds: tuple[int, ...] = option(
-        (0, 1, 2, 3, 4), "seeds of the dense and IMP rows", NOT_NEGATIVE
+        (0, 1, 2, 3, 4), "seeds of the dense and IMP rows", NOT_NEGATIVE, unique=True
     )
 
     def at(self, experiment: Experiment) -> tuple[float, int]:
@@ -254,12 +282,22 @@ class Diversity(Output):
 
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
+        for blocks in (self.block_sparsities, self.block_rewind_epochs):
+            for name in blocks or ():
+                choose(name, self.experiments, where, "block")
         for experiment in self.chosen(experiments):
+            sparsity, k = self.at(experiment)
+            if sparsity not in experiment.sparsities or k not in experiment.rewind_epochs:
+                raise UserError(
+                    f"{where}: experiment {experiment.name!r} declares no run at "
+                    f"sparsity {sparsity} and rewind epoch {k}"
+                )
             for name, runs in self.members(experiment).items():
                 if len(runs) < 2:
                     raise UserError(
-                        f"{where}: experiment {experiment.name!r} gives {len(runs)} runs for {name!r}; "
-                        f"an ensemble needs at least 2 (pairs with one a, replicates, imp_seeds)"
+                        f"{where}: experiment {experiment.name!r} gives {len(runs)} runs for "
+                        f"{name!r}; an ensemble needs at least 2 (pairs with one a, replicates, "
+                        "imp_seeds)"
                     )
 
     def needs(self, experiments: Experiments) -> Iterable[Run]:
@@ -313,13 +351,11 @@ class Claims(Output):
 
     def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
         """Check the names of outputs and experiments."""
-        known = [name for name, output in outputs.items() if output is not self]
-        for label, names, allowed in (
-            ("outputs", self.outputs, known), ("reuse", self.reuse, sorted(experiments)),
-        ):  # fmt: skip
-            for name in names:
-                if name not in allowed:
-                    raise UserError(f"{where}: {label}: unknown {name!r}; {suggest(name, allowed)}")
+        judged = [name for name, output in outputs.items() if not isinstance(output, Claims)]
+        for name in self.outputs:
+            choose(name, judged, f"{where}: outputs", "table or figure")
+        for name in self.reuse:
+            choose(name, experiments, f"{where}: reuse", "experiment")
         if not self.outputs:
             raise UserError(f"{where}: outputs: name at least one")
 
@@ -342,16 +378,17 @@ KINDS: dict[str, type[Output]] = {
 }
 
 
-def parse_output(raw: object, experiments: Experiments, where: str) -> Output:
+def parse_output(name: str, raw: object, experiments: Experiments, where: str) -> Output:
     """One entry under ``outputs``, checked.
 
     Raises:
-        UserError: unknown kind, key or experiment, or a cell that no experiment declares.
+        UserError: unknown kind, key or experiment, a cell that no experiment declares, or a name
+            that is taken.
     """
+    if name in RULES:
+        raise UserError(f"{where}: {name!r} is a target of the workflow; choose another name")
     entry: dict[str, Any] = mapping(raw, where)
-    kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise UserError(f"{where}: unknown kind {kind!r}; {suggest(str(kind), sorted(KINDS))}")
+    kind = choose(entry.get("kind"), KINDS, where, "kind")
     output = parse(KINDS[kind], entry, where)
     output.check(experiments, where)
     return output

@@ -1,43 +1,59 @@
 """Recipes by name, shared by all studies, and labels that name a recipe with its changes.
 
 A label is ``name`` or ``name+key=value+key=value`` (sorted, only values that differ from the
-recipe's own). It stands in artifact paths, so that two settings never share a path and equal
-settings are shared whatever study or protocol asks for them.
+recipe's own, numbers in their shortest form). It stands in artifact paths, so that two settings
+never share a path and equal settings are shared whatever study or protocol asks for them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.study.schema import mapping, parse, suggest
+from pipeline.study.schema import choose, extended, mapping, parse, quote
 from pipeline.study.settings import RECIPES, Method, Protocol, StageSettings
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+#: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
+LONGEST = 100
 
 
 def check_name(name: str, where: str) -> str:
     """``name`` if it can stand in a path, or one line that says what is allowed."""
     if not NAME.fullmatch(name):
-        raise UserError(f"{where}: name {name!r} is not allowed; use letters, digits, '-' and '_'")
+        raise UserError(
+            f"{where}: name {quote(name)} is not allowed; "
+            "use up to 40 letters, digits, '-' and '_', not '-' or '_' first"
+        )
     return name
 
 
+def named(raw: object, where: str) -> dict[str, Any]:
+    """``raw`` as a mapping of names that can stand in paths."""
+    entries = mapping(raw, where)
+    for name in entries:
+        check_name(name, where)
+    return entries
+
+
 def _text(value: object) -> str:
-    if value is None or isinstance(value, bool | int | float):
-        return json.dumps(value).replace("e+", "e")
+    """A setting in a label; ``_value`` is the inverse."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0").replace("e+", "e")
+    if value is None or isinstance(value, bool | int):
+        return json.dumps(value)
     return str(value)
 
 
 def _value(text: str) -> object:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -46,118 +62,110 @@ class Library:
 
     def __init__(self, raw: object, where: str) -> None:
         data = mapping(raw, where)
-        sections = [*RECIPES, "methods", "protocols"]
         for key in data:
-            if key not in sections:
-                raise UserError(f"{where}: unknown key {key!r}; {suggest(key, sections)}")
+            choose(key, [*RECIPES, "methods", "protocols"], where, "key")
         self.where = where
         self._recipes: dict[str, dict[str, StageSettings]] = {}
         for kind in RECIPES:
-            entries = mapping(data.get(kind), f"{where}: {kind}")
+            place = f"{where}: {kind}"
+            entries = named(data.get(kind), place)
             self._recipes[kind] = {
-                check_name(name, f"{where}: {kind}"): self._extended(kind, name, entries, ())
+                name: _checked(RECIPES[kind], extended(name, entries, place, "recipe"), place, name)
                 for name in entries
             }
-        self.methods: dict[str, Method] = {}
-        for name, entry in mapping(data.get("methods"), f"{where}: methods").items():
-            place = f"{where}: methods: {check_name(name, f'{where}: methods')}"
-            self.methods[name] = parse(Method, entry, place)
-            self.methods[name].check(place)
-            if self.methods[name].match:
-                self.resolve("match", str(self.methods[name].match), f"{place}: match")
-        self.protocols: dict[str, Protocol] = {}
-        for name, entry in mapping(data.get("protocols"), f"{where}: protocols").items():
-            place = f"{where}: protocols: {check_name(name, f'{where}: protocols')}"
-            self.protocols[name] = parse(Protocol, entry, place)
+        self.resolve = cache(self._resolve)
+        self.methods = self._entries(Method, data, "methods")
+        for name, method in self.methods.items():
+            if method.match is not None:
+                self.resolve("match", method.match, f"{where}: methods: {name}: match")
+        self.protocols = self._entries(Protocol, data, "protocols")
+        for name, protocol in self.protocols.items():
             for kind in RECIPES:
-                changes = getattr(self.protocols[name], kind)
-                if changes:
-                    parse(RECIPES[kind], changes, f"{place}: {kind}")
-        self.resolve = cache(self.resolve)  # type: ignore[method-assign]
+                changes = getattr(protocol, kind)
+                parse(RECIPES[kind], changes, f"{where}: protocols: {name}: {kind}")
 
-    def _extended(
-        self, kind: str, name: str, entries: dict[str, Any], below: tuple[str, ...]
-    ) -> StageSettings:
-        place = f"{self.where}: {kind}: {name}"
-        raw = self._flat(kind, name, entries, below)
-        settings: StageSettings = parse(RECIPES[kind], raw, place)
-        settings.check(place)
-        return settings
-
-    def _flat(
-        self, kind: str, name: str, entries: dict[str, Any], below: tuple[str, ...]
-    ) -> dict[str, Any]:
-        place = f"{self.where}: {kind}: {name}"
-        raw = dict(mapping(entries[name], place))
-        parent = raw.pop("extends", None)
-        if parent is None:
-            return raw
-        if not isinstance(parent, str) or parent not in entries:
-            raise UserError(
-                f"{place}: extends: unknown recipe; {suggest(str(parent), sorted(entries))}"
-            )
-        if parent == name or parent in below:
-            raise UserError(f"{place}: extends: {parent!r} leads back to itself")
-        return self._flat(kind, parent, entries, (*below, name)) | raw
+    def _entries(self, kind: type[Any], data: Mapping[str, Any], section: str) -> dict[str, Any]:
+        place = f"{self.where}: {section}"
+        entries = named(data.get(section), place)
+        return {name: _checked(kind, entry, place, name) for name, entry in entries.items()}
 
     def names(self, kind: str) -> list[str]:
         return sorted(self._recipes[kind])
 
-    def resolve(self, kind: str, label: str, where: str = "") -> Any:
-        """Settings of a label such as ``imp-ft+momentum=0``.
+    def _resolve(self, kind: str, label: str, where: str = "") -> Any:
+        """Settings of a label such as ``imp-ft+momentum=0``; called as ``resolve``.
 
         Raises:
-            UserError: unknown recipe or key, value not allowed.
+            UserError: unknown recipe or key, value not allowed, or another spelling of the label.
         """
-        place = where or f"{kind} recipe {label!r}"
+        place = where or f"{kind} recipe {quote(label)}"
         name, *changes = label.split("+")
-        if name not in self._recipes[kind]:
-            raise UserError(
-                f"{place}: unknown {kind} recipe {name!r}; {suggest(name, self.names(kind))}"
-            )
-        settings = self._recipes[kind][name]
+        base = self._recipes[kind][choose(name, self._recipes[kind], place, f"{kind} recipe")]
         if not changes:
-            return settings
+            return base
         raw = {}
         for change in changes:
             key, equals, text = change.partition("=")
             if not equals:
-                raise UserError(f"{place}: expected key=value after '+', got {change!r}")
+                raise UserError(f"{place}: expected key=value after '+', got {quote(change)}")
             raw[key] = _value(text)
-        parsed = parse(type(settings), raw, place)
-        settings = replace(settings, **{key: getattr(parsed, key) for key in raw})
-        settings.check(place)
+        settings = _changed(base, raw, place)
+        written = self._label(name, base, settings, place)
+        if written != label:
+            raise UserError(f"{place}: write it as {written!r}")
         return settings
 
     def label(self, kind: str, reference: object, protocol: Protocol, where: str) -> str:
         """Label of a recipe reference under a protocol.
 
         ``reference`` is a recipe's name, or a mapping with ``recipe`` and changed settings; the
-        protocol's switches hold for every recipe of the kind, an experiment's own changes come last.
+        protocol's switches hold for every recipe of the kind, an experiment's own changes come
+        last.
+
+        Raises:
+            UserError: unknown recipe or key, value not allowed, or a change that fits no path.
         """
-        if isinstance(reference, str):
-            name, own = reference, {}
-        else:
-            own = dict(mapping(reference, where))
-            name = own.pop("recipe", None)
-            if not isinstance(name, str):
-                raise UserError(f"{where}: expected the name of a recipe under 'recipe'")
-        base = self.resolve(kind, name, where)
-        changes = dict(getattr(protocol, kind) or {}) | own
-        if not changes:
-            return str(name)
-        parsed = parse(type(base), changes, where)
-        known = {f.name for f in fields(base)}
-        parts = []
-        for key in sorted(changes):
-            value = getattr(parsed, key)
-            if key in known and value != getattr(base, key):
-                if isinstance(value, tuple | dict) or not _WORD.fullmatch(_text(value)):
-                    raise UserError(
-                        f"{where}: {key}: a list cannot be changed in place; "
-                        f"add a recipe with 'extends: {name}' to {self.where}"
-                    )
-                parts.append(f"{key}={_text(value)}")
-        label = "+".join([name, *parts])
-        self.resolve(kind, label, where)
+        own = {"recipe": reference} if isinstance(reference, str) else mapping(reference, where)
+        if "recipe" not in own:
+            raise UserError(f"{where}: expected the name of a recipe under 'recipe'")
+        name = choose(own["recipe"], self._recipes[kind], where, f"{kind} recipe")
+        base = self._recipes[kind][name]
+        changes = (getattr(protocol, kind) or {}) | own
+        del changes["recipe"]
+        settings = _changed(base, changes, where)
+        return self._label(name, base, settings, where)
+
+    def _label(self, name: str, base: StageSettings, settings: StageSettings, where: str) -> str:
+        parts = [name]
+        for key in sorted(f.name for f in fields(base)):
+            value = getattr(settings, key)
+            if value == getattr(base, key):
+                continue
+            if isinstance(value, tuple):
+                raise UserError(
+                    f"{where}: {key}: a list cannot be changed in place; "
+                    f"add a recipe with 'extends: {name}' to {self.where}"
+                )
+            parts.append(f"{key}={_text(value)}")
+        label = "+".join(parts)
+        if len(label) > LONGEST:
+            raise UserError(
+                f"{where}: too many changes for a path; "
+                f"add a recipe with 'extends: {name}' to {self.where}"
+            )
         return label
+
+
+def _checked(kind: type[Any], raw: object, section: str, name: str) -> Any:
+    place = f"{section}: {name}"
+    settings = parse(kind, raw, place)
+    settings.check(place)
+    return settings
+
+
+def _changed(base: StageSettings, changes: Mapping[str, Any], where: str) -> Any:
+    """``base`` with some settings replaced, checked."""
+    parsed = parse(type(base), changes, where)
+    settings = replace(base, **{key: getattr(parsed, key) for key in changes})
+    settings.check(where)
+    return settings

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 import types
 import typing
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeVar, Union
 
 from pipeline.errors import UserError
 
 Settings = TypeVar("Settings")
+
+#: Whole numbers lie below this: they stand in paths and in JSON.
+LARGEST = 10**15
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,45 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def suggest(word: str, allowed: list[str]) -> str:
+class _Short(reprlib.Repr):
+    """``repr`` of bounded size and time, whatever was read: no YAML bomb unfolds in a message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 3, 60, 40, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 1000:  # Python refuses to print numbers of thousands of digits
+            return f"a number of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+def quote(value: object) -> str:
+    """A value as it stands in an error line: short, and on one line."""
+    text = _Short().repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def describe(value: object) -> str:
+    """A value for an error line: its text, shortened, and its YAML type."""
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false"}
+    names |= {int: "a whole number", float: "a number", type(None): "nothing"}
+    return f"{quote(value)} ({names.get(type(value), type(value).__name__)})"
+
+
+def suggest(word: str, allowed: Collection[str]) -> str:
     """``allowed: …`` with the nearest spelling first where there is one."""
-    near = difflib.get_close_matches(str(word), allowed, n=1)
+    near = difflib.get_close_matches(str(word)[:60], allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(allowed) if allowed else 'nothing'}"
+
+
+def choose(word: object, allowed: Collection[str], where: str, what: str) -> str:
+    """``word`` if it is one of ``allowed``, or one line that says that this ``what`` is unknown."""
+    if isinstance(word, str) and word in allowed:
+        return word
+    hint = suggest(word if isinstance(word, str) else "", sorted(allowed))
+    raise UserError(f"{where}: unknown {what} {quote(word)}; {hint}")
 
 
 def mapping(raw: object, where: str) -> dict[str, Any]:
@@ -73,13 +113,30 @@ def mapping(raw: object, where: str) -> dict[str, Any]:
     return raw
 
 
-def describe(value: object) -> str:
-    """A value for an error line: its text, shortened, and its YAML type."""
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false"}
-    names |= {int: "a whole number", float: "a number", type(None): "nothing"}
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"{text} ({names.get(type(value), type(value).__name__)})"
+def extended(name: str, entries: Mapping[str, Any], where: str, what: str) -> dict[str, Any]:
+    """The entry ``name`` laid over the one that its key ``extends`` names, and so on.
+
+    Raises:
+        UserError: an entry is no mapping, or ``extends`` names none or leads back.
+    """
+    chain: list[str] = []
+    raw: dict[str, Any] = {}
+    while True:
+        chain.append(name)
+        own = dict(mapping(entries[name], f"{where}: {name}"))
+        parent = own.pop("extends", None)
+        raw = own | raw
+        if parent is None:
+            return raw
+        place = f"{where}: {name}: extends"
+        name = choose(parent, entries, place, what)
+        if name in chain:
+            raise UserError(f"{place}: {name!r} leads back to itself")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def parse(kind: type[Settings], raw: object, where: str) -> Settings:
@@ -89,11 +146,10 @@ def parse(kind: type[Settings], raw: object, where: str) -> Settings:
         UserError: unknown or missing key, wrong type, value outside its interval or choices.
     """
     values = mapping(raw, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.init}  # type: ignore[arg-type]
     for key in values:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}; {suggest(key, sorted(known))}")
+        choose(key, known, where, "key")
     built: dict[str, Any] = {}
     for name, item in known.items():
         if name in values:
@@ -111,11 +167,7 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
         inner = [a for a in arguments if a is not type(None)]
         return _value(inner[0], raw, where, item)
     if origin is Literal:
-        if isinstance(raw, bool) or raw not in arguments:
-            raise UserError(
-                f"{where}: unknown value {describe(raw)}; {suggest(str(raw), [str(a) for a in arguments])}"
-            )
-        return raw
+        return choose(raw, arguments, where, "value")
     if origin is tuple:
         if not isinstance(raw, list | tuple):
             raise UserError(f"{where}: expected a list, got {describe(raw)}")
@@ -130,9 +182,13 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
         pairs = enumerate(zip(arguments, raw, strict=True))
         return tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
     if origin is dict:
+        entries = mapping(raw, where)
+        if typing.get_origin(arguments[0]) is Literal:
+            for key in entries:
+                choose(key, typing.get_args(arguments[0]), where, "key")
         return {
-            k: _value(arguments[1], v, f"{where}: {k}", item)
-            for k, v in mapping(raw, where).items()
+            key: _value(arguments[1], value, f"{where}: {quote(key)}", item)
+            for key, value in entries.items()
         }
     if hint is Any:
         return raw
@@ -149,10 +205,9 @@ def _scalar(hint: type, raw: object, where: str, item: Field[Any]) -> Any:
     }[hint]
     if not right:
         raise UserError(f"{where}: expected {names[hint]}, got {describe(raw)}")
-    try:
-        value = hint(raw)
-    except OverflowError:
-        raise UserError(f"{where}: {describe(raw)} is too large") from None
+    if isinstance(raw, int) and abs(raw) >= LARGEST:
+        raise UserError(f"{where}: {quote(raw)} is too large; allowed: up to 15 digits")
+    value = hint(raw)
     bounds: Bounds | None = item.metadata.get("bounds")
     if bounds is not None and hint in (int, float) and not bounds.holds(value):
         raise UserError(f"{where}: {value!r} is not allowed; expected {bounds}")
@@ -178,10 +233,13 @@ def without_defaults(settings: Any) -> dict[str, Any]:
 __all__ = [
     "Bounds",
     "Settings",
+    "choose",
     "describe",
+    "extended",
     "mapping",
     "option",
     "parse",
+    "quote",
     "suggest",
     "without_defaults",
 ]

@@ -6,11 +6,12 @@ that re-runs the stage and what depends on it, and nothing else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.errors import UserError
-from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Bounds, option
+from pipeline.study.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Bounds, option, quote
 
 ALGORITHM = {
     "data": 1,
@@ -32,7 +33,15 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class Checked:
+    """Settings whose values must fit together as well."""
+
+    def check(self, where: str) -> None:
+        """Raise UserError where they do not."""
+
+
+@dataclass(frozen=True)
+class TrainSettings(Checked):
     """What every training run shares: SGD with a cosine schedule (paper, Table 2)."""
 
     lr: float = option(0.08, "peak learning rate", POSITIVE)
@@ -56,9 +65,11 @@ class DenseSettings(TrainSettings):
 
     epochs: int = option(200, "epochs of training, T", AT_LEAST_ONE)
     trunk: tuple[int, ...] = option(
-        (0,), "epochs whose full state is kept; any other rewind epoch continues from the last before it",
-        NOT_NEGATIVE, unique=True,
-    )  # fmt: skip
+        (0,),
+        "epochs whose full state is kept; other rewind epochs continue from the last one before",
+        NOT_NEGATIVE,
+        unique=True,
+    )
 
     def check(self, where: str) -> None:
         if any(epoch >= self.epochs for epoch in self.trunk):
@@ -80,7 +91,9 @@ class ImpSettings(TrainSettings):
     epochs: int = option(50, "epochs of fine-tuning a round", AT_LEAST_ONE)
     style: Literal["finetune", "rewind"] = option("finetune", "fine-tune, or rewind each round")
     rewind_epoch: int = option(0, "epoch to which style rewind returns", NOT_NEGATIVE)
-    fraction: float = option(0.2, "share of the remaining weights pruned a round", FRACTION)
+    fraction: float = option(
+        0.2, "share of the remaining weights pruned a round", Bounds(0.01, 1, open_high=True)
+    )
     prunable: Literal["all", "no-shortcut"] = option(
         "all", "which weights: every convolution and linear layer, or none of the shortcuts"
     )
@@ -92,7 +105,7 @@ class ImpSettings(TrainSettings):
 
 
 @dataclass(frozen=True)
-class MatchSettings:
+class MatchSettings(Checked):
     """Activation matching of a onto b (paper, eq. 1 and 2)."""
 
     similarity: Literal["correlation", "inner", "random"] = option(
@@ -108,9 +121,6 @@ class MatchSettings:
     batch_size: int = option(128, "images per forward pass", AT_LEAST_ONE)
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
 
-    def check(self, where: str) -> None:
-        del where
-
 
 @dataclass(frozen=True)
 class SparseSettings(TrainSettings):
@@ -120,18 +130,15 @@ class SparseSettings(TrainSettings):
     keep_weights: bool = option(True, "keep the non-zero weights at the end")
     keep_logits: bool = option(True, "keep the logits on the test set, in half precision")
 
-    def check(self, where: str) -> None:
-        del where
-
 
 Correction = Literal["none", "reset", "repair"]
 
 
 @dataclass(frozen=True)
-class ConnectivitySettings:
+class ConnectivitySettings(Checked):
     """Linear paths between two networks and their barrier (paper, eq. 3)."""
 
-    points: int = option(25, "points of alpha in [0, 1], ends included", Bounds(3))
+    points: int = option(25, "points of alpha in [0, 1], ends included", Bounds(3, 1001))
     corrections: tuple[Correction, ...] = option(
         ("none", "reset", "repair"), "corrections of the merged network's activations", unique=True
     )
@@ -141,7 +148,7 @@ class ConnectivitySettings:
     augment: bool = option(True, "statistics from augmented training images, or plain ones")
     images: int | None = option(None, "training images for statistics; empty: all", AT_LEAST_ONE)
     batch_size: int = option(500, "images per forward pass", AT_LEAST_ONE)
-    grid: int = option(21, "points per side of a loss plane", Bounds(3))
+    grid: int = option(21, "points per side of a loss plane", Bounds(3, 1001))
     margin: float = option(0.25, "border of a loss plane, as a share of its extent", NOT_NEGATIVE)
     precision: Precision = option("fp32", "arithmetic of convolutions")
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
@@ -162,7 +169,7 @@ StageSettings = DenseSettings | ImpSettings | MatchSettings | SparseSettings | C
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Checked):
     """A way of sparse training: whose initialisation, and how a's mask is carried over."""
 
     init: Literal["a", "b"] = option(help="whose rewind snapshot is trained")
@@ -174,12 +181,14 @@ class Method:
     def check(self, where: str) -> None:
         if self.permute and self.init == "a":
             raise UserError(f"{where}: permute goes with init: b only")
-        if self.match and not self.permute:
+        if self.match is not None and not self.permute:
             raise UserError(f"{where}: match goes with permute: true only")
+        if self.color is not None and not re.fullmatch("#[0-9A-Fa-f]{6}", self.color):
+            raise UserError(f"{where}: color: expected #rrggbb, got {quote(self.color)}")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Checked):
     """Choices on which the paper's text and the authors' code disagree."""
 
     title: str = option("", "one line for tables and captions")

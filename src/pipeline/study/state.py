@@ -50,8 +50,14 @@ class States:
         state = self.state(run)
         if state == "missing":
             folder = self.config.results / keys.folder(run)
-            absent = [n for n in (*keys.OUTPUTS[run.stage], PROVENANCE) if not (folder / n).exists()]
-            return "missing" if len(absent) > len(keys.OUTPUTS[run.stage]) else f"missing: {', '.join(absent)}"
+            absent = [
+                n for n in (*keys.OUTPUTS[run.stage], PROVENANCE) if not (folder / n).exists()
+            ]
+            return (
+                "missing"
+                if len(absent) > len(keys.OUTPUTS[run.stage])
+                else f"missing: {', '.join(absent)}"
+            )
         if state == "stale":
             return "stale: its settings, or those of a run before it, were changed"
         return "done"
@@ -66,7 +72,9 @@ class States:
         single = [run for run in target.runs if run not in set(listed)]
         found: dict[Run, None] = {}
         for run in listed:
-            if self.state(run) != "done" or any(parent in found for parent in self.graph.parents(run)):
+            if self.state(run) != "done" or any(
+                parent in found for parent in self.graph.parents(run)
+            ):
                 found[run] = None
         for run in single:
             self._need(run, found)

@@ -1,0 +1,311 @@
+"""The workflow itself, run for real on a study of a minute: what runs, and above all what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.workflow
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml")
+STUDY = {
+    "experiments": {
+        "one": {
+            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
+            "sparse": "sparse-micro", "sparsities": [0.3], "rewind_epochs": [1], "pairs": [[0, 1]],
+        },
+        "two": {
+            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
+            "sparse": "sparse-other", "sparsities": [0.3], "rewind_epochs": [1], "pairs": [[0, 1]],
+            "methods": ["naive"],
+        },
+    },
+    "outputs": {
+        "table_one": {"kind": "rewind-grid", "experiments": ["one"]},
+        "table_two": {"kind": "rewind-grid", "experiments": ["two"]},
+    },
+}  # fmt: skip
+RECIPES = {
+    "dense": {"dense-micro": {"epochs": 3, "trunk": [0, 1]}},
+    "imp": {"imp-micro": {"epochs": 1, "rounds_per_block": 4}},
+    "sparse": {"sparse-micro": {"lr": 0.02}, "sparse-other": {"lr": 0.03, "momentum": 0.5}},
+}
+CELL = "sparse/digits/resnet20-w0.25/dense-micro/imp-micro/permuted.activations/S0.30/k1-e2/sparse-micro/a0-b1"
+
+
+class Checkout:
+    """A copy of the workflow with a study of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part)
+            else:
+                shutil.copy(source, folder / part)
+        recipes = yaml.safe_load((folder / "config/recipes.yaml").read_text())
+        for kind, entries in RECIPES.items():
+            recipes[kind] |= entries
+        self.write("config/recipes.yaml", recipes)
+        self.study(STUDY)
+
+    def write(self, name: str, content: object) -> None:
+        (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def study(self, content: object) -> None:
+        self.write("config/studies/micro.yaml", content)
+
+    def snakemake(self, *words: str, study: str = "micro") -> subprocess.CompletedProcess[str]:
+        """Run snakemake as a user would; output as text."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        command = ["snakemake", *words, "-c2", "--config", f"study={study}"]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    def run(self, *targets: str) -> dict[str, int]:
+        """Run targets; the jobs that ran, by rule."""
+        done = self.snakemake(*targets)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return jobs(done)
+
+    def plan(self, *targets: str) -> dict[str, int]:
+        """What would run, by rule, as a dry run says."""
+        done = self.snakemake("-n", *targets)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return jobs(done)
+
+
+def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Snakemake's own job statistics, without targets; empty where there is nothing to be done."""
+    text = done.stdout + done.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = text[text.index("Job stats:") :]
+    found = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+    found.pop("total")
+    return {rule: n for rule, n in found.items() if not rule.startswith("table_") and rule != "tables"}
+
+
+def without(steps: dict[str, int]) -> dict[str, int]:
+    """Training and science only: no tables."""
+    return {rule: n for rule, n in steps.items() if rule not in ("table", "comparison", "figure")}
+
+
+def edited(**changes: object) -> dict:
+    """The study with changes to experiment ``one``."""
+    study = json.loads(json.dumps(STUDY))
+    study["experiments"]["one"] |= changes
+    return study
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which one cell, then everything, was run."""
+    own = Checkout(tmp_path_factory.mktemp("workflow") / "checkout")
+    own.first = own.run(f"results/{CELL}/metrics.json")
+    own.rest = own.run("tables")
+    return own
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(checkout: Checkout):
+    yield
+    checkout.study(STUDY)
+
+
+def test_one_cell_runs_itself_and_its_ancestors_only(checkout: Checkout) -> None:
+    assert checkout.first == {"data": 1, "dense": 2, "imp": 1, "mask": 1, "match": 1, "sparse": 1}
+    metrics = json.loads((checkout.folder / "results" / CELL / "metrics.json").read_text())
+    assert metrics["status"] == "ok" and metrics["epochs"] == 2
+
+
+def test_the_rest_runs_only_what_was_missing(checkout: Checkout) -> None:
+    # LTH and naive of experiment one, naive of experiment two, which shares everything else
+    assert checkout.rest == {"sparse": 3, "table": 2}
+
+
+def test_a_second_run_does_nothing_and_says_so(checkout: Checkout) -> None:
+    done = checkout.snakemake("tables")
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_comments_formats_touched_scripts_and_code_run_nothing_again(checkout: Checkout) -> None:
+    recipes = checkout.folder / "config/recipes.yaml"
+    before = recipes.read_text()
+    recipes.write_text("# a comment\n" + before.replace("0.02", "0.020"))
+    study = checkout.folder / "config/studies/micro.yaml"
+    study.write_text("# another\n" + json.dumps(STUDY, indent=3))
+    for script in (checkout.folder / "workflow").rglob("*.*"):
+        os.utime(script)
+    rule = checkout.folder / "workflow/rules/sparse.smk"
+    rule.write_text(rule.read_text() + "\n# a comment\n")
+    os.utime(checkout.folder / "Snakefile")
+    try:
+        assert checkout.plan("tables") == {}
+    finally:
+        recipes.write_text(before)
+
+
+def test_a_fresh_checkout_with_the_same_results_runs_nothing(checkout: Checkout, tmp_path: Path) -> None:
+    fresh = Checkout(tmp_path / "fresh")
+    shutil.move(checkout.folder / "results", fresh.folder / "results")
+    shutil.copytree(checkout.folder / ".snakemake", fresh.folder / ".snakemake")
+    try:
+        assert fresh.plan("tables") == {}
+    finally:
+        shutil.move(fresh.folder / "results", checkout.folder / "results")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"sparsities": [0.3, 0.2]}, {"mask": 1, "sparse": 3}),
+        ({"rewind_epochs": [1, 0]}, {"sparse": 3}),
+        ({"rewind_epochs": [1, 2]}, {"snapshot": 2, "sparse": 3}),
+        (
+            {"pairs": [[0, 1], [2, 3]]},
+            {"dense": 2, "imp": 1, "mask": 1, "match": 1, "sparse": 3},
+        ),
+        (
+            {"methods": ["lth", "naive", "permuted", "random-permutation"]},
+            {"match": 1, "sparse": 1},
+        ),
+    ],
+    ids=["sparsity", "rewind-trunk", "rewind-between", "pair", "method"],
+)  # fmt: skip
+def test_an_addition_runs_what_is_new_and_nothing_else(
+    checkout: Checkout, change: dict, expected: dict[str, int]
+) -> None:
+    checkout.study(edited(**change))
+    found = checkout.plan("tables")
+    assert without(found) == expected
+    assert found["table"] == 1  # the table that grew, not the other
+
+
+def test_an_added_sparsity_is_really_run_without_touching_what_exists(checkout: Checkout) -> None:
+    results = checkout.folder / "results"
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("*.safetensors")}
+    checkout.study(edited(sparsities=[0.3, 0.2]))
+    assert without(checkout.run("tables")) == {"mask": 1, "sparse": 3}
+    assert all(p.stat().st_mtime_ns == time for p, time in before.items())
+
+
+def test_a_deleted_cell_runs_again_with_the_tables_that_hold_it(checkout: Checkout) -> None:
+    path = checkout.folder / "results" / CELL / "metrics.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert checkout.run("tables") == {"sparse": 1, "table": 1}
+    assert path.read_bytes() == before  # the same bits
+
+
+def test_settings_of_one_experiment_run_nothing_of_another(checkout: Checkout) -> None:
+    checkout.study(edited(sparse={"recipe": "sparse-micro", "lr": 0.05}))
+    assert checkout.plan("table_two") == {}
+    assert without(checkout.plan("tables")) == {"sparse": 3}
+
+
+def test_two_swapped_values_are_noticed(checkout: Checkout) -> None:
+    path = checkout.folder / "config/recipes.yaml"
+    before = path.read_text()
+    recipes = yaml.safe_load(before)
+    recipes["sparse"]["sparse-other"] = {"lr": 0.5, "momentum": 0.03}
+    checkout.write("config/recipes.yaml", recipes)
+    try:
+        assert checkout.plan("tables") == {"sparse": 1, "table": 1}
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("change", [{}, {"sparsities": [0.3, 0.2], "rewind_epochs": [1, 2]}])
+def test_plan_agrees_with_the_dry_run(checkout: Checkout, change: dict) -> None:
+    checkout.study(edited(**change))
+    command = [sys.executable, "-m", "pipeline", "plan", "tables", "--study", "micro", "--json"]
+    done = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=True)
+    planned = {k.replace("-", "_"): v["jobs"] for k, v in json.loads(done.stdout)["missing"].items()}
+    assert planned == without(checkout.plan("tables"))
+
+
+def test_two_workflows_on_one_folder_the_second_is_refused(checkout: Checkout) -> None:
+    path = checkout.folder / "results" / CELL / "metrics.json"
+    path.unlink()
+    lock = checkout.folder / ".snakemake/locks"
+    lock.mkdir(exist_ok=True)
+    (lock / "0.output.lock").write_text(str(path.relative_to(checkout.folder)) + "\n")
+    try:
+        done = checkout.snakemake("tables")
+        assert done.returncode != 0 and "lock" in (done.stdout + done.stderr).lower()
+        assert not path.exists()
+    finally:
+        (lock / "0.output.lock").unlink()
+    checkout.run("tables")
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (edited(sparsities=[1.5]), ("experiments: one", "1.5", "(0, 1)")),
+        (edited(sparsitys=[0.5]), ("unknown key 'sparsitys'", "sparsities")),
+        (edited(rewind_epochs=[3]), ("rewind_epochs", "T = 3")),
+        (edited(dataset="cifar11"), ("unknown data set 'cifar11'", "cifar10")),
+    ],
+    ids=["sparsity", "key", "epoch", "dataset"],
+)
+def test_bad_input_is_one_line_before_any_job(checkout: Checkout, study: dict, words: tuple) -> None:
+    checkout.study(study)
+    done = checkout.snakemake("tables")
+    text = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in text
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and all(word in lines[0] for word in words), text
+    assert "Job stats" not in text
+
+
+def test_missing_data_is_one_line_before_any_job(checkout: Checkout, tmp_path: Path) -> None:
+    entry = {
+        "kind": "npz", "path": str(tmp_path / "nothing.npz"), "classes": 10, "channels": 1, "size": 8,
+        "train_images": 100, "test_images": 10, "mean": [0.5], "std": [0.5], "flip": False, "pad": 0,
+    }  # fmt: skip
+    path = checkout.folder / "config/datasets.yaml"
+    before = path.read_text()
+    checkout.write("config/datasets.yaml", {"mine": entry})
+    checkout.study(edited(dataset="mine"))
+    try:
+        done = checkout.snakemake("tables")
+        text = done.stdout + done.stderr
+        assert done.returncode == 1 and "Traceback" not in text and "Job stats" not in text
+        lines = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and "nothing.npz" in lines[0]
+    finally:
+        path.write_text(before)
+
+
+def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout) -> None:
+    weights = next((checkout.folder / "results/dense").rglob("seed0/trunk.safetensors"))
+    content = weights.read_bytes()
+    stamp = weights.stat()
+    metrics = checkout.folder / "results" / CELL.replace("permuted.activations", "lth").replace("a0-b1", "a0")
+    (metrics / "metrics.json").unlink()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    try:
+        done = checkout.snakemake("table_one")
+        text = done.stdout + done.stderr
+        assert done.returncode == 1 and "Traceback" not in text
+        assert "error: results/dense" in text and "content changed" in text
+    finally:
+        weights.write_bytes(content)
+        os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    checkout.run("tables")
