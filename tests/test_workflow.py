@@ -39,7 +39,10 @@ RECIPES = {
     "imp": {"imp-micro": {"epochs": 1, "rounds_per_block": 4}},
     "sparse": {"sparse-micro": {"lr": 0.02}, "sparse-other": {"lr": 0.03, "momentum": 0.5}},
 }
-CELL = "sparse/digits/resnet20-w0.25/dense-micro/imp-micro/permuted.activations/S0.30/k1-e2/sparse-micro/a0-b1"
+CELL = (
+    "sparse/digits/resnet20-w0.25/dense-micro/imp-micro/permuted.activations/S0.30/k1-e2/"
+    "sparse-micro/a0-b1"
+)
 
 
 class Checkout:
@@ -68,7 +71,9 @@ class Checkout:
 
     def snakemake(self, *words: str, study: str = "micro") -> subprocess.CompletedProcess[str]:
         """Run snakemake as a user would; output as text."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))}
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))
+        }
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         command = ["snakemake", *words, "-c2", "--config", f"study={study}"]
         return subprocess.run(
@@ -96,7 +101,9 @@ def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     table = text[text.index("Job stats:") :]
     found = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
     found.pop("total")
-    return {rule: n for rule, n in found.items() if not rule.startswith("table_") and rule != "tables"}
+    return {
+        rule: n for rule, n in found.items() if not rule.startswith("table_") and rule != "tables"
+    }
 
 
 def without(steps: dict[str, int]) -> dict[str, int]:
@@ -159,7 +166,9 @@ def test_comments_formats_touched_scripts_and_code_run_nothing_again(checkout: C
         recipes.write_text(before)
 
 
-def test_a_fresh_checkout_with_the_same_results_runs_nothing(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_fresh_checkout_with_the_same_results_runs_nothing(
+    checkout: Checkout, tmp_path: Path
+) -> None:
     fresh = Checkout(tmp_path / "fresh")
     shutil.move(checkout.folder / "results", fresh.folder / "results")
     shutil.copytree(checkout.folder / ".snakemake", fresh.folder / ".snakemake")
@@ -234,7 +243,9 @@ def test_plan_agrees_with_the_dry_run(checkout: Checkout, change: dict) -> None:
     checkout.study(edited(**change))
     command = [sys.executable, "-m", "pipeline", "plan", "tables", "--study", "micro", "--json"]
     done = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=True)
-    planned = {k.replace("-", "_"): v["jobs"] for k, v in json.loads(done.stdout)["missing"].items()}
+    planned = {
+        k.replace("-", "_"): v["jobs"] for k, v in json.loads(done.stdout)["missing"].items()
+    }
     assert planned == without(checkout.plan("tables"))
 
 
@@ -263,7 +274,9 @@ def test_two_workflows_on_one_folder_the_second_is_refused(checkout: Checkout) -
     ],
     ids=["sparsity", "key", "epoch", "dataset"],
 )
-def test_bad_input_is_one_line_before_any_job(checkout: Checkout, study: dict, words: tuple) -> None:
+def test_bad_input_is_one_line_before_any_job(
+    checkout: Checkout, study: dict, words: tuple
+) -> None:
     checkout.study(study)
     done = checkout.snakemake("tables")
     text = done.stdout + done.stderr
@@ -296,7 +309,11 @@ def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout
     weights = next((checkout.folder / "results/dense").rglob("seed0/trunk.safetensors"))
     content = weights.read_bytes()
     stamp = weights.stat()
-    metrics = checkout.folder / "results" / CELL.replace("permuted.activations", "lth").replace("a0-b1", "a0")
+    metrics = (
+        checkout.folder
+        / "results"
+        / CELL.replace("permuted.activations", "lth").replace("a0-b1", "a0")
+    )
     (metrics / "metrics.json").unlink()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))

@@ -65,7 +65,7 @@ def global_magnitude(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], 
         keep[ties[len(ties) - surplus :]] = True
     else:
         keep = torch.ones(entries, dtype=torch.bool)
-    parts = keep.split([weight.numel() for weight in weights.values()])
+    parts = torch.split(keep, [weight.numel() for weight in weights.values()])
     return {
         name: part.reshape(weight.shape)
         for (name, weight), part in zip(weights.items(), parts, strict=True)

@@ -16,7 +16,7 @@ def targets(config: Config) -> list[str]:
     folder = config.results / config.scope
     found = []
     for name, output in config.outputs.items():
-        if output.optional:
+        if output.optional or output.what == "group":
             continue
         if output.what == "figure":
             found.append(f"{folder}/figures/{name}.svg")

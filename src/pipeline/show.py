@@ -32,8 +32,8 @@ from pipeline.tables import Table
 
 def find(config: Config, name: str, what: str | None = None) -> Output:
     """An output of the study by name; UserError if there is none (of the kind ``what``)."""
-    figure = what == "figure"
-    known = [n for n, o in config.outputs.items() if what is None or (o.what == "figure") == figure]
+    kinds = {None: ("table", "claims", "figure"), "table": ("table", "claims")}.get(what, (what,))
+    known = [n for n, o in config.outputs.items() if o.what in kinds]
     if name not in known:
         raise UserError(
             f"{config.main.study}: unknown {what or 'output'} {name!r}; {suggest(name, known)}"

@@ -79,7 +79,8 @@ class Watch:
             if finished <= 0
             else spent * (self._work / finished - 1)
         )
-        text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, about {clock(max(left, 1))} left"
+        share = 100 * finished / self._work
+        text = f"{self._done}/{self._total} jobs, {share:.0f} %, about {clock(max(left, 1))} left"
         if now:
             text += f"; now {describe(now[0])}" + (
                 f" and {len(now) - 1} more" if len(now) > 1 else ""

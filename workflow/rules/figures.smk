@@ -28,7 +28,7 @@ rule figure:
         "python workflow/scripts/figure.py {wildcards.name} > {log} 2>&1"
 
 
-for output_name in STUDY.names("figure"):
+for output_name in STUDY.names("figure") + STUDY.names("group"):
 
     rule:
         name:

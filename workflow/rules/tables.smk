@@ -1,14 +1,9 @@
 # Tables, each beside what was published, and the claims; a target per table.
 
 
-def table_runs(wildcards):
-    """The runs that a table shows."""
-    return STUDY.runs_of(wildcards.name)
-
-
 rule table:
     input:
-        guarded(table_runs),
+        guarded(lambda wildcards: STUDY.runs_of(wildcards.name)),
     output:
         f"{RESULTS}/{SCOPE}/tables/{{name}}.csv",
         f"{RESULTS}/{SCOPE}/tables/{{name}}.md",
@@ -35,7 +30,7 @@ rule table:
 
 rule comparison:
     input:
-        guarded(table_runs),
+        guarded(lambda wildcards: STUDY.runs_of(wildcards.name)),
     output:
         f"{RESULTS}/{SCOPE}/tables/{{name}}.comparison.csv",
         f"{RESULTS}/{SCOPE}/tables/{{name}}.comparison.md",

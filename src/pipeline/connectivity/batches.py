@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from pipeline.data.augment import normalise
@@ -23,7 +24,7 @@ def normalised_batches(
     """
 
     def batches() -> Iterator[Tensor]:
-        for batch in images.split(batch_size):
+        for batch in torch.split(images, batch_size):
             yield normalise(batch, mean, std)
 
     return batches

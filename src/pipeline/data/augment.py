@@ -60,10 +60,11 @@ class Augmenter:
         count = _epoch_length(len(labels), batch_size, drop_last)
         if order is None and augmentation is None:
             return images[:count], labels[:count]
-        if order is None:
-            index = torch.arange(count)
-        else:
-            index = torch.randperm(len(labels), generator=order)[:count]
+        index = (
+            torch.arange(count)
+            if order is None
+            else torch.randperm(len(labels), generator=order)[:count]
+        )
         if augmentation is None:
             index = index.to(images.device)
             return images.index_select(0, index), labels.index_select(0, index)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -257,7 +256,7 @@ def find(name: str | DataInfo) -> DataInfo:
 
 def locate(info: DataInfo, root: str | Path, path: str) -> Path:
     """Where a file of the data set lies: ``path`` below the data root unless it is absolute."""
-    return Path(root).expanduser() / os.path.expanduser(path)
+    return Path(root).expanduser() / Path(path).expanduser()
 
 
 def advice(info: DataInfo, root: str | Path) -> str:

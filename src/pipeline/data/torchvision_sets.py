@@ -8,7 +8,6 @@ checks the unpacked files of FashionMNIST for existence only.
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import tempfile
 from pathlib import Path
@@ -28,7 +27,7 @@ def read_torchvision(
 ) -> tuple[Split, Split]:
     """Training and test split, uint8 [N, C, H, W]; ``UserError`` if missing or damaged."""
     root = Path(root).expanduser()
-    if download and not all(os.path.isfile(locate(info, root, path)) for path, _, _ in info.files):
+    if download and not all(locate(info, root, path).is_file() for path, _, _ in info.files):
         _download(info, root)
     problem = status(info, root)
     if problem:
@@ -99,7 +98,7 @@ def _download(info: DataInfo, root: Path) -> None:
                 target = locate(info, root, path)
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(Path(folder, path), target)
+                    Path(folder, path).replace(target)
     except Exception as error:  # whatever network, archive or disk may raise: one line to the user
         problem = status(info, root) or f"data set '{info.name}': looked in {root}"
         raise UserError(f"{problem} (downloading failed: {_line(error)})") from error

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.models import catalog as model_catalog
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, resolve_methods
 from pipeline.study.files import read_yaml
-from pipeline.study.outputs import Claims, Output, parse_output
+from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library, check_name, named
 from pipeline.study.schema import choose, extended, mapping, option, parse, quote
 from pipeline.study.settings import Checked, Protocol
@@ -117,7 +117,7 @@ class Config:
             for name, raw in self._outputs.items()
         }
         for name, output in found.items():
-            if isinstance(output, Claims):
+            if isinstance(output, Linked):
                 output.link(found, self.experiments, f"{place}: {name}")
         return found
 

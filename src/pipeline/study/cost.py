@@ -23,8 +23,10 @@ from pipeline.artifacts.keys import (
     Sparse,
 )  # fmt: skip
 from pipeline.artifacts.store import PROVENANCE
+from pipeline.data.catalog import DataInfo
 from pipeline.models import catalog
 from pipeline.study.graph import Graph
+from pipeline.study.settings import ImpSettings
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
@@ -54,7 +56,7 @@ class Costs:
             case Dense():
                 return int(recipe.epochs)
             case Snapshot():
-                return run.epoch - max(e for e in recipe.trunk if e <= run.epoch)
+                return int(run.epoch - max(e for e in recipe.trunk if e <= run.epoch))
             case ImpBlock():
                 return len(self.graph.block_rounds(run)) * self._round(run.dense, recipe)
             case Solution():
@@ -64,12 +66,11 @@ class Costs:
             case _:
                 return 0
 
-    def _round(self, dense: Dense, recipe: object) -> int:
-        style, epochs = getattr(recipe, "style"), int(getattr(recipe, "epochs"))  # noqa: B009
-        if style == "finetune":
-            return epochs
+    def _round(self, dense: Dense, recipe: ImpSettings) -> int:
+        if recipe.style == "finetune":
+            return recipe.epochs
         horizon: int = self.graph.recipe(dense).epochs
-        return horizon - int(getattr(recipe, "rewind_epoch"))  # noqa: B009
+        return horizon - recipe.rewind_epoch
 
     def passes(self, run: Run) -> float:
         """Forward passes over the training set of a run that does not train, in epochs' worth."""
@@ -81,15 +82,15 @@ class Costs:
                     share = min(1.0, recipe.images / self._info(run).train_images)
                 return 2 * share / 3
             case Curve():
-                return 2 * recipe.points * (len(recipe.corrections) * 2) / 3
+                return float(2 * recipe.points * (len(recipe.corrections) * 2) / 3)
             case ImpBarrier():
-                return run.rounds * recipe.points * (len(recipe.corrections) * 2) / 3
+                return float(run.rounds * recipe.points * (len(recipe.corrections) * 2) / 3)
             case Plane():
-                return recipe.grid**2 * len(recipe.corrections) * 2 / 3
+                return float(recipe.grid**2 * len(recipe.corrections) * 2 / 3)
             case _:
                 return 0.0
 
-    def _info(self, run: Run):  # type: ignore[no-untyped-def]
+    def _info(self, run: Run) -> DataInfo:
         return self.graph.config.datasets[self.graph.dataset(run)]
 
     def network(self, run: Run) -> Dense:
@@ -168,16 +169,16 @@ class Costs:
         recipe = self.graph.recipe(run)
         match run:
             case Dense():
-                return size * (1 + 2 * len(recipe.trunk))
+                return float(size * (1 + 2 * len(recipe.trunk)))
             case Snapshot():
                 return size
             case ImpBlock():
                 kept = sum((1 - recipe.fraction) ** r for r in self.graph.block_rounds(run))
-                return size * (kept + len(self.graph.block_rounds(run)) / 32)
+                return float(size * (kept + len(self.graph.block_rounds(run)) / 32))
             case Mask():
                 return size / 32
             case Sparse() | Solution():
-                target = run.mask.target if isinstance(run, Solution) else run.mask.target
+                target = run.mask.target
                 share = 1 - float(target[1:]) if target[0] == "S" else 0.8 ** int(target[1:])
                 return (
                     size * (share + 1 / 32)

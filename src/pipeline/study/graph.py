@@ -26,7 +26,7 @@ from pipeline.artifacts.store import digest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
-from pipeline.study.outputs import Claims
+from pipeline.study.outputs import Linked
 from pipeline.study.schema import choose, without_defaults
 from pipeline.study.settings import ALGORITHM, ImpSettings
 
@@ -298,7 +298,7 @@ class Graph:
         found: dict[Run, None] = {}
         for name in names:
             output = self.config.outputs[name]
-            if isinstance(output, Claims):
+            if isinstance(output, Linked):
                 found.update(dict.fromkeys(self.outputs(output.outputs)))
             found.update(dict.fromkeys(output.needs(self.config.experiments)))
         return list(found)

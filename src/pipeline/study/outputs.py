@@ -39,7 +39,7 @@ RULES = {
 class Output:
     """What every table and figure declares."""
 
-    what: ClassVar[Literal["table", "figure", "claims"]] = "table"
+    what: ClassVar[Literal["table", "figure", "claims", "group"]] = "table"
 
     kind: str = option(help="kind of table or figure")
     title: str = option("", "title, printed above")
@@ -333,34 +333,49 @@ class Cost(_Filtered):
 
 
 @dataclass(frozen=True)
-class Claims(Output):
+class Linked(Output):
+    """An output over other outputs; it declares no runs of its own."""
+
+    outputs: tuple[str, ...] = option((), "names of tables and figures", unique=True)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        """Checked with the other outputs, by ``link``."""
+
+    def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
+        """Raise UserError where a name is none of the study's tables and figures."""
+        plain = [name for name, output in outputs.items() if not isinstance(output, Linked)]
+        for name in self.outputs:
+            choose(name, plain, f"{where}: outputs", "table or figure")
+        if not self.outputs:
+            raise UserError(f"{where}: outputs: name at least one")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Claims(Linked):
     """Each claim of the paper as a formula over the cells of other outputs, with its verdict.
 
     A target of its own, no part of ``tables``: it needs what the tables and figures need.
     """
 
     what = "claims"
-
-    outputs: tuple[str, ...] = option((), "tables and figures whose cells are judged", unique=True)
     reuse: tuple[str, ...] = option(
         (), "experiments whose masks come from other data; judged apart", unique=True
     )
 
-    def check(self, experiments: Experiments, where: str) -> None:
-        """Checked with the other outputs, by ``link``."""
-
     def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
-        """Check the names of outputs and experiments."""
-        judged = [name for name, output in outputs.items() if not isinstance(output, Claims)]
-        for name in self.outputs:
-            choose(name, judged, f"{where}: outputs", "table or figure")
+        super().link(outputs, experiments, where)
         for name in self.reuse:
             choose(name, experiments, f"{where}: reuse", "experiment")
-        if not self.outputs:
-            raise UserError(f"{where}: outputs: name at least one")
 
-    def needs(self, experiments: Experiments) -> Iterable[Run]:
-        return ()
+
+@dataclass(frozen=True)
+class Group(Linked):
+    """A target that stands for several outputs, such as Figure 4 for its panels."""
+
+    what = "group"
 
 
 KINDS: dict[str, type[Output]] = {
@@ -375,6 +390,7 @@ KINDS: dict[str, type[Output]] = {
     "hyperparameters": Hyperparameters,
     "cost": Cost,
     "claims": Claims,
+    "group": Group,
 }
 
 

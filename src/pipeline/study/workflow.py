@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.study.config import freeze, frozen, read
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
+from pipeline.study.outputs import Group
 from pipeline.study.schema import without_defaults
 from pipeline.study.settings import ALGORITHM
 from pipeline.watch import Watch
@@ -131,6 +131,8 @@ class Workflow:
     def files(self, name: str) -> list[str]:
         """The files of a table or figure."""
         output = self.config.outputs[name]
+        if isinstance(output, Group):
+            return [file for part in output.outputs for file in self.files(part)]
         if output.what == "figure":
             return [f"{self.results}/{self.scope}/figures/{name}{end}" for end in FIGURE]
         ends = TABLE + (COMPARISON if output.published else ())
@@ -194,4 +196,4 @@ class Workflow:
 
 def device() -> str:
     """Kind of device that jobs will find, without importing torch."""
-    return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"
+    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
