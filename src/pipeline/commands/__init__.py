@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.commands import check, data, plan, show, table, watch
+from pipeline.commands import check, data, plan, show, table, trace, watch
 from pipeline.study.config import Config, read
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "check": check,
     "table": table,
     "show": show,
+    "trace": trace,
     "watch": watch,
     "data": data,
 }

@@ -1,0 +1,113 @@
+"""Follow a number back to its runs, settings, seeds, code and machine, or a run forward to its uses."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Run
+from pipeline.errors import UserError
+from pipeline.study.config import Config
+from pipeline.study.graph import Graph
+from pipeline.study.schema import suggest
+from pipeline.study.state import States, run_of
+
+EXAMPLE = "trace results/demo/tables/table_digits_half.csv --cell sparsity=0.97 method=naive"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", help="a table's file, or the path of a run")
+    parser.add_argument(
+        "--cell", nargs="+", default=[], metavar="KEY=VALUE", help="columns of the table's CSV"
+    )
+    parser.add_argument("--forward", action="store_true", help="what uses a run, not where it is from")
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    """Print the trace."""
+    name = Path(arguments.what).name.split(".")[0]
+    if name in config.outputs:
+        for line in backward(config, name, chosen(arguments.cell)):
+            print(line)
+        return 0
+    wanted = run_of(config, arguments.what)
+    lines = forward(config, wanted) if arguments.forward else ancestors(config, wanted, "")
+    for line in lines:
+        print(line)
+    return 0
+
+
+def chosen(words: list[str]) -> dict[str, str]:
+    """``key=value`` words as a mapping."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--cell: expected KEY=VALUE, got {word!r}")
+        found[key] = value
+    return found
+
+
+def backward(config: Config, name: str, cell: dict[str, str]) -> Iterator[str]:
+    """The runs behind the cells of a table that match ``cell``, each with its record."""
+    from pipeline.results import Results
+
+    output = config.outputs[name]
+    frame = Results(config).runs(output.chosen(config.experiments))
+    frame = frame[frame["kind"] == "sparse"]
+    for key, value in cell.items():
+        if key not in frame:
+            raise UserError(f"--cell: {key!r} is no column; {suggest(key, list(frame.columns))}")
+        frame = frame[[_same(found, value) for found in frame[key]]]
+    if frame.empty:
+        raise UserError(f"{name}: no run of the study has {cell}")
+    for row in frame.to_dict("records"):
+        accuracy = row["test_accuracy"]
+        number = row["status"] if accuracy is None or accuracy != accuracy else f"{accuracy:.2f} %"
+        yield f"{number}  {config.results}/{row['path']}"
+        yield from ancestors(config, run_of(config, row["path"]), "  ")
+
+
+def _same(found: Any, wanted: str) -> bool:
+    try:
+        return abs(float(found) - float(wanted)) < 1e-9
+    except (TypeError, ValueError):
+        return str(found) == wanted
+
+
+def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
+    """A run and its ancestors: state, settings' digest, code, machine, time."""
+    from pipeline.results import Results
+
+    graph, results = Graph(config), Results(config)
+    states = States(graph)
+    for found in reversed(graph.closure([wanted])):
+        record = results.provenance(found)
+        facts = [f"{key} {record[key]}" for key in ("code", "host", "device", "finished") if key in record]
+        recipe = ", ".join(f"{k}={v}" for k, v in record.get("settings", {}).get("recipe", {}).items())
+        yield f"{indent}{keys.folder(found)}: {states.why(found)}"
+        if record:
+            yield f"{indent}  digest {record['digest']}, {', '.join(facts)}"
+            yield f"{indent}  settings other than the defaults: {recipe or 'none'}"
+
+
+def forward(config: Config, wanted: Run) -> Iterator[str]:
+    """The tables, figures and runs of the study that use a run."""
+    graph = Graph(config)
+    for name in config.outputs:
+        shown = graph.outputs([name])
+        closure = graph.closure(shown)
+        if wanted not in set(closure):
+            continue
+        how = "shows it" if wanted in set(shown) else "rests on it"
+        yield f"{name} {how}"
+        users: set[Run] = {wanted}
+        for found in closure:
+            if users & set(graph.parents(found)):
+                users.add(found)
+        for found in closure:
+            if found in users and found != wanted:
+                yield f"  {config.results}/{keys.folder(found)}"
