@@ -109,7 +109,7 @@ outputs: {}
 """
 
 
-def write_study(root: Path) -> Path:
+def write_study(root: Path, recipes: str = RECIPES, study: str = STUDY) -> Path:
     """A whole configuration for networks that train in half a second, with its data."""
     data = few()
     (root / "config" / "studies").mkdir(parents=True)
@@ -126,8 +126,8 @@ def write_study(root: Path) -> Path:
     }  # fmt: skip
     (root / "config.yaml").write_text(MAIN)
     (root / "config" / "datasets.yaml").write_text(json.dumps({"few": entry}))
-    (root / "config" / "recipes.yaml").write_text(RECIPES)
-    (root / "config" / "studies" / "tiny.yaml").write_text(STUDY)
+    (root / "config" / "recipes.yaml").write_text(recipes)
+    (root / "config" / "studies" / "tiny.yaml").write_text(study)
     return root
 
 

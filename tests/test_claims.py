@@ -169,3 +169,31 @@ def test_table_and_page(on_published, tmp_path):
     for claim in known:
         assert f"## {claim.id}\n" in page
     assert page == claims_markdown(claims.on_published(), "Claims on the published numbers")
+
+
+def test_the_headline_barrier_is_the_protocols() -> None:
+    """The supremum on training data with REPAIR, or the height at 1/2 on test data with a reset."""
+    rows = [
+        {
+            "experiment": "e", "dataset": "digits", "model": "resnet20", "width": width, "a": 0,
+            "b": 1, "alpha": alpha, "correction": correction, "split": split, "error": 0.0,
+            "loss": (height if alpha == where else height / 4) if 0 < alpha < 1 else 0.0,
+            "loss_at_init": 9.0, "matched": True,
+        }
+        for correction, split, where, heights in (
+            ("repair", "train", 0.25, (2.0, 1.0)), ("reset", "test", 0.5, (1.0, 3.0)),
+        )
+        for width, height in zip((1, 2), heights, strict=True)
+        for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]  # fmt: skip
+    curves = pd.DataFrame(rows)
+    cells = claims.published.cells()
+
+    def verdict(headline: claims.Headline) -> str:
+        found = claims.evaluate(cells, curves=curves, headline=headline)
+        return {claim.id: claim.verdict for claim in found}["barrier-falls-with-width"]
+
+    assert verdict(claims.Headline("repair", None, "train")) == "holds"
+    assert verdict(claims.Headline("reset", 0.5, "test")) == "fails"
+    at_half = claims.barriers(curves[curves["correction"] == "repair"], at=0.5)
+    assert list(at_half["barrier"]) == [0.5, 0.25]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
+from small import fit, same, seeded
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pipeline import symmetry
 from pipeline.errors import UserError
@@ -26,10 +26,6 @@ from pipeline.symmetry import PermutationSpec
 
 WIDTHS = {"resnet20": 0.5, "vgg11": 0.25}
 SETTINGS = [("correlation", "pooled"), ("correlation", "batch-mean"), ("inner", "pooled")]
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @functools.cache
@@ -55,13 +51,8 @@ def _train(name: str, seed: int) -> nn.Module:
         epochs, optimizer = 15, torch.optim.Adam(model.parameters(), 3e-3)
     else:
         epochs, optimizer = 4, torch.optim.SGD(model.parameters(), 0.08, 0.9, weight_decay=5e-4)
-    model.train()
-    for _ in range(epochs):
-        for index in torch.randperm(len(images), generator=generator).split(64):
-            optimizer.zero_grad()
-            cross_entropy(model(images[index]), labels[index]).backward()
-            optimizer.step()
-    model.eval()
+    orders = (torch.randperm(len(images), generator=generator) for _ in range(epochs))
+    fit(model, optimizer, images, labels, (index for order in orders for index in order.split(64)))
     with torch.inference_mode():
         assert (model(images).argmax(1) == labels).float().mean() > 0.5
     return model
@@ -83,10 +74,6 @@ def permuted(model: nn.Module, spec: PermutationSpec, permutation: dict[str, Ten
     result = copy.deepcopy(model)
     result.load_state_dict(symmetry.apply(spec, permutation, model.state_dict()))
     return result
-
-
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
 def live_part(

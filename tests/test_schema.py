@@ -134,10 +134,10 @@ def _circle() -> list[Any]:
     ids=["deep", "laughs", "circle", "huge", "huge inside", "line feeds", "mapping"],
 )
 def test_any_value_is_described_at_once_in_a_short_line(value: object) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (quote(value), describe(value)):
         assert one_line(text) and len(text) < 100
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @settings(max_examples=200, deadline=None)
@@ -278,7 +278,7 @@ def test_nothing_in_a_file_runs(attack: str, place: str, tmp_path: Path) -> None
 
 
 def test_bombs_cost_neither_time_nor_memory() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     lines = ["a0: &a0 {x: 1, y: 2}"]
     tens = [", ".join([f"*a{i}"] * 10) for i in range(30)]
     merges = [*lines, *(f"a{i + 1}: &a{i + 1} {{<<: [{tens[i]}], k{i}: 1}}" for i in range(30))]
@@ -287,7 +287,7 @@ def test_bombs_cost_neither_time_nor_memory() -> None:
     bomb = parse_yaml("\n".join(lists), "f")
     refused(lambda: parse(Sample, {"count": bomb["a30"]}, "f"), "count: expected a whole number")
     refused(lambda: parse(Sample, bomb, "f"), "unknown key 'a0'")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from small import fit, same, seeded
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pipeline import symmetry
 from pipeline.errors import UserError
@@ -36,23 +36,14 @@ def digits(size: int) -> tuple[Tensor, Tensor]:
     return nn.functional.interpolate(images, size), torch.from_numpy(data.target[:256])
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @functools.cache
 def _trained(name: str, width: float, size: int) -> nn.Module:
     """A few steps in double precision: weights and BatchNorm statistics away from their start."""
     model = build(name, width=width, classes=10, channels=1, size=size, generator=seeded(1))
-    model.double().train()
-    images, labels = digits(size)
+    model.double()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for step in range(6):
-        batch = slice(16 * step, 16 * step + 16)
-        optimizer.zero_grad()
-        cross_entropy(model(images[batch]), labels[batch]).backward()
-        optimizer.step()
-    return model.eval()
+    batches = [slice(16 * step, 16 * step + 16) for step in range(6)]
+    return fit(model, optimizer, *digits(size), batches)
 
 
 def trained(name: str, width: float, size: int) -> tuple[nn.Module, PermutationSpec, Tensor]:
@@ -119,11 +110,7 @@ def test_training_commutes_with_permuting(name: str) -> None:
         return torch.optim.SGD(network.parameters(), 0.02, momentum=0.9, weight_decay=5e-4)
 
     def train(network: nn.Module, optimizer: torch.optim.SGD) -> None:
-        network.train()
-        for _ in range(2):
-            optimizer.zero_grad()
-            cross_entropy(network(images), labels).backward()
-            optimizer.step()
+        fit(network, optimizer, images, labels, [slice(None)] * 2)
 
     def momenta(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
         return {
@@ -224,10 +211,6 @@ def specs(draw: st.DrawFn) -> tuple[PermutationSpec, dict[str, Tensor], int]:
         shape = [group.size * positions[name] if group else 2 for group in carried]
         tensors[name] = torch.arange(int(torch.tensor(shape).prod())).reshape(shape)
     return PermutationSpec(groups, axes, positions), tensors, draw(st.integers(0, 2**31))
-
-
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
 @settings(deadline=None, max_examples=60)

@@ -59,12 +59,22 @@ class _Unit:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """Which barrier a protocol means: correction, alpha (None: the supremum) and data."""
+
+    correction: str = "repair"
+    at: float | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
 class _Data:
     cells: pd.DataFrame
     reuse: pd.DataFrame
     diversity: pd.DataFrame
     curves: pd.DataFrame
     imp_barriers: pd.DataFrame
+    headline: Headline
 
     def judged(self, metric: str = "top1") -> pd.DataFrame:
         """Cells of a metric, matched at the end, that have a mean and no diverged run."""
@@ -78,6 +88,7 @@ def evaluate(
     diversity: pd.DataFrame | None = None,
     curves: pd.DataFrame | None = None,
     imp_barriers: pd.DataFrame | None = None,
+    headline: Headline | None = None,
 ) -> list[Claim]:
     """All claims on one set of numbers, in the order of the paper.
 
@@ -92,6 +103,7 @@ def evaluate(
         empty if diversity is None else diversity,
         empty if curves is None else curves,
         empty if imp_barriers is None else imp_barriers,
+        headline or Headline(),
     )
     return [_judge(definition, data) for definition in _DEFINITIONS]
 
@@ -110,6 +122,7 @@ def on_results(
     diversity: pd.DataFrame | None = None,
     curves: pd.DataFrame | None = None,
     imp_barriers: pd.DataFrame | None = None,
+    headline: Headline | None = None,
 ) -> list[Claim]:
     """The claims on our runs.
 
@@ -125,6 +138,7 @@ def on_results(
         diversity=diversity,
         curves=curves,
         imp_barriers=imp_barriers,
+        headline=headline,
     )
 
 
@@ -607,8 +621,10 @@ def _early_matching(data: _Data) -> tuple[list[_Unit], str, dict[str, int]]:
     return units, text, {}
 
 
-def barriers(curves: pd.DataFrame, measure: str = "loss") -> pd.DataFrame:
+def barriers(curves: pd.DataFrame, measure: str = "loss", at: float | None = None) -> pd.DataFrame:
     """Barrier of eq. (3) of every curve: the largest height over the chord of its end points.
+
+    ``at``: the height at this alpha alone, as the authors' code takes it at 1/2.
 
     ``curves`` as in `pipeline.results`; returns a row per (dataset, model, width, a, b,
     correction, split, matched) with barrier (in the measure's unit), highest (the curve's largest
@@ -623,11 +639,13 @@ def barriers(curves: pd.DataFrame, measure: str = "loss") -> pd.DataFrame:
         alpha, value = curve["alpha"].to_numpy(float), curve[measure].to_numpy(float)
         if len(alpha) < 3 or alpha[0] != 0.0 or alpha[-1] != 1.0 or not np.isfinite(value).all():
             continue
-        chord = (1 - alpha) * value[0] + alpha * value[-1]
+        height = value - ((1 - alpha) * value[0] + alpha * value[-1])
+        if at is not None and at not in alpha:
+            continue
         rows.append(
             {
                 **dict(zip(keys, key, strict=True)),
-                "barrier": float((value - chord).max()),
+                "barrier": float(height.max() if at is None else height[alpha == at][0]),
                 "highest": float(value.max()),
                 "loss_at_init": float(curve["loss_at_init"].iloc[0]),
             }
@@ -635,15 +653,21 @@ def barriers(curves: pd.DataFrame, measure: str = "loss") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "barrier", "highest", "loss_at_init"])
 
 
-def _matched_barriers(data: _Data, correction: str | None = None) -> pd.DataFrame:
-    found = barriers(data.curves) if len(data.curves) else barriers(pd.DataFrame())
+def _matched_barriers(data: _Data, *, corrected: bool = False) -> pd.DataFrame:
+    """Barriers between π(a) and b as the headline says; ``corrected``: of its correction only."""
+    headline = data.headline
+    found = barriers(data.curves if len(data.curves) else pd.DataFrame(), at=headline.at)
     found = found[found["matched"].astype(bool)]
-    return found if correction is None else found[found["correction"] == correction]
+    if headline.split is not None:
+        found = found[found["split"] == headline.split]
+    return found[found["correction"] == headline.correction] if corrected else found
 
 
 def _barrier_with_width(data: _Data) -> tuple[list[_Unit], str, dict[str, int]]:
     units = []
-    for key, group in _groups(_matched_barriers(data, "repair"), ["dataset", "model", "split"]):
+    for key, group in _groups(
+        _matched_barriers(data, corrected=True), ["dataset", "model", "split"]
+    ):
         means = group.groupby("width")["barrier"].mean()
         label = f"{names.model(key[1])} / {names.dataset(key[0])}, {key[2]}"
         units.append(_steps(label, means.to_dict(), _width, up=False))
@@ -652,7 +676,7 @@ def _barrier_with_width(data: _Data) -> tuple[list[_Unit], str, dict[str, int]]:
 
 def _below_initialisation(data: _Data) -> tuple[list[_Unit], str, dict[str, int]]:
     units = []
-    found = _matched_barriers(data, "repair").dropna(subset=["loss_at_init"])
+    found = _matched_barriers(data, corrected=True).dropna(subset=["loss_at_init"])
     for key, group in _groups(found, [*_NETWORK, "split"]):
         highest, start = group["highest"].mean(), group["loss_at_init"].mean()
         text = f"highest loss on the path {highest:.3f}, at initialisation {start:.3f}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.symmetry import Permutation, PermutationSpec
+from pipeline.symmetry import Group, Permutation, PermutationSpec
 
 SIMILARITIES = ("correlation", "inner")
 STDS = ("pooled", "batch-mean")
@@ -127,14 +128,13 @@ def collect(
     Raises `UserError` if there is no image, if an activation is not finite (a network diverged),
     or if a tap does not give the group's size (networks of different widths).
     """
-    taps = {group.name: group.tap for group in spec.groups}
     sums: dict[str, _Sums] = {}
     with _evaluating(model_a), _evaluating(model_b):
         for images in batches:
             # not around the loop: the caller's iterator must not make inference tensors
             with torch.inference_mode():
-                outputs_a = _activations(model_a, taps, images)
-                outputs_b = _activations(model_b, taps, images)
+                outputs_a = _activations(model_a, spec.groups, images)
+                outputs_b = _activations(model_b, spec.groups, images)
                 for name, size in spec.sizes.items():
                     if name not in sums:
                         sums[name] = _Sums(name, size, images.device)
@@ -276,22 +276,38 @@ def _as_double(output: Tensor) -> Tensor:
     return output.reshape(*output.shape[:2], -1).double()
 
 
-def _activations(model: nn.Module, taps: dict[str, str], images: Tensor) -> dict[str, Tensor]:
-    """Output of each group's tap during one forward pass."""
-    outputs: dict[str, Tensor] = {}
+def _activations(model: nn.Module, groups: Iterable[Group], images: Tensor) -> dict[str, Tensor]:
+    """Each group's activation [N, size, ...] during one forward pass."""
+    seen: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, inputs, output: outputs.__setitem__(name, output)
+    def keep(group: Group, activation: Tensor) -> None:
+        seen[group.name] = activation.movedim(group.axis, 1)
 
-    handles = [
-        model.get_submodule(tap).register_forward_hook(keep(name)) for name, tap in taps.items()
-    ]
+    handles = []
+    for group in groups:
+        module = model.get_submodule(group.tap)
+        if group.side == "output":
+            hook = partial(_keep_output, partial(keep, group))
+            handles.append(module.register_forward_hook(hook))
+        else:
+            before = partial(_keep_input, partial(keep, group))
+            handles.append(module.register_forward_pre_hook(before))
     try:
         model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs
+    return seen
+
+
+def _keep_output(
+    keep: Callable[[Tensor], None], module: nn.Module, inputs: Any, output: Tensor
+) -> None:
+    keep(output)
+
+
+def _keep_input(keep: Callable[[Tensor], None], module: nn.Module, inputs: Any) -> None:
+    keep(inputs[0])
 
 
 @contextmanager

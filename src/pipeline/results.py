@@ -21,7 +21,16 @@ from pipeline.errors import UserError
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment, target_rounds
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import Diversity, ImpBarriers, Interpolation, LossPlane, Output
+from pipeline.study.outputs import (
+    Diversity,
+    ImpBarriers,
+    Interpolation,
+    LossPlane,
+    MaskSparsity,
+    MatchingQuality,
+    Output,
+    TrainingCurves,
+)  # fmt: skip
 
 COLUMNS = [
     "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
@@ -32,6 +41,11 @@ COLUMNS = [
 _MEASURED = (
     "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs",
 )  # fmt: skip
+_PLACE = ["experiment", "dataset", "model", "width"]
+_HISTORY = [
+    "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+]  # fmt: skip
+_QUALITY = ["size", "dead_a", "dead_b", "matched", "identity", "random"]
 
 
 def load(study: str, protocol: str = "paper", root: str | Path = ".") -> pd.DataFrame:
@@ -261,6 +275,95 @@ class Results:
             pd.DataFrame(points, columns=["experiment", "name", "x", "y", "split", "error"]),
         )
 
+    def histories(self, output: TrainingCurves) -> pd.DataFrame:
+        """A row per epoch of the dense and sparse runs of a figure; epochs count from b's start.
+
+        A run without a history is one row without an epoch.
+        """
+        rows: list[dict[str, Any]] = []
+        for experiment in output.chosen(self.config.experiments):
+            begun: dict[Run, tuple[int, dict[str, Any]]] = {
+                run: (0, {"method": "dense", "a": run.seed}) for run in experiment.dense_runs()
+            }
+            for cell in experiment.cells((output.sparsity,), (output.rewind_epoch,)):
+                label = {
+                    "method": cell.method, "sparsity": cell.sparsity,
+                    "rewind_epoch": cell.rewind_epoch, "a": cell.pair[0],
+                    "b": cell.pair[1] if cell.run.paired else None,
+                    "matching_epoch": _early(cell.matching_epoch, experiment),
+                    "replicate": cell.run.replicate,
+                }  # fmt: skip
+                begun[cell.run] = cell.run.rewind, label
+            for run, (start, label) in begun.items():
+                found = self.metrics(run)
+                row = _place(experiment) | label | {"path": keys.path(run)}
+                row["status"] = "missing" if found is None else found["status"]
+                lines = [] if found is None else self._csv(run, "history.csv")
+                rows += [
+                    row | {"epoch": start + int(line["epoch"])}
+                    | {name: _number(line[name]) for name in _HISTORY}
+                    for line in lines
+                ] or [row]  # fmt: skip
+        columns = [*_PLACE, "method", "sparsity", "rewind_epoch", "matching_epoch", "a", "b",
+                   "replicate", "status", "epoch", *_HISTORY, "path"]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns)
+
+    def mask_layers(self, output: MaskSparsity) -> pd.DataFrame:
+        """A row per layer of each mask of a figure, in the network's order.
+
+        ``whole`` is the sparsity over all layers. A mask that is not there is one row without a
+        layer.
+        """
+        rows: list[dict[str, Any]] = []
+        for experiment in output.chosen(self.config.experiments):
+            order = self._layers(experiment)
+            for sparsity, mask in output.of(experiment):
+                found = self.metrics(mask) or {}
+                row = _place(experiment) | {
+                    "dataset": experiment.mask_dataset, "sparsity": sparsity, "a": mask.dense.seed,
+                    "status": found.get("status", "missing"), "whole": found.get("sparsity"),
+                }  # fmt: skip
+                layers = found.get("per_layer", {})
+                rows += [
+                    row | {"position": position, "layer": name, "pruned": layers[name]}
+                    for position, name in enumerate(name for name in order if name in layers)
+                ] or [row]
+        columns = [*_PLACE, "sparsity", "a", "status", "position", "layer", "pruned", "whole"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _layers(self, experiment: Experiment) -> list[str]:
+        """Names of the weights that can be pruned, in the network's order."""
+        from pipeline import models
+
+        info = self.config.datasets[experiment.mask_dataset]
+        model = models.build(
+            experiment.model, width=experiment.width, classes=info.classes, channels=info.channels,
+            size=info.size, generator=None,
+        )  # fmt: skip
+        return models.prunable_parameters(model, "all")
+
+    def match_groups(self, output: MatchingQuality) -> pd.DataFrame:
+        """A row per permutation group of each matching of a figure.
+
+        A matching that is not there, or that measured nothing, is one row without a group.
+        """
+        rows: list[dict[str, Any]] = []
+        for experiment in output.chosen(self.config.experiments):
+            similarity = self.config.library.resolve("match", experiment.match).similarity
+            for (a, b), epoch, match in output.of(experiment):
+                found = self.metrics(match) or {}
+                row = _place(experiment) | {
+                    "similarity": similarity, "a": a, "b": b,
+                    "matching_epoch": _early(epoch, experiment),
+                    "status": found.get("status", "missing"),
+                }  # fmt: skip
+                rows += [
+                    row | {"group": name, **{key: group[key] for key in _QUALITY}}
+                    for name, group in found.get("groups", {}).items()
+                ] or [row]
+        columns = [*_PLACE, "similarity", "a", "b", "matching_epoch", "status", "group", *_QUALITY]
+        return pd.DataFrame(rows, columns=columns)
+
     def diversity(self, output: Diversity) -> pd.DataFrame:
         """Accuracy, ensembles and functional diversity per method of each block."""
         from pipeline.data import load as load_data
@@ -317,6 +420,14 @@ def _early(epoch: int | None, experiment: Experiment) -> int | None:
         if epoch is None or (epoch == experiment.horizon and not experiment.matching_epochs)
         else epoch
     )
+
+
+def _place(experiment: Experiment) -> dict[str, Any]:
+    """The columns ``_PLACE`` of an experiment."""
+    return {
+        "experiment": experiment.name, "dataset": experiment.dataset,
+        "model": experiment.model, "width": experiment.width,
+    }  # fmt: skip
 
 
 def _number(text: str) -> float | None:

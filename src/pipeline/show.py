@@ -23,8 +23,11 @@ from pipeline.study.outputs import (
     ImpBarriers,
     Interpolation,
     LossPlane,
+    MaskSparsity,
+    MatchingQuality,
     Output,
     RewindGrid,
+    TrainingCurves,
 )  # fmt: skip
 from pipeline.study.schema import suggest
 from pipeline.tables import Table
@@ -43,12 +46,17 @@ def find(config: Config, name: str, what: str | None = None) -> Output:
 
 
 def spec_for(config: Config, output: Output) -> dict[str, Any]:
-    """Settings of an output for its builder, labels and colours of methods included."""
+    """Settings of an output for its builder: labels and colours of methods, the protocol's choices."""
     methods = config.library.methods
     spec = spec_of(output, {name: method.label for name, method in methods.items()})
     horizons = {experiment.horizon for experiment in output.chosen(config.experiments)}
     if len(horizons) == 1:
         spec["end"] = horizons.pop()
+    if isinstance(output, Interpolation):
+        spec.setdefault("corrections", [config.protocol.correction])
+    if isinstance(output, ImpBarriers):
+        spec.setdefault("split", config.protocol.barrier_split)
+        spec.setdefault("corrections", ["none", config.protocol.correction])
     return spec | {"colors": {n: m.color for n, m in methods.items() if m.color}}
 
 
@@ -63,6 +71,12 @@ def _data(config: Config, output: Output) -> tuple[Any, ...]:
             return (results.imp_barriers(output),)
         case LossPlane():
             return results.planes(output)
+        case TrainingCurves():
+            return (results.histories(output),)
+        case MaskSparsity():
+            return (results.mask_layers(output),)
+        case MatchingQuality():
+            return (results.match_groups(output),)
         case Diversity():
             return (results.diversity(output),)
         case Hyperparameters():
@@ -138,6 +152,9 @@ def judge(config: Config, output: Claims) -> list[claims.Claim]:
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
         curves=results.curves(chosen[name] for name in curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
+        headline=claims.Headline(
+            config.protocol.correction, config.protocol.barrier_at, config.protocol.barrier_split
+        ),
     )
 
 

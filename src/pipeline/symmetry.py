@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -32,7 +33,11 @@ class Group:
     name: str
     size: int
     tap: str
-    """Dotted name of the module whose output is the group's post-ReLU activation [N, size, ...]."""
+    """Dotted name of the module at which the group's post-ReLU activation is observed."""
+    side: Literal["output", "input"] = "output"
+    """What of the module is observed: what it gives, or what it reads."""
+    axis: int = 1
+    """The axis of the activation that has the units; [N, size, ...] unless given."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,12 @@ class PermutationSpec:
     ``axes[tensor name]`` names the group carried by each axis of that entry of the state dict
     (None for an axis that is free). ``positions[tensor name]``, 1 unless given, is how many
     consecutive entries each unit owns along the group's axis: after a flatten of [C, H, W] a
-    linear layer has H x W columns per unit.
+    linear layer has H x W columns per unit. A tuple gives the number of each axis.
     """
 
     groups: tuple[Group, ...]
     axes: dict[str, tuple[str | None, ...]]
-    positions: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [group.name for group in self.groups]
@@ -62,6 +67,11 @@ class PermutationSpec:
     def sizes(self) -> dict[str, int]:
         """Units of each group."""
         return {group.name: group.size for group in self.groups}
+
+    def owned(self, tensor: str, axis: int) -> int:
+        """Consecutive entries that each unit owns along an axis of a tensor."""
+        positions = self.positions.get(tensor, 1)
+        return positions if isinstance(positions, int) else positions[axis]
 
 
 def identity(spec: PermutationSpec) -> Permutation:
@@ -141,7 +151,7 @@ def _permuted(
         if group is None:
             continue
         index = permutation[group].to(tensor.device)
-        positions = spec.positions.get(name, 1)
+        positions = spec.owned(name, axis)
         if tensor.shape[axis] != len(index) * positions:
             raise UserError(
                 f"axis {axis} of {name} has {tensor.shape[axis]} entries, "

@@ -151,13 +151,17 @@ class Cluster:
     def stop(self) -> None:
         """End all jobs and then all daemons, the last started first."""
         if any(name == "slurmd" for name, _ in self._daemons):
-            self.command("scancel", "--user", self.user)
-            end = time.monotonic() + 20
-            while self.command("squeue", "-h") and time.monotonic() < end:
-                time.sleep(0.3)
+            self.clear()
         for _, daemon in reversed(self._daemons):
             _end(daemon)
         self._daemons.clear()
+
+    def clear(self) -> None:
+        """Cancel all jobs and wait until they are gone."""
+        self.command("scancel", "--user", self.user)
+        end = time.monotonic() + 20
+        while self.command("squeue", "-h") and time.monotonic() < end:
+            time.sleep(0.3)
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
@@ -235,7 +239,8 @@ class Cluster:
                 null = os.makedev(1, 3)
                 os.mknod(folder / "gpus" / f"gpu{index}", stat.S_IFCHR | 0o600, null)
         (folder / "etc" / "gres.conf").write_text(
-            f"AutoDetect=off\nName=gpu File={files} Flags=nvidia_gpu_env\nName=shard Count={SHARDS}\n"
+            f"AutoDetect=off\nName=gpu Type=pretended File={files} Flags=nvidia_gpu_env\n"
+            f"Name=shard Count={SHARDS}\n"
         )
         # A controller that forgets nothing while the test runs, requeues without the two minutes
         # that a job's old credentials live, and starts jobs as soon as they are ready.
@@ -273,8 +278,9 @@ class Cluster:
             "JobRequeue=1",
             f"JobCompType=jobcomp/filetxt\nJobCompLoc={folder}/log/jobs.txt",
             f"NodeName={self.host} NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={MEMORY_MB} "
-            f"Gres=gpu:{GPUS},shard:{SHARDS} State=UNKNOWN",
-            f"PartitionName=main Nodes={self.host} Default=YES MaxTime=1-0 State=UP",
+            f"Gres=gpu:pretended:{GPUS},shard:{SHARDS} State=UNKNOWN",
+            f"PartitionName=gpu Nodes={self.host} Default=YES MaxTime=1-0 State=UP",
+            f"PartitionName=cpu Nodes={self.host} MaxTime=1-0 State=UP",
         ]
         if self.accounting:
             lines += [

@@ -8,7 +8,9 @@ def stop(error):
 
 
 try:
-    STUDY = declared.Workflow(workflow.basedir, config)
+    STUDY = declared.Workflow(
+        workflow.basedir, config, workflow.resource_settings.nodes
+    )
 except UserError as error:
     stop(error)
 

@@ -23,7 +23,7 @@ rule curve:
         settings=params_of("curve"),
         digest=digest_of("curve"),
     shell:
-        "python workflow/scripts/run.py curve {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py curve {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
 rule imp_barrier:
@@ -48,7 +48,7 @@ rule imp_barrier:
         settings=params_of("imp-barrier"),
         digest=digest_of("imp-barrier"),
     shell:
-        "python workflow/scripts/run.py imp-barrier {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py imp-barrier {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
 rule plane:
@@ -73,4 +73,4 @@ rule plane:
         settings=params_of("plane"),
         digest=digest_of("plane"),
     shell:
-        "python workflow/scripts/run.py plane {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py plane {wildcards.key} --digest {params.digest} > {log} 2>&1"

@@ -26,7 +26,7 @@ rule dense:
         settings=params_of("dense"),
         digest=digest_of("dense"),
     shell:
-        "python workflow/scripts/run.py dense {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py dense {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
 rule snapshot:
@@ -50,4 +50,4 @@ rule snapshot:
         settings=params_of("snapshot"),
         digest=digest_of("snapshot"),
     shell:
-        "python workflow/scripts/run.py snapshot {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py snapshot {wildcards.key} --digest {params.digest} > {log} 2>&1"

@@ -23,4 +23,4 @@ rule match:
         settings=params_of("match"),
         digest=digest_of("match"),
     shell:
-        "python workflow/scripts/run.py match {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py match {wildcards.key} --digest {params.digest} > {log} 2>&1"

@@ -24,7 +24,7 @@ rule imp:
         settings=params_of("imp"),
         digest=digest_of("imp"),
     shell:
-        "python workflow/scripts/run.py imp {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py imp {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
 rule mask:
@@ -49,7 +49,7 @@ rule mask:
         settings=params_of("mask"),
         digest=digest_of("mask"),
     shell:
-        "python workflow/scripts/run.py mask {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py mask {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
 rule solution:
@@ -76,4 +76,4 @@ rule solution:
         settings=params_of("solution"),
         digest=digest_of("solution"),
     shell:
-        "python workflow/scripts/run.py solution {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py solution {wildcards.key} --digest {params.digest} > {log} 2>&1"

@@ -1,9 +1,68 @@
 # The report of a study: Snakemake's own, one self-contained page.
 
+ABOUT = f"{RESULTS}/{SCOPE}/about"
+
+
+rule settings:
+    output:
+        multiext(f"{ABOUT}/experiments", ".csv", ".md"),
+        multiext(f"{ABOUT}/settings", ".csv", ".md"),
+        report(
+            f"{ABOUT}/experiments.html",
+            caption="../report/experiments.rst",
+            category="Settings and provenance",
+            labels={"table": "Experiments"},
+        ),
+        report(
+            f"{ABOUT}/settings.html",
+            caption="../report/settings.rst",
+            category="Settings and provenance",
+            labels={"table": "Settings of all recipes in use"},
+        ),
+    log:
+        f"{RESULTS}/logs/{SCOPE}/about/settings.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        declared=STUDY.declared(),
+        protocol=STUDY.protocol(),
+    message:
+        "Listing experiments and settings"
+    shell:
+        "python workflow/scripts/about.py settings {ABOUT} > {log} 2>&1"
+
+
+rule provenance:
+    input:
+        STUDY.ancestors("table", "claims", "figure"),
+    output:
+        multiext(f"{ABOUT}/provenance", ".csv", ".md"),
+        report(
+            f"{ABOUT}/provenance.html",
+            caption="../report/provenance.rst",
+            category="Settings and provenance",
+            labels={"table": "Provenance of the runs"},
+        ),
+    log:
+        f"{RESULTS}/logs/{SCOPE}/about/provenance.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        declared=STUDY.declared(),
+        protocol=STUDY.protocol(),
+    message:
+        "Listing the provenance of all runs"
+    shell:
+        "python workflow/scripts/about.py provenance {ABOUT} > {log} 2>&1"
+
 
 rule render_report:
     input:
         STUDY.shown("table", "claims", "figure"),
+        rules.settings.output,
+        rules.provenance.output,
     output:
         f"{RESULTS}/{SCOPE}/report.html",
     log:
@@ -11,6 +70,8 @@ rule render_report:
     localrule: True
     conda:
         "../../environment.yml"
+    message:
+        "Rendering the report"
     shell:
         "python workflow/scripts/report.py {output} > {log} 2>&1"
 

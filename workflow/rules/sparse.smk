@@ -23,4 +23,4 @@ rule sparse:
         settings=params_of("sparse"),
         digest=digest_of("sparse"),
     shell:
-        "python workflow/scripts/run.py sparse {wildcards.key} --digest {params.digest} > {log} 2>&1"
+        "exec python workflow/scripts/run.py sparse {wildcards.key} --digest {params.digest} > {log} 2>&1"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.commands import check, data, plan, show, table, trace, watch
+from pipeline.commands import check, data, freeze, plan, reference, show, table, trace, watch
 from pipeline.study.config import Config, read
 
 COMMANDS = {
@@ -19,6 +19,8 @@ COMMANDS = {
     "trace": trace,
     "watch": watch,
     "data": data,
+    "freeze": freeze,
+    "reference": reference,
 }
 
 

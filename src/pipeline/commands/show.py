@@ -12,7 +12,7 @@ from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
 
-EXAMPLE = "show results/sparse/…/metrics.json"
+EXAMPLE = "show results/dense/digits/resnet20-w0.5/dense-digits/seed0"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

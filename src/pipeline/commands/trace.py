@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cell", nargs="+", default=[], metavar="KEY=VALUE", help="columns of the table's CSV"
     )
-    parser.add_argument("--forward", action="store_true", help="what uses a run, not where it is from")
+    parser.add_argument(
+        "--forward", action="store_true", help="what uses a run, not where it is from"
+    )
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
@@ -86,8 +88,14 @@ def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
     states = States(graph)
     for found in reversed(graph.closure([wanted])):
         record = results.provenance(found)
-        facts = [f"{key} {record[key]}" for key in ("code", "host", "device", "finished") if key in record]
-        recipe = ", ".join(f"{k}={v}" for k, v in record.get("settings", {}).get("recipe", {}).items())
+        facts = [
+            f"{key} {record[key]}"
+            for key in ("code", "host", "device", "finished")
+            if key in record
+        ]
+        recipe = ", ".join(
+            f"{k}={v}" for k, v in record.get("settings", {}).get("recipe", {}).items()
+        )
         yield f"{indent}{keys.folder(found)}: {states.why(found)}"
         if record:
             yield f"{indent}  digest {record['digest']}, {', '.join(facts)}"

@@ -11,17 +11,29 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.figures import accuracy, imp_barrier, interpolation, plane
+from pipeline.figures import (
+    accuracy,
+    imp_barrier,
+    interpolation,
+    mask_sparsity,
+    matching_quality,
+    plane,
+    training_curves,
+)  # fmt: skip
 from pipeline.figures.style import save
 
 # Kind -> builder(name, spec, frame): the frame is `runs` for the two accuracy kinds, `curves` for
-# interpolation, `imp_barriers` for imp-barrier, and `planes`, `plane_points` for plane.
+# interpolation, `imp_barriers` for imp-barrier, `planes` and `plane_points` for plane, `histories`
+# for training-curves, `mask_layers` for mask-sparsity, `match_groups` for matching-quality.
 BUILDERS: dict[str, Callable[..., tuple[Figure, pd.DataFrame]]] = {
     "accuracy-vs-rewind": accuracy.against_rewind,
     "accuracy-vs-sparsity": accuracy.against_sparsity,
     "interpolation": interpolation.build,
     "imp-barrier": imp_barrier.build,
     "plane": plane.build,
+    "training-curves": training_curves.build,
+    "mask-sparsity": mask_sparsity.build,
+    "matching-quality": matching_quality.build,
 }
 
 

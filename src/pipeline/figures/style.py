@@ -216,13 +216,14 @@ def handle(style: Mapping[str, Any], label: str) -> Line2D:
     return Line2D([], [], markeredgecolor="white", markeredgewidth=0.4, label=label, **dict(style))
 
 
-def missing_note(total: int, missing: int, diverged: int = 0) -> str:
-    """What the figure cannot show: empty when every cell is there."""
+def missing_note(total: int, missing: int, diverged: int = 0, what: str = "cells") -> str:
+    """What the figure cannot show: empty when all of ``what`` is there."""
     parts = []
     if missing:
-        parts.append(f"{missing} of {total} cells missing")
+        parts.append(f"{missing} of {total} {what} missing")
     if diverged:
-        parts.append(f"{diverged} of {total} cells with diverged runs")
+        ends = "with diverged runs" if what == "cells" else "diverged"
+        parts.append(f"{diverged} of {total} {what} {ends}")
     return "; ".join(parts)
 
 
@@ -245,3 +246,34 @@ def save(figure: Figure, data: pd.DataFrame, stem: Path) -> list[Path]:
     text = data.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     write_atomic(table, text.encode())
     return [*paths, table]
+
+
+def headings(frame: pd.DataFrame) -> dict[str, str]:
+    """Heading of each experiment of a frame: network and data set, its name where two share them.
+
+    ``frame`` has the columns experiment, dataset, model, width.
+    """
+    places = frame.drop_duplicates("experiment").set_index("experiment")
+    found = {
+        str(name): f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}"
+        for name, row in places.iterrows()
+    }
+    several = [heading for heading in found.values() if list(found.values()).count(heading) > 1]
+    return {
+        n: f"{heading} ({n})" if heading in several else heading for n, heading in found.items()
+    }
+
+
+def name_ticks(axes: Axes, labels: Sequence[str]) -> None:
+    """Names as ticks at 0, 1, …, upright, small enough for the axis; none left out."""
+    axes.set_xticks(
+        range(len(labels)), labels, rotation=90, fontsize=6 if len(labels) < 40 else 4.5
+    )
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+
+
+def absent_note(frame: pd.DataFrame, identity: Sequence[str], what: str) -> str:
+    """`missing_note` of a frame with a column status and several rows for each of ``what``."""
+    status = frame.drop_duplicates(list(identity))["status"]
+    missing, diverged = (int((status == value).sum()) for value in ("missing", "diverged"))
+    return missing_note(len(status), missing, diverged, what)

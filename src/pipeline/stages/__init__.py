@@ -32,4 +32,7 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
         UserError: unknown path, or settings that differ from those of submission (``digest``).
     """
     with Job(config, keys.parse(stage, key), digest) as job:
+        if job.waited and job.complete():
+            print("another process has finished this run")
+            return
         importlib.import_module(f"pipeline.stages.{MODULES[stage]}").execute(job)

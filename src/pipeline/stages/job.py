@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline import progress
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import digest as digest_of
 from pipeline.artifacts.store import read_json, verify, write_json, write_provenance
+from pipeline.device import take_slot
 from pipeline.errors import UserError
+from pipeline.stages.lock import Lock
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pipeline.training import Keeper, Outcome
 
 LOCK = ".lock"
-_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Job:
@@ -53,9 +52,9 @@ class Job:
     def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.folder / LOCK)
-        except BlockingIOError:
-            raise UserError(f"{self.folder}: another process is working on this run") from None
+            self._lock = Lock(self.folder / LOCK)
+            # A cluster's controller that was started again submits jobs that still run: theirs wait.
+            self.waited = self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
         self.progress = progress.Writer(self.config.results, self.run)
@@ -63,8 +62,16 @@ class Job:
 
     def __exit__(self, *details: object) -> None:
         self.progress.close()
-        (self.folder / LOCK).unlink(missing_ok=True)
-        self._lock.close()
+        self._lock.release()
+
+    def complete(self) -> bool:
+        """Whether the run is there, made with these settings and unchanged since."""
+        try:
+            for name in keys.OUTPUTS[self.run.stage]:
+                verify(self.folder / name, self.digest)
+        except UserError:
+            return False
+        return True
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -110,6 +117,9 @@ class Job:
         torch.set_num_threads(self.recipe.threads)
         torch.set_flush_denormal(True)
         wanted = self.config.main.device
+        slot = None if wanted == "cpu" else take_slot()
+        if slot is not None:
+            self.note(gpu_slot=slot)
         if wanted == "cuda" and not torch.cuda.is_available():
             raise UserError("config.yaml: device: cuda, but no GPU can be used here")
         cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
@@ -175,30 +185,6 @@ class Job:
         for path in self.folder.glob(".*"):
             if path.name != LOCK:
                 path.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> IO[str]:
-    """The file at ``path``, locked for this process until it is closed.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    while True:
-        handle = path.open("w")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:  # a file system without locks: go on without
-                return handle
-            handle.close()
-            raise
-        # Its last owner may have removed the file between our opening and locking it.
-        try:
-            if os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        handle.close()
 
 
 def device_name(device: torch.device) -> str:

@@ -127,12 +127,16 @@ class Costs:
         return self._rates[network]
 
     def measured(self, runs: Iterable[Run]) -> None:
-        """Take rates from the provenance of the runs that exist: the median per network."""
+        """Take rates from the provenance of the runs that exist: the median per network.
+
+        Runs on another kind of device say nothing here.
+        """
         found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for run in runs:
             record = self.provenance(run)
             epochs, seconds = record.get("epochs_executed"), record.get("train_seconds")
-            if epochs and seconds:
+            device = "cpu" if str(record.get("device", self.device)).startswith("cpu") else "cuda"
+            if epochs and seconds and device == self.device:
                 dense = self.network(run)
                 found[dense.dataset, dense.model, dense.width].append(seconds / epochs)
         for network, values in found.items():

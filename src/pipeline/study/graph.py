@@ -229,21 +229,21 @@ class Graph:
 
         Sorted, values equal to the schema's defaults dropped.
         """
-        own: dict[str, Any] = {
-            "stage": run.stage,
-            "algorithm": ALGORITHM[run.stage],
-            "run": run.key,
-        }
-        own["recipe"] = without_defaults(self.recipe(run))
-        data = self.dataset(run)
-        own["data"] = self.facts(data)
         parents = {
             role: [self.digest(file.run), file.name, file.prefix]
             for role, file in sorted(self.inputs(run).items())
         }
-        if parents:
-            own["parents"] = parents
-        return dict(sorted(own.items()))
+        own = {
+            "algorithm": ALGORITHM[run.stage],
+            "data": self.facts(self.dataset(run)),
+            "parents": parents,
+            "recipe": without_defaults(self.recipe(run)),
+            "run": run.key,
+            "stage": run.stage,
+        }
+        if not parents:
+            del own["parents"]
+        return own
 
     def facts(self, dataset: str) -> dict[str, Any]:
         """What a data set's entry says that changes the bits of runs on it."""
@@ -297,6 +297,7 @@ class Graph:
         """The runs that the named tables and figures show, each once."""
         found: dict[Run, None] = {}
         for name in names:
+            choose(name, self.config.outputs, self.config.where, "table or figure")
             output = self.config.outputs[name]
             if isinstance(output, Linked):
                 found.update(dict.fromkeys(self.outputs(output.outputs)))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts.keys import Curve, ImpBarrier, Plane, Run, Sparse, lth_of
+from pipeline.artifacts.keys import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse, lth_of
 from pipeline.errors import UserError
 from pipeline.study.experiment import Experiment, rounds_for
 from pipeline.study.schema import (
@@ -30,8 +30,8 @@ Experiments = Mapping[str, Experiment]
 #: Names of the workflow's own rules: a table or figure is a rule of its name.
 RULES = {
     "all", "comparison", "curve", "data", "dense", "digits_turned", "figure", "figures", "imp",
-    "imp_barrier", "mask", "match", "plane", "render_report", "report", "snapshot", "solution",
-    "sparse", "table", "tables",
+    "imp_barrier", "mask", "match", "plane", "provenance", "render_report", "report", "settings",
+    "snapshot", "solution", "sparse", "table", "tables",
 }  # fmt: skip
 
 
@@ -40,6 +40,8 @@ class Output:
     """What every table and figure declares."""
 
     what: ClassVar[Literal["table", "figure", "claims", "group"]] = "table"
+    #: What a caption says of every output of this kind.
+    shows: ClassVar[str] = ""
 
     kind: str = option(help="kind of table or figure")
     title: str = option("", "title, printed above")
@@ -71,6 +73,20 @@ def check_measured(
     choose(split, experiment.line.splits, f"{recipe}: splits", "split")
     for correction in corrections:
         choose(correction, experiment.line.corrections, f"{recipe}: corrections", "correction")
+
+
+def check_declared(
+    experiment: Experiment, sparsity: float, rewind_epoch: int | None, where: str
+) -> None:
+    """Raise UserError where an experiment declares no cells at a sparsity (and rewind epoch)."""
+    if sparsity in experiment.sparsities and (
+        rewind_epoch is None or rewind_epoch in experiment.rewind_epochs
+    ):
+        return
+    at = f"sparsity {sparsity}" + (
+        f" and rewind epoch {rewind_epoch}" if rewind_epoch is not None else ""
+    )
+    raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
 
 
 @dataclass(frozen=True)
@@ -111,10 +127,20 @@ class _Filtered(Output):
 class RewindGrid(_Filtered):
     """Accuracy by sparsity and method (rows) and rewind epoch (columns): Tables 5-14."""
 
+    shows = (
+        "Test accuracy in % by sparsity S, method and rewind epoch k, mean ± sample standard "
+        "deviation over seeds. Bold: the best method from a new initialisation at each sparsity."
+    )
+
 
 @dataclass(frozen=True)
 class EarlyMatching(_Filtered):
     """Accuracy by sparsity and method (rows) and matching epoch (columns): Table 15."""
+
+    shows = (
+        "Test accuracy in % where a at its end is matched with b at epoch t, mean ± sample standard "
+        "deviation over seeds."
+    )
 
 
 @dataclass(frozen=True)
@@ -133,10 +159,20 @@ class _WithDense(_Filtered):
 class AccuracyVsRewind(_WithDense):
     """Test accuracy against rewind epoch, a panel per width and sparsity: Figures 5-8, 11."""
 
+    shows = (
+        "Test accuracy against the rewind epoch k. Bands: ± one sample standard deviation over "
+        "seeds; dashed: the dense runs."
+    )
+
 
 @dataclass(frozen=True)
 class AccuracyVsSparsity(_WithDense):
     """Test accuracy against sparsity, a panel per width and rewind epoch: Figures 9, 10."""
+
+    shows = (
+        "Test accuracy against the sparsity S. Bands: ± one sample standard deviation over seeds; "
+        "dashed: the dense runs."
+    )
 
 
 @dataclass(frozen=True)
@@ -144,9 +180,15 @@ class Interpolation(Output):
     """Loss along the line from pi(a) to b, a line per width: Figure 3."""
 
     what = "figure"
+    shows = (
+        "Loss or error on the straight line between the permuted network π(a) and b, by width. "
+        "Bands: ± one sample standard deviation over pairs."
+    )
     metric: Literal["loss", "error"] = option("loss", "what is drawn")
     split: Literal["train", "test"] = option("test", "data on which it is measured")
-    corrections: tuple[Correction, ...] = option(("repair",), "corrections drawn", unique=True)
+    corrections: tuple[Correction, ...] = option(
+        (), "corrections drawn; empty: the protocol's", unique=True
+    )
     unmatched: bool = option(True, "also the line without a permutation")
 
     def check(self, experiments: Experiments, where: str) -> None:
@@ -167,14 +209,21 @@ class ImpBarriers(Output):
     """Barrier between the dense and the IMP solution against the IMP iteration: Figure 4a."""
 
     what = "figure"
+    shows = (
+        "Barrier on the line between the dense solution and the weights after each IMP round. "
+        "Bands: ± one sample standard deviation over seeds."
+    )
     sparsity: float = option(0.9, "sparsity at which the chain ends", FRACTION)
     metric: Literal["loss", "error"] = option("error", "what is drawn")
-    split: Literal["train", "test"] = option("train", "data on which it is measured")
+    split: Literal["train", "test"] | None = option(
+        None, "data on which it is measured; empty: the protocol's"
+    )
 
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
-            check_measured(experiment, self.split, (), where)
+            if self.split:
+                check_measured(experiment, self.split, (), where)
             if not experiment.pairs:
                 raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
 
@@ -196,6 +245,7 @@ class LossPlane(Output):
     """0-1 loss on the plane through LTH, dense and permuted solution modulo pi: Figure 4b."""
 
     what = "figure"
+    shows = "Error on the plane in weight space through three solutions, of one pair of seeds."
     sparsity: float = option(0.9, "sparsity of the sparse solutions", FRACTION)
     rewind_epoch: int = option(10, "rewind epoch of the sparse solutions", NOT_NEGATIVE)
     method: str = option("permuted", "method beside LTH and dense")
@@ -235,13 +285,101 @@ class LossPlane(Output):
 
 
 @dataclass(frozen=True)
+class TrainingCurves(Output):
+    """Loss and accuracy per epoch of dense and sparse runs, a column per experiment."""
+
+    what = "figure"
+    shows = (
+        "Training loss and accuracy per epoch. Sparse runs begin at their rewind epoch k. Bands: "
+        "± one sample standard deviation over seeds."
+    )
+    sparsity: float = option(0.9, "sparsity of the sparse runs", FRACTION)
+    rewind_epoch: int = option(10, "rewind epoch of the sparse runs", NOT_NEGATIVE)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            check_declared(experiment, self.sparsity, self.rewind_epoch, where)
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            yield from experiment.dense_runs()
+            for cell in experiment.cells((self.sparsity,), (self.rewind_epoch,)):
+                yield cell.run
+
+
+@dataclass(frozen=True)
+class MaskSparsity(Output):
+    """Share of pruned weights per layer of the masks, a row per experiment, a line per sparsity."""
+
+    what = "figure"
+    shows = (
+        "Share of pruned weights in each layer of the masks. Bands: ± one sample standard deviation "
+        "over seeds; dotted: the sparsity of the whole network."
+    )
+    sparsities: tuple[float, ...] = option((), "only these; empty: all", FRACTION, unique=True)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            for sparsity in self.sparsities:
+                check_declared(experiment, sparsity, None, where)
+            if not any(True for _ in self.of(experiment)):
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no masks")
+
+    def of(self, experiment: Experiment) -> Iterable[tuple[float, Mask]]:
+        """The masks of one experiment with the sparsity that each was asked for."""
+        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+            for sparsity in self.sparsities or experiment.sparsities:
+                yield sparsity, experiment.mask(seed, sparsity)
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for _, mask in self.of(experiment):
+                yield mask
+
+
+@dataclass(frozen=True)
+class MatchingQuality(Output):
+    """Mean similarity of matched units per permutation group, a row per experiment."""
+
+    what = "figure"
+    shows = (
+        "Mean similarity of the units that the permutation pairs, per group of units, beside the "
+        "identity and a random matching. Bands: ± one sample standard deviation over pairs."
+    )
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            if not experiment.pairs:
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+
+    def of(self, experiment: Experiment) -> Iterable[tuple[tuple[int, int], int | None, Match]]:
+        """Pair, matching epoch (None: the end) and matching, for all of one experiment."""
+        for pair in experiment.pairs:
+            for epoch in experiment.matching_epochs or (None,):
+                yield pair, epoch, experiment.matching(pair, epoch)
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for _, _, match in self.of(experiment):
+                yield match
+
+
+@dataclass(frozen=True)
 class Diversity(Output):
     """Ensembles and functional diversity of dense, IMP, LTH, permuted and naive runs: Table 1.
 
-    ``experiments`` name three per block: the dense and IMP runs of five seeds (``members``), the
-    LTH runs (one mask and start, five data orders) and the permuted and naive runs (one mask, five
-    partners) are picked out of each experiment's cells at ``sparsity`` and ``rewind_epoch``.
+    A block of rows per experiment: dense and IMP runs of ``imp_seeds``, LTH runs (one mask and
+    start, a data order per replicate), permuted and naive runs (one mask, a partner per pair), at
+    ``sparsity`` and ``rewind_epoch``.
     """
+
+    shows = (
+        "Accuracy of single networks and of their ensemble, and how differently the networks "
+        "decide, per method."
+    )
 
     sparsity: float = option(0.9, "sparsity of all sparse runs", FRACTION)
     rewind_epoch: int = option(20, "rewind epoch of all sparse runs", NOT_NEGATIVE)
@@ -286,12 +424,7 @@ class Diversity(Output):
             for name in blocks or ():
                 choose(name, self.experiments, where, "block")
         for experiment in self.chosen(experiments):
-            sparsity, k = self.at(experiment)
-            if sparsity not in experiment.sparsities or k not in experiment.rewind_epochs:
-                raise UserError(
-                    f"{where}: experiment {experiment.name!r} declares no run at "
-                    f"sparsity {sparsity} and rewind epoch {k}"
-                )
+            check_declared(experiment, *self.at(experiment), where)
             for name, runs in self.members(experiment).items():
                 if len(runs) < 2:
                     raise UserError(
@@ -310,6 +443,8 @@ class Diversity(Output):
 class Hyperparameters(Output):
     """The settings of the very recipes that run: Tables 2-4."""
 
+    shows = "The settings of the recipes that run."
+
     stages: tuple[Literal["dense", "imp", "match", "sparse"], ...] = option(
         ("dense", "sparse"), "stages whose settings are listed", unique=True
     )
@@ -321,6 +456,8 @@ class Hyperparameters(Output):
 @dataclass(frozen=True)
 class Cost(_Filtered):
     """Epochs and measured device time per method, matching apart: Appendix D."""
+
+    shows = "Epochs and measured device time of one solution by each method."
 
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         yield from super().needs(experiments)
@@ -361,6 +498,10 @@ class Claims(Linked):
     """
 
     what = "claims"
+    shows = (
+        "Each claim as a formula over the cells of the tables and figures, with its verdict on these "
+        "runs and on the published numbers."
+    )
     reuse: tuple[str, ...] = option(
         (), "experiments whose masks come from other data; judged apart", unique=True
     )
@@ -386,6 +527,9 @@ KINDS: dict[str, type[Output]] = {
     "interpolation": Interpolation,
     "imp-barrier": ImpBarriers,
     "plane": LossPlane,
+    "training-curves": TrainingCurves,
+    "mask-sparsity": MaskSparsity,
+    "matching-quality": MatchingQuality,
     "diversity": Diversity,
     "hyperparameters": Hyperparameters,
     "cost": Cost,

@@ -207,7 +207,9 @@ def _scalar(hint: type, raw: object, where: str, item: Field[Any]) -> Any:
         raise UserError(f"{where}: expected {names[hint]}, got {describe(raw)}")
     if isinstance(raw, int) and abs(raw) >= LARGEST:
         raise UserError(f"{where}: {quote(raw)} is too large; allowed: up to 15 digits")
-    value = hint(raw)
+    value: Any = hint(raw)
+    if hint is float:
+        value += 0.0  # -0.0 and 0.0 are one setting
     bounds: Bounds | None = item.metadata.get("bounds")
     if bounds is not None and hint in (int, float) and not bounds.holds(value):
         raise UserError(f"{where}: {value!r} is not allowed; expected {bounds}")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import digest
 from pipeline.data import catalog
 from pipeline.errors import UserError
 from pipeline.study.config import freeze, frozen, read
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import Group
+from pipeline.study.outputs import Group, Linked, Output
 from pipeline.study.schema import without_defaults
 from pipeline.study.settings import ALGORITHM
 from pipeline.watch import Watch
@@ -28,9 +32,14 @@ FIGURE = (".pdf", ".png", ".svg", ".csv")
 
 
 class Workflow:
-    """One study under one protocol, as the rules see it."""
+    """One study under one protocol, as the rules see it.
 
-    def __init__(self, root: str | Path, overrides: Mapping[str, Any]) -> None:
+    ``jobs``: how many run at once elsewhere, on a cluster; None where this machine runs them.
+    """
+
+    def __init__(
+        self, root: str | Path, overrides: Mapping[str, Any], jobs: int | None = None
+    ) -> None:
         submitted = frozen()
         self.config = submitted or read(Path(root), overrides)
         self.graph = Graph(self.config)
@@ -39,9 +48,12 @@ class Workflow:
             freeze(self.config, Path(".snakemake") / "pipeline")
         self.results = self.config.main.results
         self.scope = self.config.scope
-        self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else device())
+        self.cluster = jobs if jobs and shutil.which("sbatch") else None
+        kind = "cuda" if self.cluster else device()  # a submit host has no GPU, its nodes do
+        self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else kind)
         self.run = cache(keys.parse)
         self._watch: Watch | None = None
+        self._measured = False
 
     # -- runs ------------------------------------------------------------------------------
 
@@ -98,8 +110,24 @@ class Workflow:
         return self.costs.memory_mb(self.run(stage, key))
 
     def runtime(self, stage: str, key: str) -> int:
-        """Minutes to ask for: three times the estimate, at least ten."""
+        """Minutes to ask for: three times the estimate, at least ten.
+
+        A cluster is asked by rates measured here, where there are any.
+        """
+        if self.cluster and not self._measured:
+            self._measured = True
+            self.costs.measured(self._sample())
         return max(10, math.ceil(3 * self.costs.seconds(self.run(stage, key)) / 60))
+
+    def _sample(self, per_network: int = 30) -> Iterator[Run]:
+        """The first trainings of each network: enough for a rate, and few files to look at."""
+        seen: Counter[tuple[str, str, str]] = Counter()
+        for run in self.graph.closure(self.graph.outputs(self.config.outputs)):
+            network = self.costs.network(run)
+            key = (network.dataset, network.model, network.width)
+            if self.costs.epochs(run) and seen[key] < per_network:
+                seen[key] += 1
+                yield run
 
     # -- tables and figures ----------------------------------------------------------------
 
@@ -154,24 +182,63 @@ class Workflow:
         runs = self.graph.closure(self.graph.outputs(names))
         return [f"{self.results}/{keys.path(run)}" for run in runs]
 
+    def declared(self) -> str:
+        """Digest of all that study, recipes and data sets declare: what the report lists."""
+        raw = self.config.raw
+        return digest([raw["study"], raw["recipes"], raw["datasets"], self.config.main.protocol])
+
     def label(self, name: str) -> str:
-        """Name and title of an output, for the report."""
-        title = self.config.outputs[name].title
-        return f"{name}: {title}" if title else name
+        """What the report's menu calls an output: its number, if its name has one, and title.
+
+        Outputs of one title in one category are told apart by their names.
+        """
+        outputs = self.config.outputs
+        title = outputs[name].title or name
+        numbered = re.fullmatch(r"(table|figure)_(\d+)((?:_\d+)*[a-z]?)", name)
+        if numbered:
+            what, number, rest = numbered.groups()
+            # A figure space before single digits: the menu sorts by letters.
+            return f"{what.capitalize()} {number.rjust(2, chr(0x2007))}{rest.replace('_', '.')}: {title}"
+        same = [n for n, o in outputs.items() if o.title == title and o.what == outputs[name].what]
+        return title if same in ([], [name]) else f"{title} ({name})"
 
     def category(self, name: str) -> str:
         """Where the report shows a table."""
         return "Claims" if self.config.outputs[name].what == "claims" else "Tables"
 
     def caption(self, name: str) -> str:
-        """What an output shows, under which protocol, with how many pairs of seeds."""
+        """What an output shows, under which protocol, with which seeds."""
         output = self.config.outputs[name]
-        pairs = sorted({len(e.pairs) for e in output.chosen(self.config.experiments)})
-        seeds = " to ".join(str(n) for n in dict.fromkeys(pairs[:1] + pairs[-1:]))
-        protocol = self.config.protocol.title or self.config.main.protocol
-        said = [f"{seeds} pairs of seeds"] if seeds else []
-        parts = [output.title, f"Protocol: {protocol}", *said, output.note]
-        return ". ".join(part.rstrip(".") for part in parts if part) + "."
+        parts = [output.title, output.shows, output.note, f"Protocol: {self.protocol()}"]
+        seeds = self._seeds(output)
+        return " ".join(part.rstrip(".") + "." for part in [*parts, seeds] if part)
+
+    def protocol(self) -> str:
+        """The protocol as captions name it."""
+        return self.config.protocol.title or self.config.main.protocol
+
+    def _seeds(self, output: Output) -> str:
+        """The seeds behind an output; empty for one that shows no runs."""
+        config = self.config
+        of = (
+            [config.outputs[name] for name in output.outputs]
+            if isinstance(output, Linked)
+            else [output]
+        )
+        chosen = [
+            experiment
+            for each in of
+            if next(iter(each.needs(config.experiments)), None) is not None
+            for experiment in each.chosen(config.experiments)
+        ]
+        pairs = list(dict.fromkeys(experiment.pairs for experiment in chosen))
+        if len(pairs) == 1:
+            listed = ", ".join(f"{a}–{b}" for a, b in pairs[0])
+            return f"Seeds: {counted(len(pairs[0]), 'pair')} (a–b): {listed}"
+        if not pairs:
+            return ""
+        numbers = sorted({len(p) for p in pairs})
+        return f"Seeds: {numbers[0]} to {numbers[-1]} pairs (a–b), by experiment"
 
     # -- progress --------------------------------------------------------------------------
 
@@ -187,11 +254,16 @@ class Workflow:
             if key is not None and stage in keys.OUTPUTS:
                 seconds = self.costs.seconds(self.run(stage, key))
             self._watch.expect(outputs[0] if outputs else None, seconds)
-        self._watch.start(int(cores))
+        self._watch.start(self.cluster or int(cores))
 
     def ended(self, fine: bool) -> None:
         if self._watch:
             self._watch.stop(fine)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def device() -> str:

@@ -235,12 +235,17 @@ def _html_cell(table: Table, row: int, column: int, width: int) -> str:
     if table.is_bold(row, column):
         text = f"<b>{text}</b>"
     kind = ""
-    if len(raw) > 40:
+    if _is_text(table.layout, column):
         kind = ' class="text"'
     elif raw.startswith(("missing", "diverged")):
         kind = ' class="absent"'
     span = f' colspan="{width}"' if width > 1 else ""
     return f"<td{kind}{span}>{text}</td>"
+
+
+def _is_text(layout: pd.DataFrame, column: int) -> bool:
+    """Whether a column holds sentences or lists rather than numbers: it is then set to the left."""
+    return any(len(str(value)) > 40 for value in layout.iloc[:, column])
 
 
 def _latex_head(layout: pd.DataFrame) -> list[str]:

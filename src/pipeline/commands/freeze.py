@@ -1,0 +1,22 @@
+"""Write the study as it is now to one file, for jobs that start later, and print its path."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipeline.study.config import Config
+from pipeline.study.config import freeze as write
+
+EXAMPLE = "freeze --study paper   # PIPELINE_CONFIG=$(...) sbatch slurm/pilot.sbatch table_5"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Print the path of the frozen study."""
+    del given
+    print(write(config, Path(".snakemake") / "pipeline"))
+    return 0

@@ -1,0 +1,69 @@
+"""Which of several GPUs a process computes on: side by side, the GPUs evenly filled.
+
+Snakemake bounds how many jobs run at once (``resources: gpu``) but hands out no GPU. Each process
+takes a file lock ``<GPU>.<level>`` of the lowest level that is free on any GPU it may use, and keeps
+it until it ends, however it ends. Where one GPU is visible, as in a Slurm job of its own, there is
+nothing to choose.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import IO
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PER_GPU = "PIPELINE_PER_GPU"
+LEVELS = 256
+
+_held: list[IO[str]] = []
+
+
+def visible() -> list[str]:
+    """Identifiers of the GPUs this process may use: those it was given, else all of the machine."""
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    devices = (re.fullmatch(r"nvidia([0-9]+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((found[1] for found in devices if found), key=int)
+
+
+def slots() -> int:
+    """Trainings that run side by side on this machine: ``PIPELINE_PER_GPU`` on each visible GPU.
+
+    Without GPUs, as many as there are processors.
+    """
+    return int(os.environ.get(PER_GPU) or "4") * len(visible()) or os.cpu_count() or 1
+
+
+def folder() -> Path:
+    """Where the slots of this node lie; GPUs of another Slurm job may bear the same numbers."""
+    job = os.environ.get("SLURM_JOB_ID", "local")
+    return Path(tempfile.gettempdir()) / f"pipeline-gpus-{os.getuid()}-{job}"
+
+
+def take_slot() -> str | None:
+    """Choose a GPU for this process and hide the others from it; the slot's name, ``<GPU>.<level>``.
+
+    To be called before CUDA starts. None where there is no choice.
+    """
+    gpus = visible()
+    if len(gpus) < 2:
+        return None
+    place = folder()
+    place.mkdir(mode=0o700, exist_ok=True)
+    for level in range(LEVELS):
+        for gpu in gpus:
+            handle = (place / f"{gpu.replace('/', '_')}.{level}").open("w")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                continue
+            _held.append(handle)
+            os.environ[VISIBLE] = gpu
+            return f"{gpu}.{level}"
+    return None

@@ -1,0 +1,300 @@
+"""The documentation: links, paths, commands and examples hold, and generated pages are up to date."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.artifacts import keys
+from pipeline.claims import FAILS, on_published
+from pipeline.commands import COMMANDS, parser, reference
+from pipeline.commands.plan import plan
+from pipeline.data import catalog
+from pipeline.errors import UserError
+from pipeline.results import COLUMNS
+from pipeline.study.config import Config, read
+from pipeline.study.files import read_yaml
+from pipeline.study.graph import Graph
+from pipeline.study.outputs import KINDS
+from pipeline.study.state import resolve, run_of
+from pipeline.study.workflow import COMPARISON, FIGURE, TABLE
+from pipeline.training import HISTORY
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+#: Folders and files at the root that documentation may name.
+TOP = {path.name for path in ROOT.iterdir()} - {"results", "data", "build", ".venv", ".snakemake"}
+
+
+def each_page() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in these languages."""
+    return [text for name, text in FENCE.findall(page.read_text()) if name in languages]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command in the shell blocks of a page, comments dropped."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+# -- generated pages ---------------------------------------------------------------------------
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    """If not: ``python -m pipeline reference --write``."""
+    assert (ROOT / reference.SETTINGS).read_text() == reference.settings_page()
+
+
+def test_the_page_of_claims_is_up_to_date() -> None:
+    """If not: ``python -m pipeline reference --write``."""
+    assert (ROOT / reference.CLAIMS).read_text() == reference.claims_page()
+
+
+def test_every_claim_that_fails_on_the_published_cells_is_put_into_words() -> None:
+    assert {c.id for c in on_published() if c.verdict == FAILS} == set(reference.MEANING)
+
+
+def test_the_page_of_settings_has_every_kind_of_output() -> None:
+    assert [kind for kind in KINDS if f"\n#### {kind}\n" not in reference.settings_page()] == []
+
+
+def test_pages_are_written_and_pictures_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read(ROOT)
+    monkeypatch.chdir(tmp_path)
+    reference.run(config, parser().parse_args(["reference", "--write"]))
+    assert capsys.readouterr().out.split() == [str(reference.SETTINGS), str(reference.CLAIMS)]
+    assert (tmp_path / reference.SETTINGS).read_text() == reference.settings_page()
+    with pytest.raises(UserError, match="study=demo"):
+        reference.copy_pictures(tmp_path)
+    for source in reference.PICTURES.values():
+        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / source).write_bytes(source.encode())
+    reference.copy_pictures(tmp_path)
+    for target, source in reference.PICTURES.items():
+        assert (tmp_path / target).read_bytes() == source.encode()
+
+
+# -- links and paths ---------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page()
+def test_every_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_is_in_the_site() -> None:
+    def files(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for part in entry.values() if isinstance(entry, dict) else entry:
+                yield from files(part)
+
+    listed = sorted(files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert listed == sorted(str(p.relative_to(ROOT / "docs")) for p in PAGES[1:])
+
+
+@each_page()
+def test_every_path_of_the_repository_exists(page: Path) -> None:
+    named = [re.split(r"[\s:#]", code)[0].rstrip("/") for code in CODE.findall(prose(page))]
+    paths = [n for n in named if n.split("/")[0] in TOP and not re.search(r"[<*…{]", n)]
+    made_by_reader = {"src/pipeline/models/plain.py", "config/studies/mine.yaml"}
+    assert [n for n in paths if not (ROOT / n).exists() and n not in made_by_reader] == []
+
+
+@each_page()
+def test_no_path_of_a_machine(page: Path) -> None:
+    assert re.findall(r"(?<![\w.~$])/(?:home|root|tmp|work|mnt|Users)\b\S*", page.read_text()) == []
+
+
+# -- commands and examples ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration with what a page tells its reader to write into it."""
+    page: Path = request.param
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copy(ROOT / "config.yaml", folder)
+    shutil.copytree(ROOT / "config", folder / "config")
+    for block in blocks(page, "yaml"):
+        name = block.splitlines()[0].removeprefix("# ")
+        path = folder / name
+        assert name.startswith("config"), f"{page}: a block of YAML must begin with its file's name"
+        before = read_yaml(path) if path.exists() else {}
+        path.write_text(yaml.safe_dump(merged(before, yaml.safe_load(block)), sort_keys=False))
+    return folder
+
+
+def merged(before: Any, added: Any) -> Any:
+    """Mappings merged at every depth."""
+    if not (isinstance(before, dict) and isinstance(added, dict)):
+        return added
+    return before | {key: merged(before.get(key), value) for key, value in added.items()}
+
+
+def each_reader() -> pytest.MarkDecorator:
+    names = [str(p.relative_to(ROOT)) for p in PAGES]
+    return pytest.mark.parametrize(
+        ("page", "own"), [(p, p) for p in PAGES], ids=names, indirect=["own"]
+    )
+
+
+@each_reader()
+def test_every_example_of_configuration_is_valid(page: Path, own: Path) -> None:
+    for study in (own / "config" / "studies").glob("*.yaml"):
+        config = read(own, {"study": study.stem})
+        Graph(config).closure(Graph(config).outputs(config.outputs))
+
+
+@each_reader()
+def test_every_pipeline_command_parses_and_names_what_exists(page: Path, own: Path) -> None:
+    for words in commands(page):
+        if words[:3] != ["python", "-m", "pipeline"]:
+            continue
+        given = vars(parser().parse_args(words[3:]))
+        found = {k: given[k] for k in ("study", "protocol") if given[k] is not None}
+        config = read(own, found)
+        match given["command"]:
+            case "plan":
+                plan(config, given["targets"], given["device"] or "cpu")
+            case "show":
+                Graph(config).closure([run_of(config, given["path"])])
+            case "table":
+                assert config.outputs[given["name"]].what in ("table", "claims")
+            case "data":
+                assert set(given["names"]) <= set(config.datasets)
+            case "trace":
+                if Path(given["what"]).stem not in config.outputs:
+                    run_of(config, given["what"])
+                assert all(cell.partition("=")[0] in COLUMNS for cell in given["cell"])
+
+
+def snakemake(words: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """Targets, values of ``--config`` and profiles of a command, read by Snakemake's own parser."""
+    from snakemake.cli import get_argument_parser
+
+    given = get_argument_parser().parse_args(words[1:])
+    config = dict(word.split("=", 1) for word in given.config or ())
+    named = given.profile or []
+    return list(given.targets), config, [*named, *filter(None, [given.workflow_profile])]
+
+
+def shown(config: Config) -> set[str]:
+    """The files of a study's tables and figures, and its report."""
+    base = f"{config.main.results}/{config.scope}"
+    found = {f"{base}/report.html"}
+    for name, output in config.outputs.items():
+        folder, ends = (
+            ("figures", FIGURE) if output.what == "figure" else ("tables", TABLE + COMPARISON)
+        )
+        found |= {f"{base}/{folder}/{name}{end}" for end in ends}
+    return found
+
+
+@each_reader()
+def test_every_snakemake_command_names_targets_that_exist(page: Path, own: Path) -> None:
+    for words in commands(page):
+        if words[0] != "snakemake":
+            continue
+        targets, given, profiles = snakemake(words)
+        config = read(own, given)
+        files = shown(config)
+        found = resolve(config, [target for target in targets if target not in files])
+        Graph(config).closure(found.runs)
+        assert [p for p in profiles if not any((ROOT / p).glob("*.yaml"))] == []
+
+
+@each_page()
+def test_python_examples_compile_and_import(page: Path) -> None:
+    for block in blocks(page, "python"):
+        if block.startswith(" "):  # a line of a longer piece
+            continue
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("pipeline"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@each_page()
+def test_make_commands_are_targets(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = [words[1:] for words in commands(page) if words[0] == "make"]
+    made += [code.split()[1:] for code in CODE.findall(prose(page)) if code.startswith("make ")]
+    assert [words for words in made if not set(words) <= targets] == []
+
+
+# -- what the reference promises to be complete in ---------------------------------------------
+
+
+def test_the_reference_has_every_form_of_path() -> None:
+    text = (ROOT / "docs/reference/paths.md").read_text()
+    assert [f for stage, f in keys.FORMS.items() if f"`{stage}/{f}`" not in text] == []
+
+
+def test_the_reference_has_every_file_and_column() -> None:
+    text = (ROOT / "docs/reference/outputs.md").read_text()
+    names = {name for files in keys.OUTPUTS.values() for name in files}
+    assert [n for n in {*names, *HISTORY, *COLUMNS} if f"`{n}`" not in text] == []
+
+
+def test_the_reference_has_every_command() -> None:
+    text = (ROOT / "docs/reference/commands.md").read_text()
+    assert [name for name in COMMANDS if f"**{name}**" not in text] == []
+
+
+def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:
+    text = (ROOT / "docs/how-to/data.md").read_text()
+    assert [name for name in catalog.INFO if f"`{name}`" not in text] == []
+    example = yaml.safe_load(blocks(ROOT / "docs/how-to/data-set.md", "yaml")[0])
+    for name, entry in example.items():
+        for key in entry:
+            short = {k: v for k, v in entry.items() if k != key}
+            with pytest.raises(UserError, match=f"key '{key}' is missing"):
+                catalog.parse_entry(name, short)
+
+
+def test_the_readme_counts_what_plan_counts(tmp_path: Path) -> None:
+    found = plan(read(ROOT, {"study": "paper", "results": str(tmp_path)}), ["table_5"], "cpu")
+    text = (ROOT / "README.md").read_text()
+    assert f"{found['jobs']} runs" in text and f"{found['epochs']:,} epochs" in text
+    assert f"{found['missing']['sparse']['jobs']} of them sparse" in text

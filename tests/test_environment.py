@@ -1,0 +1,105 @@
+"""The environment: one list of exact pins, whatever way it is installed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONDA: dict[str, Any] = yaml.safe_load((ROOT / "environment.yml").read_text())
+PIN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)==([0-9]+(?:\.[0-9]+)*)")
+#: Packages whose module has another name.
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+#: What the workflow runs or loads by name, and no module of ours imports.
+NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "pygments"}
+
+
+def _pip() -> list[str]:
+    (found,) = [entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict)]
+    return list(found)
+
+
+def test_conda_and_pip_install_the_same() -> None:
+    assert _pip() == PROJECT["project"]["dependencies"]
+    names = [requirement.split("==")[0] for requirement in _pip()]
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("requirement", PROJECT["project"]["dependencies"])
+def test_every_dependency_has_an_exact_pin(requirement: str) -> None:
+    assert PIN.fullmatch(requirement)
+
+
+def test_tools_of_development_are_pinned_but_for_stubs() -> None:
+    for requirement in PROJECT["project"]["optional-dependencies"]["dev"]:
+        assert PIN.fullmatch(requirement) or requirement.startswith("types-")
+
+
+def test_python_of_the_environment_is_one_that_the_project_allows() -> None:
+    (python,) = [e for e in CONDA["dependencies"] if isinstance(e, str) and e.startswith("python=")]
+    least = PROJECT["project"]["requires-python"].removeprefix(">=")
+    version = [int(part) for part in python.removeprefix("python=").split(".")]
+    assert version >= [int(part) for part in least.split(".")]
+    tools = PROJECT["tool"]
+    assert tools["mypy"]["python_version"] == least
+    assert tools["ruff"]["target-version"] == f"py{least.replace('.', '')}"
+
+
+def test_conda_itself_installs_nothing_but_python_and_pip() -> None:
+    plain = [entry.split("=")[0] for entry in CONDA["dependencies"] if isinstance(entry, str)]
+    assert plain == ["python", "pip"]
+    assert CONDA["name"] == PROJECT["project"]["name"]
+
+
+def _imported() -> set[str]:
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow" / "scripts").glob("*.py")]
+    found = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"pipeline"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
+    declared = {requirement.split("==")[0] for requirement in PROJECT["project"]["dependencies"]}
+    modules = {MODULES.get(name, name) for name in declared - NOT_IMPORTED}
+    assert _imported() == modules
+    assert declared >= NOT_IMPORTED
+
+
+def test_snakemake_is_no_older_than_the_workflow_asks() -> None:
+    asked = re.search(r'min_version\("([0-9.]+)"\)', (ROOT / "Snakefile").read_text())
+    pins = dict(requirement.split("==") for requirement in PROJECT["project"]["dependencies"])
+    assert asked
+    least, pinned = ([int(x) for x in v.split(".")] for v in (asked[1], pins["snakemake"]))
+    assert least <= pinned
+
+
+def test_licence_and_citation_agree_with_the_project() -> None:
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = PROJECT["project"]
+    assert citation["license"] == project["license"] == "MIT"
+    assert citation["version"] == project["version"]
+    assert citation["cff-version"] and citation["authors"]
+    titles = [entry["title"] for entry in citation["references"]]
+    assert (
+        sum("Aligning Lottery Ticket Masks using Weight Symmetry" in title for title in titles) == 2
+    )
+
+
+def test_the_version_is_told_in_one_place_only() -> None:
+    import pipeline
+
+    assert pipeline.__version__ == PROJECT["project"]["version"]

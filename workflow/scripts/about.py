@@ -1,0 +1,17 @@
+"""Write what the report says about itself: ``about.py settings|provenance FOLDER``."""
+
+import sys
+from pathlib import Path
+
+from pipeline.cli import main
+
+
+def job() -> None:
+    from pipeline import about
+    from pipeline.study.config import load
+
+    write = {"settings": about.write_settings, "provenance": about.write_provenance}[sys.argv[1]]
+    write(load(Path.cwd()), Path(sys.argv[2]))
+
+
+main(job)
