@@ -52,10 +52,7 @@ def spec_for(config: Config, output: Output) -> dict[str, Any]:
     horizons = {experiment.horizon for experiment in output.chosen(config.experiments)}
     if len(horizons) == 1:
         spec["end"] = horizons.pop()
-    if isinstance(output, Interpolation):
-        spec.setdefault("corrections", [config.protocol.correction])
     if isinstance(output, ImpBarriers):
-        spec.setdefault("split", config.protocol.barrier_split)
         spec.setdefault("corrections", ["none", config.protocol.correction])
     return spec | {"colors": {n: m.color for n, m in methods.items() if m.color}}
 

@@ -113,7 +113,7 @@ class Config:
         """The study's tables and figures by name, checked."""
         place = f"{self.where}: outputs"
         found = {
-            name: parse_output(name, raw, self.experiments, f"{place}: {name}")
+            name: parse_output(name, raw, self.experiments, self.protocol, f"{place}: {name}")
             for name, raw in self._outputs.items()
         }
         for name, output in found.items():

@@ -7,7 +7,7 @@ A new kind is one entry class here (its settings and ``needs``) and one builder 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts.keys import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse, lth_of
@@ -23,7 +23,7 @@ from pipeline.study.schema import (
     parse,
     suggest,
 )
-from pipeline.study.settings import Correction
+from pipeline.study.settings import Correction, Protocol
 
 Experiments = Mapping[str, Experiment]
 
@@ -56,6 +56,11 @@ class Output:
             raise UserError(f"{where}: experiments: name at least one")
         for name in self.experiments:
             choose(name, experiments, f"{where}: experiments", "experiment")
+
+    def under(self, protocol: Protocol) -> Output:
+        """The output with what it leaves to the protocol filled in."""
+        del protocol
+        return self
 
     def chosen(self, experiments: Experiments) -> list[Experiment]:
         return [experiments[name] for name in self.experiments]
@@ -191,6 +196,9 @@ class Interpolation(Output):
     )
     unmatched: bool = option(True, "also the line without a permutation")
 
+    def under(self, protocol: Protocol) -> Output:
+        return self if self.corrections else replace(self, corrections=(protocol.correction,))
+
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
@@ -219,11 +227,13 @@ class ImpBarriers(Output):
         None, "data on which it is measured; empty: the protocol's"
     )
 
+    def under(self, protocol: Protocol) -> Output:
+        return self if self.split else replace(self, split=protocol.barrier_split)
+
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
-            if self.split:
-                check_measured(experiment, self.split, (), where)
+            check_measured(experiment, self.split or "train", (), where)
             if not experiment.pairs:
                 raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
 
@@ -245,7 +255,7 @@ class LossPlane(Output):
     """0-1 loss on the plane through LTH, dense and permuted solution modulo pi: Figure 4b."""
 
     what = "figure"
-    shows = "Error on the plane in weight space through three solutions, of one pair of seeds."
+    shows = "Error on the plane in weight space through three solutions."
     sparsity: float = option(0.9, "sparsity of the sparse solutions", FRACTION)
     rewind_epoch: int = option(10, "rewind epoch of the sparse solutions", NOT_NEGATIVE)
     method: str = option("permuted", "method beside LTH and dense")
@@ -378,7 +388,7 @@ class Diversity(Output):
 
     shows = (
         "Accuracy of single networks and of their ensemble, and how differently the networks "
-        "decide, per method."
+        "decide, per method; ± sample standard deviation."
     )
 
     sparsity: float = option(0.9, "sparsity of all sparse runs", FRACTION)
@@ -538,7 +548,9 @@ KINDS: dict[str, type[Output]] = {
 }
 
 
-def parse_output(name: str, raw: object, experiments: Experiments, where: str) -> Output:
+def parse_output(
+    name: str, raw: object, experiments: Experiments, protocol: Protocol, where: str
+) -> Output:
     """One entry under ``outputs``, checked.
 
     Raises:
@@ -549,6 +561,6 @@ def parse_output(name: str, raw: object, experiments: Experiments, where: str) -
         raise UserError(f"{where}: {name!r} is a target of the workflow; choose another name")
     entry: dict[str, Any] = mapping(raw, where)
     kind = choose(entry.get("kind"), KINDS, where, "kind")
-    output = parse(KINDS[kind], entry, where)
+    output = parse(KINDS[kind], entry, where).under(protocol)
     output.check(experiments, where)
     return output

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.study.config import freeze, frozen, read
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import Group, Linked, Output
+from pipeline.study.outputs import Group, Linked, LossPlane, Output
 from pipeline.study.schema import without_defaults
 from pipeline.study.settings import ALGORITHM
 from pipeline.watch import Watch
@@ -219,26 +219,24 @@ class Workflow:
 
     def _seeds(self, output: Output) -> str:
         """The seeds behind an output; empty for one that shows no runs."""
-        config = self.config
-        of = (
-            [config.outputs[name] for name in output.outputs]
-            if isinstance(output, Linked)
-            else [output]
-        )
-        chosen = [
-            experiment
-            for each in of
-            if next(iter(each.needs(config.experiments)), None) is not None
-            for experiment in each.chosen(config.experiments)
-        ]
-        pairs = list(dict.fromkeys(experiment.pairs for experiment in chosen))
-        if len(pairs) == 1:
-            listed = ", ".join(f"{a}–{b}" for a, b in pairs[0])
-            return f"Seeds: {counted(len(pairs[0]), 'pair')} (a–b): {listed}"
+        outputs, experiments = self.config.outputs, self.config.experiments
+        parts = [outputs[n] for n in output.outputs] if isinstance(output, Linked) else [output]
+        pairs: dict[tuple[tuple[int, int], ...], None] = {}
+        for part in parts:
+            if next(iter(part.needs(experiments)), None) is None:
+                continue
+            for experiment in part.chosen(experiments):
+                one = isinstance(part, LossPlane)
+                shown = experiment.pairs[part.pair - 1 : part.pair] if one else experiment.pairs
+                pairs[shown] = None
         if not pairs:
             return ""
-        numbers = sorted({len(p) for p in pairs})
-        return f"Seeds: {numbers[0]} to {numbers[-1]} pairs (a–b), by experiment"
+        fewest, most = min(map(len, pairs)), max(map(len, pairs))
+        number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        listed = ""
+        if len(pairs) == 1:
+            listed = ": " + ", ".join(f"{a}–{b}" for a, b in next(iter(pairs)))
+        return f"Seeds: {number} pair{'' if most == 1 else 's'} (a–b){listed}"
 
     # -- progress --------------------------------------------------------------------------
 
@@ -259,11 +257,6 @@ class Workflow:
     def ended(self, fine: bool) -> None:
         if self._watch:
             self._watch.stop(fine)
-
-
-def counted(number: int, what: str) -> str:
-    """``1 pair``, ``2 pairs``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def device() -> str:

@@ -14,18 +14,21 @@ from pipeline.tables.table import SPAN, Table
 FORMATS = ("csv", "html", "md", "tex")
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 2rem; }
+body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { caption-side: top; text-align: left; font-weight: 600; padding-bottom: .6rem; }
-th, td { padding: .3rem .7rem; text-align: center; white-space: nowrap; }
+caption {
+  caption-side: top; text-align: left; font-weight: 600; font-size: 16px; padding-bottom: .6rem;
+}
+th, td { padding: .3rem .6rem; text-align: center; white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; }
-tbody th { text-align: left; vertical-align: top; }
+tbody th, th.text { text-align: left; }
+thead th { vertical-align: bottom; }
 thead tr:first-child th { border-top: 2px solid #333; }
 thead tr:last-child th { border-bottom: 1px solid #333; }
 tbody tr.block > * { border-top: 1px solid #bbb; }
 tbody tr:first-child > * { border-top: none; }
 tbody tr:last-child > * { border-bottom: 2px solid #333; }
-td.text { text-align: left; white-space: normal; max-width: 36rem; vertical-align: top; }
+td.text { text-align: left; white-space: normal; min-width: 15rem; max-width: 34rem; }
 td.absent { color: #767676; }
 .scroll { overflow-x: auto; }
 .notes { max-width: 60rem; color: #444; }
@@ -222,9 +225,14 @@ def _html_head(layout: pd.DataFrame) -> list[str]:
             span = f' rowspan="{len(levels)}"' if len(levels) > 1 else ""
             lines += [f"<th{span}>{html.escape(name)}</th>" for name in _index_names(layout)]
         innermost = depth == len(levels) - 1
-        for label, width in ((text, 1) for text in labels) if innermost else _runs(labels):
-            span = f' colspan="{width}"' if width > 1 else ""
-            lines.append(f"<th{span}>{html.escape(label)}</th>")
+        if innermost:
+            kinds = [' class="text"' if _is_text(layout, c) else "" for c in range(len(labels))]
+            pairs = zip(labels, kinds, strict=True)
+            lines += [f"<th{kind}>{html.escape(label)}</th>" for label, kind in pairs]
+        else:
+            for label, width in _runs(labels):
+                span = f' colspan="{width}"' if width > 1 else ""
+                lines.append(f"<th{span}>{html.escape(label)}</th>")
         lines.append("</tr>")
     return lines
 
