@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make test: the whole test suite.
-.PHONY: demo test lint tiny test-environment install clean
+.PHONY: demo test lint tiny test-environment test-browser test-slurm install clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -18,7 +18,7 @@ tiny: $(VENV)/.installed
 	snakemake -c$(CORES) --config study=tiny
 
 test: $(VENV)/.installed-dev
-	python -m pytest
+	python -m pytest --ignore=tests/browser
 
 lint: $(VENV)/.installed-dev
 	ruff check .
@@ -26,6 +26,16 @@ lint: $(VENV)/.installed-dev
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
+
+# The report in a real headless Chromium, which is installed where it is missing (as root, Debian).
+test-browser: $(VENV)/.installed-dev
+	command -v chromium > /dev/null && command -v chromedriver > /dev/null || \
+		(apt-get update -qq && apt-get install -y -qq chromium chromium-driver)
+	python -m pytest tests/browser
+
+# The workflow on a real Slurm that the test installs (as root, Debian), starts and stops itself.
+test-slurm: $(VENV)/.installed-dev
+	python tests/slurm/run.py
 
 # The pip part of environment.yml, in an environment of its own.
 test-environment: $(VENV)/.installed

@@ -10,9 +10,11 @@ import pytest
 import torch
 from small import Tiny, write_study
 
-_CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS")
+#: The last one because a job of a cluster waits for a lock where another process is refused.
+_CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_ID")
 for _name in _CLEANED:  # before any fixture of a wider scope reads a study
     os.environ.pop(_name, None)
+torch.set_num_threads(1)  # as the runs have; bits depend on it
 
 
 @pytest.fixture(autouse=True)

@@ -193,6 +193,65 @@ def plane(side: int = 21) -> tuple[pd.DataFrame, pd.DataFrame]:
     return planes, points
 
 
+def histories(epochs: int = 20, k: int = 5) -> pd.DataFrame:
+    """Losses that fall and accuracies that rise: dense runs, and three methods from epoch k."""
+    rows = []
+    heights = {"dense": 0.2, "lth": 0.3, "naive": 0.8, "permuted": 0.5}
+    for width in (1.0, 4.0):
+        for a in SEEDS:
+            for method, height in heights.items():
+                start = 0 if method == "dense" else k
+                for epoch in range(start + 1, epochs + 1):
+                    loss = height + 2 * np.exp(-(epoch - start) / 4) + 0.02 * a
+                    at_test = epoch % 10 == 0 or epoch == epochs
+                    rows.append(
+                        {
+                            "experiment": f"curves_{width:g}", "dataset": "cifar10",
+                            "model": "resnet20", "width": width, "method": method,
+                            "sparsity": None if method == "dense" else 0.9,
+                            "rewind_epoch": None if method == "dense" else k,
+                            "matching_epoch": None, "a": a, "b": None, "replicate": 0,
+                            "status": "ok", "epoch": epoch, "learning_rate": 0.1,
+                            "train_loss": loss, "train_accuracy": 100 - 30 * loss,
+                            "test_loss": loss if at_test else None,
+                            "test_accuracy": 99 - 30 * loss if at_test else None,
+                            "path": f"{width}/{method}/{a}",
+                        }
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def mask_layers() -> pd.DataFrame:
+    """Masks of three seeds and two sparsities over eleven layers, later ones sparser."""
+    layers = [f"conv{number}.weight" for number in range(1, 11)] + ["classifier.weight"]
+    return pd.DataFrame(
+        [
+            {
+                "experiment": "masks", "dataset": "cifar10", "model": "vgg11", "width": 1.0,
+                "sparsity": sparsity, "a": a, "status": "ok", "position": position, "layer": layer,
+                "pruned": sparsity - 0.3 + 0.03 * position + 0.01 * a, "whole": sparsity,
+            }
+            for sparsity in (0.8, 0.9) for a in SEEDS for position, layer in enumerate(layers)
+        ]
+    )  # fmt: skip
+
+
+def match_groups(epochs: tuple[int | None, ...] = (None,)) -> pd.DataFrame:
+    """Matchings of three pairs, of eleven groups each, in the order in which JSON keeps them."""
+    groups = sorted(f"conv{number}" for number in range(1, 12))
+    return pd.DataFrame(
+        [
+            {
+                "experiment": "matchings", "dataset": "cifar10", "model": "vgg11", "width": 1.0,
+                "similarity": "correlation", "a": a, "b": a + 10, "matching_epoch": epoch,
+                "status": "ok", "group": group, "size": 64, "dead_a": 0, "dead_b": 0,
+                "matched": 0.4 + 0.02 * a, "identity": 0.01 * a, "random": 0.0,
+            }
+            for epoch in epochs for a in SEEDS for group in groups
+        ]
+    )  # fmt: skip
+
+
 def _shared(cell: dict, experiment: str) -> dict:
     return {
         "experiment": experiment,

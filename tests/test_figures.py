@@ -153,12 +153,76 @@ def test_plane_marks_the_networks():
     assert figure.get_supxlabel() == "1 of 441 points missing"
 
 
+def test_training_curves_are_means_from_the_rewind_epoch_on():
+    frame = synthetic.histories()
+    figure, data = figures.build("training-curves", "f", {}, frame)
+    loss, other, accuracy, _ = figure.get_axes()
+    assert [loss.get_title(), other.get_title()] == [
+        "ResNet20×1 / CIFAR-10",
+        "ResNet20×4 / CIFAR-10",
+    ]
+    assert (loss.get_ylabel(), accuracy.get_xlabel()) == ("Training loss (nats)", "Epoch")
+    (line,) = lines(loss, style.COLOURS["lth"])
+    assert list(line.get_xdata()) == list(range(6, 21))
+    ours = frame[(frame["method"] == "lth") & (frame["width"] == 1) & (frame["epoch"] == 6)]
+    assert line.get_ydata()[0] == pytest.approx(ours["train_loss"].mean())
+    at_test = [line for line in accuracy.get_lines() if line.get_marker() == style.MARKERS["lth"]]
+    assert [list(line.get_xdata()) for line in at_test] == [[10, 20]]
+    assert (data["n"] == 3).all()
+
+
+def test_training_curves_without_a_run_say_so_and_show_the_last_matching():
+    frame = synthetic.histories()
+    permuted = frame["method"] == "permuted"
+    early = frame[permuted].assign(matching_epoch=2.0, train_loss=9.0)
+    late = frame[permuted].assign(matching_epoch=20.0)
+    both = pd.concat([frame[~permuted], early, late], ignore_index=True)
+    gone = both.iloc[[0]].assign(status="missing", a=9, epoch=None, path="gone")
+    frame = pd.concat([both, gone], ignore_index=True)
+    figure, data = figures.build("training-curves", "f", {}, frame)
+    assert data["train_loss"].max() < 9
+    assert figure.legends[0].get_title().get_text() == "1 of 25 runs missing"
+
+
+def test_mask_sparsity_follows_the_layers():
+    frame = synthetic.mask_layers()
+    figure, data = figures.build("mask-sparsity", "f", {}, frame)
+    (panel,) = figure.get_axes()
+    named = [text.get_text() for text in panel.get_xticklabels()]
+    assert named == [f"conv{number}" for number in range(1, 11)] + ["classifier"]
+    first = data[(data["layer"] == "conv1.weight") & (data["sparsity"] == 0.8)]
+    assert first["mean"].item() == pytest.approx(52) and first["std"].item() == pytest.approx(1)
+    assert first["whole"].item() == pytest.approx(80)
+    gone = frame["a"].eq(3) & frame["sparsity"].eq(0.9)
+    frame.loc[gone, ["layer", "position", "pruned", "whole"]] = None
+    frame.loc[gone, "status"] = "missing"
+    figure, _ = figures.build("mask-sparsity", "f", {}, frame)
+    assert figure.legends[0].get_title().get_text() == "1 of 6 masks missing"
+
+
+def test_matching_quality_has_its_controls_and_the_networks_order():
+    figure, data = figures.build("matching-quality", "f", {}, synthetic.match_groups())
+    (panel,) = figure.get_axes()
+    named = [text.get_text() for text in panel.get_xticklabels()]
+    assert named == [f"conv{number} (64)" for number in range(1, 12)]
+    assert data["matched"].unique() == pytest.approx([0.44])
+    assert data["matched_std"].unique() == pytest.approx([0.02])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["matched", "identity", "random matching (expected)"]
+    figure, _ = figures.build("matching-quality", "f", {}, synthetic.match_groups((2, 50, None)))
+    titles = [axes.get_title() for axes in figure.get_axes()]
+    assert titles == [f"VGG11×1 / CIFAR-10{at}" for at in (", b at epoch 2", ", b at epoch 50", "")]
+
+
 CASES = {
     "accuracy-vs-rewind": lambda: (synthetic.runs_of("9"),),
     "accuracy-vs-sparsity": lambda: (synthetic.runs_of("9"),),
     "interpolation": lambda: (synthetic.curves((("cifar10", (1.0, 4.0)),)),),
     "imp-barrier": lambda: (synthetic.imp_barriers(),),
     "plane": synthetic.plane,
+    "training-curves": lambda: (synthetic.histories(),),
+    "mask-sparsity": lambda: (synthetic.mask_layers(),),
+    "matching-quality": lambda: (synthetic.match_groups(),),
 }
 
 

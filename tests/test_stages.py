@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -501,35 +500,11 @@ def test_a_second_process_on_a_run_is_refused(fresh: Tiny, tmp_path: Path) -> No
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == f"error: {fresh.folder(run)}: another process is working on this run\n"
+    refusal = f"error: {fresh.folder(run)}: another process is working on this run"
+    assert done.stderr.startswith(refusal) and len(done.stderr.splitlines()) == 1
     assert contents(fresh.folder(run)) == {}
     with Job(fresh.config, run):  # free again
         pass
-
-
-def test_many_processes_take_turns(fresh: Tiny) -> None:
-    """However entering and leaving fall together, no two hold a run at once."""
-    run, inside, most, entered = fresh.dense(), 0, 0, 0
-    stop = time.monotonic() + 0.5
-
-    def work() -> None:
-        nonlocal inside, most, entered
-        while time.monotonic() < stop:
-            try:
-                with Job(fresh.config, run):
-                    inside += 1
-                    most, entered = max(most, inside), entered + 1
-                    time.sleep(0.0002)
-                    inside -= 1
-            except UserError:
-                pass
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1 and entered > 10
 
 
 @pytest.fixture

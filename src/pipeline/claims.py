@@ -161,9 +161,9 @@ def claims_table(
     )[["claim", "claim_verdict", "unit", "verdict", "values"]]
     layout = pd.DataFrame(
         {
+            "Claim": [f"{claim.sentence} ({claim.section})" for claim in claims],
             "Verdict": [claim.verdict for claim in claims],
             "Units": [_counts_text(claim.counts) for claim in claims],
-            "Claim": [f"{claim.sentence} ({claim.section})" for claim in claims],
             "Formula": [claim.formula for claim in claims],
             "Evidence": [claim.evidence for claim in claims],
         },
@@ -171,7 +171,7 @@ def claims_table(
     )
     if beside is not None:
         known = {claim.id: claim.verdict for claim in beside}
-        layout.insert(1, "On the published numbers", [known[claim.id] for claim in claims])
+        layout.insert(2, "On the published numbers", [known[claim.id] for claim in claims])
     notes = [*spec_notes(spec), _READING]
     return Table(name, spec.get("title", "Claims"), tidy, layout, notes, protocol)
 

@@ -52,6 +52,8 @@ def spec_for(config: Config, output: Output) -> dict[str, Any]:
     horizons = {experiment.horizon for experiment in output.chosen(config.experiments)}
     if len(horizons) == 1:
         spec["end"] = horizons.pop()
+    if isinstance(output, Cost):
+        spec["matched"] = [name for name, method in methods.items() if method.permute]
     if isinstance(output, ImpBarriers):
         spec.setdefault("corrections", ["none", config.protocol.correction])
     return spec | {"colors": {n: m.color for n, m in methods.items() if m.color}}

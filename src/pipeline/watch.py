@@ -31,12 +31,12 @@ class Watch:
             self._work += seconds
             self._open[Path(output)] = seconds
 
-    def start(self, cores: int) -> None:
+    def start(self, cores: int, unit: str = "cores") -> None:
         self._cores = cores
         self._began = time.time()
         if self._total:
             estimate = clock(self._work / cores)
-            self._say(f"{self._total} jobs, about {estimate} on {cores} cores")
+            self._say(f"{self._total} jobs, about {estimate} on {cores} {unit}")
             threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self, fine: bool) -> None:

@@ -128,12 +128,19 @@ class Report:
             self.driver.switch_to.default_content()
 
     def picture(self) -> dict[str, Any]:
-        """Of the figure that is shown: its own width and height, those on the page, its caption."""
-        return self.js(
-            f"const img = {CONTENT}.querySelector('img');"
-            "const box = img.getBoundingClientRect();"
+        """Of the figure that is shown: its own size, that on the page, how far its middle lies from
+        that of the page beside the menu (pixels), its name and its caption."""
+        self.settle()
+        return self.wait(
+            f"const page = {CONTENT}, img = page.querySelector('img');"
+            "if (img?.alt !== Object.values(results[app.state.resultPath].labels)[0]) return null;"
+            "const box = img.getBoundingClientRect(), outside = page.getBoundingClientRect();"
+            "const ratio = img.naturalWidth / img.naturalHeight;"
+            "const width = Math.min(box.width, box.height * ratio);"
             "return {natural: [img.naturalWidth, img.naturalHeight], alt: img.alt,"
-            " shown: [box.width, box.height], caption: img.parentElement.dataset.caption}"
+            " picture: [width, width / ratio], caption: img.parentElement.dataset.caption,"
+            " middle: [box.left + box.width / 2 - outside.left - outside.width / 2,"
+            " box.top + box.height / 2 - outside.top - outside.height / 2]}"
         )
 
     def describe(self, entry: int) -> str:
@@ -144,6 +151,12 @@ class Report:
             entry,
         )
         return self.wait("return document.querySelector('#app nav .prose')?.textContent.trim()")
+
+    def settle(self) -> None:
+        """Wait until the menu has its width: it slides for a moment."""
+        self.wait(
+            "return document.getAnimations().every(animation => animation.playState !== 'running')"
+        )
 
     def painted(self, selector: str) -> int:
         """How many different colours a canvas shows; waits until it shows more than one."""
@@ -161,7 +174,7 @@ class Report:
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
     def requests(self) -> list[str]:
-        """Addresses asked for so far that are neither this file nor data inside it."""
+        """Addresses on any network that were asked for so far."""
         events = [json.loads(entry["message"]) for entry in self.driver.get_log("performance")]
         sent = [event["message"] for event in events]
         urls = [
@@ -169,4 +182,4 @@ class Report:
             for event in sent
             if event["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in urls if not url.startswith(("file:", "data:", "blob:", "about:"))]
+        return [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:", "ftp:"))]

@@ -288,7 +288,7 @@ class Cluster:
                 "AccountingStorageHost=127.0.0.1",
                 f"AccountingStoragePort={self._database}",
                 f"AccountingStoragePass={folder}/munge/socket",
-                "AccountingStorageTRES=gres/gpu,gres/shard",
+                "AccountingStorageTRES=gres/gpu,gres/gpu:pretended,gres/shard",
                 "AccountingStorageEnforce=associations",
                 "AccountingStoreFlags=job_comment",
                 "JobAcctGatherType=jobacct_gather/linux",

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import Cluster, NotStarted, install, missing
-from workplace import Workplace, finish, stop
+from workplace import Held, Workplace, finish, stop
 
 #: Seconds for all steps together; also what a step may take.
 LIMIT = float(os.environ.get("SLURM_TEST_SECONDS", "715"))
@@ -81,52 +82,52 @@ class Steps:
         place = self.place("queue", cluster)
         scontrol = cluster.command
         scontrol("scontrol", "update", "PartitionName=gpu", "State=DOWN", check=True)
-        controller = place.start("snakemake", *TARGETS, *self.profiles(place), *STUDY)
-        with ended(controller):
+        command = ("snakemake", *TARGETS, *self.profiles(place), *STUDY)
+        runs = {"cancelled": "dense/.*seed0", "requeued": "dense/.*seed1", "terminated": "sparse/.*lth",
+                "timed out": "sparse/.*naive"}  # fmt: skip
+        jobs: dict[str, str] = {}
+        with place.hold(*runs.values()) as held, ended(place.start(*command)) as controller:
             self.wait(lambda: len(self.states(cluster, "dense", "PENDING")) == 2, "two jobs wait")
             edit(place)
             scontrol("scontrol", "update", "PartitionName=gpu", "State=UP", check=True)
-            first = place.training("dense/.*seed0")
-            hold(first)
-            second = place.training("dense/.*seed1")
-            hold(second)
-            jobs = {
-                name: job(self.of(cluster, "dense", f"{name}_|{name}$"))
-                for name in ("seed0", "seed1")
-            }
-            cluster.command("scancel", jobs["seed0"], check=True)
-            cluster.command("scontrol", "requeue", jobs["seed1"], check=True)
-            third = place.training("sparse/.*lth")
-            hold(third)
-            last = next(r for r in self.of(cluster, "sparse", "lth") if r["JobState"] == "RUNNING")
-            cluster.command("scancel", "--signal=TERM", last["JobId"], check=True)
-            os.kill(int(str(third["pid"])), signal.SIGCONT)
+            for how, pattern in runs.items():
+                record = held.wait(pattern)
+                name = record["key"].replace("/", "_")
+                number = jobs[how] = job(self.of(cluster, record["stage"], name))
+                if how == "cancelled":
+                    scontrol("scancel", number, check=True)
+                elif how == "requeued":
+                    scontrol("scontrol", "requeue", number, check=True)
+                elif how == "terminated":
+                    scontrol("scancel", "--signal=TERM", number, check=True)
+                    held.go_on(pattern)
+                else:
+                    limit = "TimeLimit=00:00:01"
+                    scontrol("scontrol", "update", f"JobId={number}", limit, check=True)
             status = finish(controller, LIMIT)
-        self.check(
-            status == 0,
-            "squeue only: the workflow ends by itself, accounting being off",
-            place.tail(),
+        text = "squeue only: the workflow ends by itself, accounting being off"
+        self.check(status == 0, text, place.tail())
+        self.check.equal(
+            place, self.local, "edited while waiting, cancelled, requeued, TERM, timeout"
         )
-        self.check.equal(place, self.local, "edited while waiting, cancelled, requeued, SIGTERM")
-        records = {record["JobId"]: record for record in cluster.jobs()}
-        state = records[jobs["seed0"]]["JobState"]
-        self.check(state == "CANCELLED", "the cancelled job was retried as a new one", state)
-        again = records[jobs["seed1"]]
-        self.check(
-            (again["JobState"], again["Restarts"]) == ("COMPLETED", "1"),
-            "the requeued job came back under its id", again,
-        )  # fmt: skip
-        self.check(
-            records[last["JobId"]]["JobState"] == "FAILED" and len(self.of(cluster, "sparse", "lth")) == 2,
-            "the job that SIGTERM stopped was retried", records[last["JobId"]],
-        )  # fmt: skip
         provenance = place.provenance()
-        for name in ("dense/.*seed0", "dense/.*seed1", "sparse/.*lth"):
-            record = next(r for run, r in provenance.items() if re.search(name, run))
-            epochs, planned = record["epochs_executed"], 10 if name.startswith("dense") else 8
+        ends = {"cancelled": "CANCELLED", "requeued": "COMPLETED", "terminated": "FAILED",
+                "timed out": "TIMEOUT"}  # fmt: skip
+        records = {record["JobId"]: record for record in cluster.jobs()}
+        for how, number in jobs.items():
+            run, last = next((r, p) for r, p in provenance.items() if re.search(runs[how], r))
+            state, restarts = records[number]["JobState"], records[number]["Restarts"]
+            same = last["job"] == number
             self.check(
-                epochs < planned - 0.5, f"{name}: went on from where it had saved itself",
-                f"{epochs} of {planned} epochs in the last attempt",
+                state == ends[how] and same == (how == "requeued") == (restarts == "1"),
+                f"the {how} job " + ("came back under its id" if same else "was retried as a new one"),
+                (state, restarts, number, last["job"]),
+            )  # fmt: skip
+            planned = 10 if run.startswith("dense") else 8
+            self.check(
+                last["epochs_executed"] < planned - 0.5,
+                f"its run went on from what the {how} job had saved",
+                f"{last['epochs_executed']} of {planned} epochs in the last attempt",
             )  # fmt: skip
         self.requests(cluster)
 
@@ -135,10 +136,17 @@ class Steps:
         place = self.place("controller", cluster)
         command = ("snakemake", *TARGETS, *self.profiles(place), *STUDY)
         known = {record["JobId"] for record in cluster.jobs()}
-        controller = place.start(*command)
-        with ended(controller):
-            first = place.training("dense/.*seed0")
-            hold(first)
+        run = "dense/.*seed0"
+        with place.hold(run) as held:
+            self.killed(cluster, place, command, known, held, run)
+        self.check.equal(place, self.local, "after the controller was killed")
+
+    def killed(
+        self, cluster: Cluster, place: Workplace, command: tuple[str, ...], known: set[str],
+        held: Held, run: str,
+    ) -> None:  # fmt: skip
+        with ended(place.start(*command)) as controller:
+            first = held.wait(run)
             os.kill(controller.pid, signal.SIGKILL)
             controller.wait(10)
         running = [r for r in self.of(cluster, "dense", "seed0") if r["JobId"] not in known]
@@ -148,8 +156,7 @@ class Steps:
             running,
         )
         place.run("snakemake", "--unlock", *STUDY, seconds=60)
-        again = place.start(*command)
-        with ended(again):
+        with ended(place.start(*command)) as again:
             log = place.folder / "results" / "logs" / "dense" / f"{first['key']}.log"
             self.wait(
                 lambda: (
@@ -157,7 +164,7 @@ class Steps:
                 ),
                 "the second job waits for the first",
             )
-            os.kill(int(str(first["pid"])), signal.SIGCONT)
+            held.go_on(run)
             status = finish(again, LIMIT)
         self.check(
             status == 0, "killed controller: unlock and the same command finish", place.tail()
@@ -172,11 +179,10 @@ class Steps:
             "no two writers: the run is the first job's",
             record["job"],
         )
-        self.check.equal(place, self.local, "after the controller was killed")
 
     def arrays(self, cluster: Cluster) -> None:
         """Sparse runs again: as a job array, on shards of GPUs."""
-        place = Workplace(self.folder / "arrays", self.environment(cluster))
+        place = self.place("arrays", cluster)
         shutil.copytree(self.local.folder / "results", place.folder / "results")
         shutil.copytree(self.local.folder / ".snakemake", place.folder / ".snakemake")
         shutil.rmtree(place.folder / "results" / "sparse")
@@ -209,8 +215,10 @@ class Steps:
         mine = [r for r in cluster.jobs() if r["JobName"] == "pipeline-pilot"]
         self.check(mine, "pilot: submitted", place.tail())
         number = mine[0]["JobId"]
-        place.training("dense/.*seed0")
-        cluster.command("scancel", "--signal=USR1", "--batch", number, check=True)
+        with place.hold("dense/.*seed0") as held:
+            held.wait("dense/.*seed0")
+            cluster.command("scancel", "--signal=USR1", "--batch", number, check=True)
+            time.sleep(1)
 
         def pilot() -> dict[str, str]:
             return next(r for r in cluster.jobs() if r["JobId"] == number)
@@ -276,21 +284,12 @@ class Steps:
 
     # -- helpers ---------------------------------------------------------------------------
 
-    @staticmethod
-    def environment(cluster: Cluster) -> dict[str, str]:
-        """As documented for sites that need SLURM_CONF: this cluster is one."""
-        found = cluster.environment
-        return found | {
-            "PIPELINE_SLURM_CONF": found["SLURM_CONF"],
-            "PATH": f"slurm/with-slurm-conf:{found['PATH']}",
-            "PIPELINE_SAVE_SECONDS": "3600",
-        }
-
     def place(self, name: str, cluster: Cluster) -> Workplace:
-        environment = self.environment(cluster)
-        folder = self.folder / name
-        environment["PATH"] = environment["PATH"].replace("slurm/", f"{folder}/slurm/", 1)
-        return Workplace(folder, environment)
+        """A copy of the workflow, used as documented for sites that need SLURM_CONF: this is one."""
+        found, folder = cluster.environment, self.folder / name
+        path = f"{folder}/slurm/with-slurm-conf:{found['PATH']}"
+        environment = {"PIPELINE_SLURM_CONF": found["SLURM_CONF"], "PATH": path}
+        return Workplace(folder, found | environment | {"PIPELINE_SAVE_SECONDS": "3600"})
 
     @staticmethod
     def profiles(place: Workplace, account: str = "", more: str = "") -> tuple[str, ...]:
@@ -306,7 +305,7 @@ class Steps:
                 "slurm_partition: cpu\n", "slurm_partition: cpu\n    gpu_model: \"''\"\n"
             )
         (folder / "profile.yaml").write_text(site)
-        return ("--profile", "slurm", "--profile", "my-site/")
+        return ("--profile", "slurm", "--profile", "my-site")
 
     @staticmethod
     def of(cluster: Cluster, rule: str, pattern: str = "") -> list[dict[str, str]]:
@@ -348,11 +347,6 @@ def job(records: list[dict[str, str]]) -> str:
     return max((record["JobId"] for record in records), key=int)
 
 
-def hold(record: dict[str, object]) -> None:
-    """Stop a training process in mid-run, so that what follows meets it there."""
-    os.kill(int(str(record["pid"])), signal.SIGSTOP)
-
-
 def edit(place: Workplace) -> None:
     """Change study and recipes on disk, as somebody does while jobs wait."""
     for name, old, new in (
@@ -366,10 +360,10 @@ def edit(place: Workplace) -> None:
 
 
 @contextmanager
-def ended(process) -> Iterator[None]:  # type: ignore[no-untyped-def]
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A controller that does not outlive the block."""
     try:
-        yield
+        yield process
     finally:
         stop(process)
 

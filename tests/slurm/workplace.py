@@ -10,9 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (
@@ -96,24 +98,68 @@ class Workplace:
             for path in sorted(results.rglob("provenance.json"))
         }
 
-    def training(self, pattern: str, seconds: float = 200) -> dict[str, Any]:
-        """The progress record of a run that matches and has trained an epoch, as soon as there is one.
+    def hold(self, *patterns: str) -> Held:
+        """Stop the first training of each pattern in mid-run, so that what follows meets it there."""
+        return Held(self, patterns)
+
+    def trainings(self) -> list[dict[str, Any]]:
+        """Progress of the runs that train now and have done an epoch."""
+        found = []
+        for path in (self.folder / "results" / ".progress").glob("*.json"):
+            try:
+                record = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+            if record.get("epoch"):
+                found.append(record)
+        return found
+
+
+class Held(threading.Thread):
+    """Watches for trainings and stops the first of each pattern (SIGSTOP); ends with its block."""
+
+    def __init__(self, place: Workplace, patterns: tuple[str, ...]) -> None:
+        super().__init__(daemon=True)
+        self._place, self._open, self._end = place, set(patterns), threading.Event()
+        self.records: dict[str, dict[str, Any]] = {}
+        self.start()
+
+    def run(self) -> None:
+        while self._open and not self._end.wait(0.02):
+            for record in self._place.trainings():
+                name = f"{record['stage']}/{record['key']}"
+                for pattern in [p for p in self._open if re.search(p, name)]:
+                    with suppress(ProcessLookupError):
+                        os.kill(record["pid"], signal.SIGSTOP)
+                        self._open.remove(pattern)
+                        self.records[pattern] = record
+
+    def wait(self, pattern: str, seconds: float = 200) -> dict[str, Any]:
+        """The stopped training of a pattern, as soon as there is one.
 
         Raises:
             TimeoutError: none in time.
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for path in (self.folder / "results" / ".progress").glob("*.json"):
-                try:
-                    record = json.loads(path.read_text())
-                except (OSError, ValueError):
-                    continue
-                name = f"{record['stage']}/{record['key']}"
-                if record.get("epoch") and re.search(pattern, name):
-                    return dict(record)
+            if pattern in self.records:
+                return self.records[pattern]
             time.sleep(0.02)
-        raise TimeoutError(f"no training of {pattern} seen: {self.tail()}")
+        raise TimeoutError(f"no training of {pattern} seen: {self._place.tail()}")
+
+    def go_on(self, pattern: str) -> None:
+        """Let a stopped training go on."""
+        os.kill(self.records[pattern]["pid"], signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._end.set()
+        self.join()
+        for record in self.records.values():
+            with suppress(ProcessLookupError):
+                os.kill(record["pid"], signal.SIGCONT)
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float) -> int:

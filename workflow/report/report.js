@@ -8,14 +8,20 @@
   const plain = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent.trim();
 
   function zoom(img, to, x = 0.5, y = 0.5) {
-    level = to;
     const frame = img.parentElement;
-    frame.classList.toggle("zoomed", level > 0);
-    frame.style.setProperty("--zoom", zooms[level]);
     const page = frame.parentElement;
+    if (to === 1) {
+      // The picture's own size on the page: the element around it may be wider.
+      const ratio = img.naturalWidth / img.naturalHeight;
+      frame.dataset.fit = Math.min(img.clientWidth, img.clientHeight * ratio);
+    }
+    level = to;
+    frame.classList.toggle("zoomed", level > 0);
+    frame.style.setProperty("--width", `${zooms[level] * frame.dataset.fit}px`);
     const box = img.getBoundingClientRect();
-    page.scrollLeft += box.left + x * box.width - page.clientWidth / 2 - page.offsetLeft;
-    page.scrollTop += box.top + y * box.height - page.clientHeight / 2;
+    const outside = page.getBoundingClientRect();
+    page.scrollLeft += box.left + x * box.width - (outside.left + outside.width / 2);
+    page.scrollTop += box.top + y * box.height - (outside.top + outside.height / 2);
   }
 
   // One <img> shows every figure in turn: start each at its full size, with its caption.
@@ -43,7 +49,11 @@
     const img = figure(target);
     if (!img || !drag || Math.hypot(clientX - drag.clientX, clientY - drag.clientY) > 4) return;
     const box = img.getBoundingClientRect();
-    const x = (clientX - box.left) / box.width, y = (clientY - box.top) / box.height;
+    // Where in the picture: while it is shown whole, it stands in the middle of its element.
+    const ratio = img.naturalWidth / img.naturalHeight;
+    const width = Math.min(box.width, box.height * ratio), height = width / ratio;
+    const x = (clientX - box.left - (box.width - width) / 2) / width;
+    const y = (clientY - box.top - (box.height - height) / 2) / height;
     zoom(img, (level + 1) % zooms.length, x, y);
   });
 

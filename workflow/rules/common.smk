@@ -51,8 +51,12 @@ def threads_of(stage):
 
 
 def memory_of(stage):
-    """Main memory in MB from data set and network."""
-    return guarded(lambda wildcards: STUDY.memory_mb(stage, wildcards.key))
+    """Main memory in MB from data set and network, more at each retry."""
+
+    def call(wildcards, attempt):
+        return STUDY.memory_mb(stage, wildcards.key) * attempt
+
+    return call
 
 
 def runtime_of(stage):

@@ -11,6 +11,7 @@ from pipeline.artifacts.store import PROVENANCE, file_digest, read_json
 from pipeline.data import catalog
 from pipeline.errors import UserError
 from pipeline.study.config import Config
+from pipeline.study.graph import Graph
 
 EXAMPLE = "check --study paper --results"
 
@@ -23,9 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def problems(config: Config, results: bool) -> Iterator[str]:
     """One line per problem; reading the study itself has raised for its own mistakes before."""
-    config.outputs  # noqa: B018 (raises where one is wrong)
-    wanted = {e.dataset for e in config.experiments.values()}
-    wanted |= {e.mask_dataset for e in config.experiments.values()}
+    graph = Graph(config)
+    regular = [name for name, output in config.outputs.items() if not output.optional]
+    wanted = {graph.dataset(run) for run in graph.closure(graph.outputs(regular))}
     for name in sorted(wanted):
         info = config.datasets[name]
         generated = any(path.startswith(str(config.results.resolve())) for path, _, _ in info.files)

@@ -75,6 +75,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         words = {
             "assumed": "assumed rates: nothing was measured here yet",
             "measured": "measured rates",
+            "unknown": "too low a rate: config/models.yaml gives no forward_flops of the network",
         }
         basis = "; ".join(
             f"{count} jobs by {words[key]}" for key, count in sorted(found["basis"].items())

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union
 
 from pipeline.artifacts.store import write_atomic
 from pipeline.errors import UserError
+from pipeline.models.custom import Entry as ModelEntry
 from pipeline.study.config import Config, Main, StudyFile
 from pipeline.study.experiment import ExperimentEntry
 from pipeline.study.outputs import KINDS, Output
@@ -161,6 +162,9 @@ def settings_page() -> str:
     parts += [
         "## config/datasets.yaml",
         "Data sets of your own; the keys stand in [Add a data set](../how-to/data-set.md).",
+        "## config/models.yaml",
+        "Networks of your own by name; see [Use a network of your own](../how-to/own-model.md).",
+        _table(ModelEntry),
     ]
     return "\n\n".join(parts) + "\n"
 

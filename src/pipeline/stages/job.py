@@ -130,19 +130,53 @@ class Job:
     def model(self, dense: keys.Dense, generator: torch.Generator | None = None) -> nn.Module:
         """The network of a dense run, initialised from ``generator`` or waiting for a state."""
         from pipeline import models
+        from pipeline.models import custom
 
-        info = self.config.datasets[dense.dataset]
+        info, own = self.config.datasets[dense.dataset], self.config.models.get(dense.model)
+        width = float(dense.width)
+        if isinstance(own, custom.OwnModel):
+            network = custom.build(
+                own, width=width, classes=info.classes, channels=info.channels,
+                size=info.size, generator=generator,
+            )  # fmt: skip
+            if generator is not None and self._permuted(dense.model):
+                self._traced(dense, network)  # refused now rather than after hours of training
+            return network
         return models.build(
-            dense.model, width=float(dense.width), classes=info.classes, channels=info.channels,
+            dense.model, width=width, classes=info.classes, channels=info.channels,
             size=info.size, generator=generator,
         )  # fmt: skip
 
-    def spec(self, match: keys.Match) -> PermutationSpec:
-        """The permutation groups of a matching's networks."""
-        from pipeline import models
+    def _permuted(self, model: str) -> bool:
+        """Whether the study permutes masks of a network."""
+        experiments = self.config.experiments.values()
+        return any(
+            e.model == model and any(m.permute for _, m, _ in e.methods) for e in experiments
+        )
 
+    def spec(self, match: keys.Match) -> PermutationSpec:
+        """The permutation groups of a matching's networks.
+
+        Those of a user's own network are traced and proven; ``taps`` changes nothing for it.
+        """
+        from pipeline import models
+        from pipeline.models import custom
+
+        model = self.model(match.b)
+        if isinstance(self.config.models[match.b.model], custom.OwnModel):
+            return self._traced(match.b, model)
         taps = self.graph.recipe(match).taps
-        return models.permutation_spec(match.b.model, self.model(match.b), taps=taps)
+        return models.permutation_spec(match.b.model, model, taps=taps)
+
+    def _traced(self, dense: keys.Dense, model: nn.Module) -> PermutationSpec:
+        """The traced and proven groups of a network; the log says which layers are in none."""
+        from pipeline import tracing
+
+        info = self.config.datasets[dense.dataset]
+        found = tracing.permutation_spec(model, channels=info.channels, size=info.size)
+        for layer, reason in found.stay.items():
+            print(f"not permuted: {layer}: {reason}", flush=True)
+        return found.spec
 
     def keeper(self, slot: int = 0) -> Keeper:
         from pipeline.training import Keeper

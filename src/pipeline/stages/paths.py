@@ -11,9 +11,10 @@ from torch import nn
 
 from pipeline.artifacts.keys import Dense
 from pipeline.connectivity.batches import Batches, normalised_batches
-from pipeline.connectivity.correction import reset_batch_norm
+from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import Augmenter
+from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.stages.job import Job
 from pipeline.streams import generator
@@ -63,6 +64,11 @@ def ground(job: Job, dense: Dense) -> Ground:
         train = Split(train.images[chosen], train.labels[chosen])
     splits = {"train": train, "test": data.test}
     model = job.model(dense)
+    if "repair" in settings.corrections:
+        try:
+            measured_modules(model)
+        except ValueError as error:
+            raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(model, data, {name: splits[name] for name in settings.splits}, batches)
 

@@ -20,6 +20,7 @@ from pipeline.artifacts.store import canonical, digest, write_atomic
 from pipeline.data import catalog as data_catalog
 from pipeline.errors import UserError
 from pipeline.models import catalog as model_catalog
+from pipeline.models import custom
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, resolve_methods
 from pipeline.study.files import read_yaml
 from pipeline.study.outputs import Linked, Output, parse_output
@@ -82,12 +83,16 @@ class Config:
         self.main.check("config.yaml")
         self.results = Path(self.main.results)
         self.data_root = Path(os.environ.get(DATA_ROOT) or self.main.data_root)
+        self.models: dict[str, model_catalog.ModelInfo] = {
+            **model_catalog.KNOWN,
+            **custom.own_models(raw.get("models")),
+        }
         self.library = Library(raw["recipes"], "config/recipes.yaml")
         protocols = self.library.protocols
         for name, protocol in protocols.items():
             for model in protocol.sparsity_tolerance or ():
                 place = f"config/recipes.yaml: protocols: {name}: sparsity_tolerance"
-                choose(model, model_catalog.KNOWN, place, "model")
+                choose(model, self.models, place, "model")
         self.protocol: Protocol = protocols[
             choose(self.main.protocol, protocols, "config.yaml", "protocol")
         ]
@@ -174,7 +179,9 @@ class Config:
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""
         choose(dataset, self.datasets, where, "data set")
-        info = model_catalog.KNOWN[choose(model, model_catalog.KNOWN, where, "model")]
+        info = self.models[choose(model, self.models, where, "model")]
+        if isinstance(info, custom.OwnModel):
+            custom.check_allowed(info, where)
         problem = info.width_error(width)
         if problem:
             raise UserError(f"{where}: width: {problem}")
@@ -214,12 +221,13 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
     choose(parsed.study, studies, "config.yaml", "study")
-    datasets = folder / "datasets.yaml"
+    datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
         {
             "main": main,
             "recipes": read_yaml(folder / "recipes.yaml"),
             "datasets": read_yaml(datasets) if datasets.exists() else {},
+            "models": read_yaml(models) if models.exists() else {},
             "study": read_yaml(folder / "studies" / f"{parsed.study}.yaml"),
         }
     )

@@ -24,7 +24,6 @@ from pipeline.artifacts.keys import (
 )  # fmt: skip
 from pipeline.artifacts.store import PROVENANCE
 from pipeline.data.catalog import DataInfo
-from pipeline.models import catalog
 from pipeline.study.graph import Graph
 from pipeline.study.settings import ImpSettings
 
@@ -117,13 +116,13 @@ class Costs:
         network = (dense.dataset, dense.model, dense.width)
         if network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
-            model = catalog.KNOWN[dense.model]
+            model = self.graph.config.models[dense.model]
             flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
             overhead, speed = ASSUMED[self.device]
             batch = self.graph.recipe(dense).batch_size
             steps = info.train_images // batch
             seconds = steps * (overhead + 3 * flops * batch / speed)
-            self._rates[network] = Rate(seconds, "assumed")
+            self._rates[network] = Rate(seconds, "assumed" if flops else "unknown")
         return self._rates[network]
 
     def measured(self, runs: Iterable[Run]) -> None:
@@ -164,7 +163,9 @@ class Costs:
         dense = self.network(run)
         info = self.graph.config.datasets[dense.dataset]
         return int(
-            catalog.KNOWN[dense.model].parameters(float(dense.width), info.classes, info.channels)
+            self.graph.config.models[dense.model].parameters(
+                float(dense.width), info.classes, info.channels
+            )
         )
 
     def disk(self, run: Run) -> float:

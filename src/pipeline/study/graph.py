@@ -24,6 +24,7 @@ from pipeline.artifacts.keys import (
 )  # fmt: skip
 from pipeline.artifacts.store import digest
 from pipeline.errors import UserError
+from pipeline.models.custom import OwnModel
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
 from pipeline.study.outputs import Linked
@@ -233,9 +234,11 @@ class Graph:
             role: [self.digest(file.run), file.name, file.prefix]
             for role, file in sorted(self.inputs(run).items())
         }
+        model = self.config.models[self.networks(run)[0].model]
         own = {
             "algorithm": ALGORITHM[run.stage],
             "data": self.facts(self.dataset(run)),
+            **({"model": model.identity} if isinstance(model, OwnModel) else {}),
             "parents": parents,
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,

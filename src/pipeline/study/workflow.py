@@ -226,8 +226,9 @@ class Workflow:
             if next(iter(part.needs(experiments)), None) is None:
                 continue
             for experiment in part.chosen(experiments):
-                one = isinstance(part, LossPlane)
-                shown = experiment.pairs[part.pair - 1 : part.pair] if one else experiment.pairs
+                shown = experiment.pairs
+                if isinstance(part, LossPlane):
+                    shown = shown[part.pair - 1 : part.pair]
                 pairs[shown] = None
         if not pairs:
             return ""
@@ -252,7 +253,10 @@ class Workflow:
             if key is not None and stage in keys.OUTPUTS:
                 seconds = self.costs.seconds(self.run(stage, key))
             self._watch.expect(outputs[0] if outputs else None, seconds)
-        self._watch.start(self.cluster or int(cores))
+        if self.cluster:
+            self._watch.start(self.cluster, "jobs at a time")
+        else:
+            self._watch.start(int(cores))
 
     def ended(self, fine: bool) -> None:
         if self._watch:

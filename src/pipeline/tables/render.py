@@ -15,7 +15,9 @@ FORMATS = ("csv", "html", "md", "tex")
 
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table {
+  border-collapse: collapse; border-bottom: 2px solid #333; font-variant-numeric: tabular-nums;
+}
 caption {
   caption-side: top; text-align: left; font-weight: 600; font-size: 16px; padding-bottom: .6rem;
 }
@@ -24,10 +26,9 @@ th { font-weight: 600; }
 tbody th, th.text { text-align: left; }
 thead th { vertical-align: bottom; }
 thead tr:first-child th { border-top: 2px solid #333; }
-thead tr:last-child th { border-bottom: 1px solid #333; }
+thead tr:last-child th, thead th[rowspan] { border-bottom: 1px solid #333; }
 tbody tr.block > * { border-top: 1px solid #bbb; }
 tbody tr:first-child > * { border-top: none; }
-tbody tr:last-child > * { border-bottom: 2px solid #333; }
 td.text { text-align: left; white-space: normal; min-width: 15rem; max-width: 34rem; }
 td.absent { color: #767676; }
 .scroll { overflow-x: auto; }

@@ -1,0 +1,167 @@
+"""Weights of a run as a plain ``torch.nn.Module``, for notebooks and other tools.
+
+>>> from pipeline import interop
+>>> net = interop.network("results/dense/digits/resnet20-w0.5/dense-digits/seed0")
+
+What the network is comes from the settings recorded beside the run's files: no study is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline import models, symmetry, tracing
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse
+from pipeline.artifacts.store import PROVENANCE, read_json, read_tensors, verify
+from pipeline.errors import UserError
+from pipeline.models import custom
+from pipeline.weights import dense_state
+
+
+def network(
+    run: str | Path,
+    *,
+    at: int | None = None,
+    permuted_by: str | Path | None = None,
+    results: str | Path = "results",
+    allow_code: bool = False,
+) -> nn.Module:
+    """The network of a run with its weights: normalised images [N, C, H, W] to logits [N, classes].
+
+    On the CPU and in evaluation mode. Weights that a mask removed are zero. The files are checked
+    against their recorded digests.
+
+    Args:
+        run: folder of a dense, snapshot, imp, solution or sparse run, or a file in it; below
+            ``results`` where the path begins with the stage, as the column ``path`` of
+            `pipeline.results.load` does.
+        at: of a dense run the epoch of a kept trunk state (None: the end), of an IMP block the
+            round (None: its last).
+        permuted_by: folder of a match run a → b; the weights are then moved by its permutation.
+            The run must be of its a.
+        results: the results folder.
+        allow_code: allow a network of the user's own to run its code.
+
+    Raises:
+        UserError: not a run with weights, missing or changed files, no such epoch or round, or a
+            permutation of another network.
+    """
+    base, found = _locate(run, Path(results))
+    dense = _dense(found)
+    settings = _settings(base, found)
+    model = _model(dense, settings, allow_code)
+    state = _state(base, found, at, model)
+    if permuted_by is not None:
+        place, match = _locate(permuted_by, Path(results))
+        if not isinstance(match, Match):
+            raise UserError(f"{permuted_by}: not the path of a match run")
+        if match.a != dense:
+            raise UserError(f"{permuted_by}: permutes {match.a.key}, not {dense.key}")
+        path = place / keys.path(match, "permutation.safetensors")
+        verify(path)
+        state = symmetry.apply(_spec(dense, settings, model), read_tensors(path), state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _locate(path: str | Path, results: Path) -> tuple[Path, Run]:
+    """The results folder and the run of a path."""
+    parts = Path(path).parts
+    for index, stage in enumerate(parts):
+        if stage not in keys.OUTPUTS:
+            continue
+        rest = parts[index + 1 :]
+        for words in (rest, rest[:-1]):  # a folder, or a file in it
+            try:
+                run = keys.parse(stage, "/".join(words))
+            except UserError:
+                continue
+            return (Path(*parts[:index]) if index else results), run
+    raise UserError(f"{path}: not the path of a run; a stage is one of {', '.join(keys.OUTPUTS)}")
+
+
+def _dense(run: Run) -> Dense:
+    """A dense run of the network that a run trained."""
+    match run:
+        case Dense():
+            return run
+        case Snapshot() | ImpBlock():
+            return run.dense
+        case Solution():
+            return run.mask.dense
+        case Sparse():
+            return run.init
+    raise UserError(
+        f"{keys.folder(run)}: holds no weights; expected a dense, snapshot, imp, solution or sparse run"
+    )
+
+
+def _settings(base: Path, run: Run) -> dict[str, Any]:
+    path = base / keys.path(run, PROVENANCE)
+    record = read_json(path)
+    try:
+        settings: dict[str, Any] = record["settings"]
+        facts = settings["data"]
+        [facts[name] for name in ("classes", "channels", "size")]
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: does not say what network was trained") from None
+    return settings
+
+
+def _model(dense: Dense, settings: dict[str, Any], allow_code: bool) -> nn.Module:
+    """The network, waiting for its state."""
+    facts = settings["data"]
+    shape = {name: facts[name] for name in ("classes", "channels", "size")}
+    width = float(dense.width)
+    if "model" not in settings:
+        return models.build(dense.model, width=width, generator=None, **shape)
+    factory = settings["model"]["factory"]
+    if not allow_code:
+        raise UserError(f"{dense.key}: runs code of your own, {factory}; give allow_code=True")
+    own = custom.own_model(dense.model, custom.Entry(factory, base=1, allow_code=True))
+    return custom.build(own, width=width, generator=None, **shape)
+
+
+def _spec(dense: Dense, settings: dict[str, Any], model: nn.Module) -> symmetry.PermutationSpec:
+    if "model" not in settings:
+        return models.permutation_spec(dense.model, model)
+    facts = settings["data"]
+    return tracing.permutation_spec(model, channels=facts["channels"], size=facts["size"]).spec
+
+
+def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, Tensor]:
+    """The network's state that a run holds, dense."""
+    if isinstance(run, ImpBlock) or (isinstance(run, Dense) and at is not None):
+        tensors = _part(base, run, at)
+    elif at is not None:
+        raise UserError(f"{keys.folder(run)}: 'at' goes with dense runs and IMP blocks only")
+    else:
+        path = base / keys.path(run, "weights.safetensors")
+        if isinstance(run, Sparse) and not path.exists() and path.parent.exists():
+            raise UserError(f"{path}: not kept; set keep_weights: true in its sparse recipe")
+        verify(path)
+        tensors = read_tensors(path)
+    if not any(name.startswith("bits/") for name in tensors):
+        return tensors
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    return dense_state(tensors, shapes)[0]
+
+
+def _part(base: Path, run: Dense | ImpBlock, at: int | None) -> dict[str, Tensor]:
+    """The tensors of one epoch of a trunk, or of one round of an IMP block."""
+    dense = isinstance(run, Dense)
+    path = base / keys.path(run, "trunk.safetensors" if dense else "rounds.safetensors")
+    verify(path)
+    tensors = read_tensors(path)
+    word = "epoch" if dense else "round"
+    kept = sorted({int(name.partition("/")[0].removeprefix(word)) for name in tensors})
+    if at is None:
+        at = kept[-1]
+    if at not in kept:
+        raise UserError(f"{path}: holds {word}s {', '.join(map(str, kept))}, not {at}")
+    prefix = f"{keys.epoch_prefix(at)}weights/" if dense else keys.round_prefix(at)
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

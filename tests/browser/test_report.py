@@ -1,0 +1,242 @@
+"""The report in a real browser: every category and entry, pictures, tables, graph, console, network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from page import Report, browser
+from test_workflow import Checkout
+
+from pipeline import stages
+from pipeline.stages.data import write_facts
+from pipeline.study.config import read
+from pipeline.study.graph import Graph
+
+STUDY = {
+    "title": "A study of a minute & its report",
+    "experiments": {
+        "one": {
+            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
+            "sparse": "sparse-micro", "connectivity": "line-micro", "sparsities": [0.3],
+            "rewind_epochs": [1], "pairs": [[0, 1]],
+        },
+    },
+    "outputs": {
+        "table_5": {
+            "kind": "rewind-grid", "title": "A grid", "experiments": ["one"], "published": "5",
+            "note": "A note below.",
+        },
+        "table_12": {"kind": "hyperparameters", "title": "Recipes", "experiments": ["one"]},
+        "figure_3": {"kind": "interpolation", "title": "A line", "experiments": ["one"]},
+        "figure_training": {
+            "kind": "training-curves", "title": "Training", "experiments": ["one"],
+            "sparsity": 0.3, "rewind_epoch": 1,
+        },
+        "figure_masks": {"kind": "mask-sparsity", "title": "The same", "experiments": ["one"]},
+        "figure_matching": {
+            "kind": "matching-quality", "title": "The same", "experiments": ["one"],
+        },
+        "figure_wide": {
+            "kind": "accuracy-vs-rewind", "title": "Not asked for", "experiments": ["one"],
+            "optional": True,
+        },
+        "claims": {"kind": "claims", "title": "Claims", "outputs": ["table_5", "figure_3"]},
+    },
+}  # fmt: skip
+CATEGORIES = {
+    "Claims": ["Claims"],
+    "Comparison with the published numbers": ["Table  5: A grid"],
+    "Figures": [
+        "Figure  3: A line", "The same (figure_masks)", "The same (figure_matching)", "Training",
+    ],
+    "Settings and provenance": [
+        "Experiments", "Provenance of the runs", "Settings of all recipes in use",
+    ],
+    "Tables": ["Table  5: A grid", "Table 12: Recipes"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout with the runs of the study above, and all that Snakemake makes of them."""
+    own = Checkout(tmp_path_factory.mktemp("report") / "checkout")
+    recipes = yaml.safe_load((own.folder / "config/recipes.yaml").read_text())
+    recipes["connectivity"]["line-micro"] = {"points": 3, "images": 256}
+    own.write("config/recipes.yaml", recipes)
+    own.study(STUDY)
+    # Trained here and not by Snakemake, which starts a process for every run.
+    torch.set_num_threads(1)
+    results = str(own.folder / "results")
+    config = read(own.folder, {"study": "micro", "results": results, "device": "cpu"})
+    graph = Graph(config)
+    write_facts(config, "digits")
+    for run in graph.closure(graph.outputs(config.outputs)):
+        stages.run(config, run.stage, run.key)
+    own.steps = own.run("report")
+    return own
+
+
+@pytest.fixture(scope="module")
+def path(checkout: Checkout) -> Path:
+    return checkout.folder / "results/micro/report.html"
+
+
+@pytest.fixture(scope="module")
+def report(path: Path) -> Iterator[Report]:
+    """The report, open in a browser without a network."""
+    with browser() as driver:
+        yield Report(driver, path)
+
+
+@pytest.fixture(autouse=True)
+def quiet(report: Report) -> Iterator[None]:
+    """After every test: no error in the console, and nothing was asked of any network."""
+    yield
+    assert report.errors() == []
+    assert report.requests() == []
+
+
+def entries(report: Report) -> Iterator[tuple[str, int, str]]:
+    """Category, place and name of every entry, its category open in the menu."""
+    for category in report.categories():
+        for place, label in enumerate(report.open(category)):
+            yield category, place, label
+
+
+def test_categories_and_names(report: Report) -> None:
+    found: dict[str, list[str]] = {}
+    for category, _, label in entries(report):
+        found.setdefault(category, []).append(label)
+    assert found == {
+        category: [re.sub(r"(?<=[a-z] ) (?=\d)", "\u2007", label) for label in labels]
+        for category, labels in CATEGORIES.items()
+    }
+    assert report.driver.title == STUDY["title"]
+
+
+def test_every_picture_has_pixels_and_a_caption(report: Report) -> None:
+    seen = 0
+    for category, place, label in entries(report):
+        if report.show(place) != "img":
+            continue
+        assert category == "Figures"
+        picture = report.picture()
+        assert min(picture["natural"]) > 100 and min(picture["picture"]) > 100
+        assert picture["alt"] == label
+        assert "Seeds: 1 pair (a–b): 0–1." in picture["caption"]
+        seen += 1
+    assert seen == len(CATEGORIES["Figures"])
+
+
+def test_every_table_has_rows_of_one_width_each_filled(report: Report) -> None:
+    seen = 0
+    for _, place, label in entries(report):
+        if report.show(place) != "iframe":
+            continue
+        head, *rows = report.table()
+        assert all(head[1:]), label
+        assert rows, label
+        assert all(any(cell for cell in row) for row in rows), label
+        seen += 1
+    assert seen == sum(len(labels) for labels in CATEGORIES.values()) - len(CATEGORIES["Figures"])
+
+
+def test_captions_say_what_which_protocol_and_seeds(report: Report) -> None:
+    said: dict[str, str] = {}
+    for category in report.categories():
+        for place, label in enumerate(report.open(category)):
+            said[f"{category}/{label}"] = report.describe(place)
+            report.open(category)
+    assert len(said) == sum(len(labels) for labels in CATEGORIES.values())
+    for name, caption in said.items():
+        assert "Protocol: the paper's text." in caption, name
+        assert len(caption) > 60, name
+    grid = next(text for name, text in said.items() if name.endswith("5: A grid"))
+    assert "A note below. " in grid and "Seeds: 1 pair (a–b): 0–1." in grid
+    assert "Seeds" not in said["Tables/Table 12: Recipes"]  # it shows no runs
+    assert "Seeds" in said["Claims/Claims"]
+
+
+def test_figures_are_enlarged_where_clicked(report: Report) -> None:
+    report.open("Figures")
+    report.show(0)
+    whole = report.picture()["picture"]
+    figure = report.driver.find_element("css selector", "#app div.p-3 > img")
+    for zoom in (2, 4, 1):
+        figure.click()  # in its middle
+        found = report.picture()["picture"]
+        assert found == pytest.approx([zoom * side for side in whole], rel=0.02)
+        assert report.picture()["middle"] == pytest.approx([0, 0], abs=8 if zoom > 1 else 100)
+    figure.click()
+    report.show(1)  # the next one is shown whole again
+    report.picture()
+    assert report.js("return document.querySelectorAll('#app .zoomed').length") == 0
+
+
+def test_graph_and_runtimes_are_drawn(report: Report) -> None:
+    report.home()
+    report.click("Workflow")
+    assert report.painted("#rulegraph canvas") > 5
+    report.click("Statistics")
+    assert report.painted("#runtimes canvas") > 5 and report.painted("#timeline canvas") > 5
+
+
+def test_the_first_page_leads_to_every_category(report: Report) -> None:
+    for category, labels in CATEGORIES.items():
+        report.home()
+        report.click("Workflow")
+        report.wait("return !!document.querySelector('#app .prose a')")
+        item = report.driver.find_element(
+            "xpath", f"//*[@class='simple']/li[contains(., {category!r})]"
+        )
+        assert item.text == f"{category}: {len(labels)}"
+        item.find_element("css selector", "a").click()
+        report.wait(
+            "return document.querySelectorAll('#app nav tbody tr').length === arguments[0]",
+            len(labels),
+        )
+
+
+def test_provenance_counts_the_runs(report: Report) -> None:
+    place = report.open("Settings and provenance").index("Provenance of the runs")
+    report.show(place)
+    head, *rows = report.table()
+    runs = {row[0]: row[head.index("Runs")] for row in rows}
+    assert runs == {
+        "Dense runs": "2", "IMP rounds": "1", "Masks": "1", "Permutations": "1", "Sparse runs": "3",
+        "Interpolations": "1",
+    }  # fmt: skip
+    assert all(row[head.index("Missing")] == "–" for row in rows)
+
+
+def test_settings_are_the_resolved_ones(report: Report) -> None:
+    place = report.open("Settings and provenance").index("Settings of all recipes in use")
+    report.show(place)
+    cells = [cell for row in report.table() for cell in row]
+    for name in ("dense-micro", "imp-micro", "activations", "sparse-micro", "line-micro", "digits"):
+        assert name in cells
+    assert "sparse-other" not in cells
+    assert "peak learning rate" in cells
+
+
+def test_a_picture_of_it_can_be_taken(path: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "images" / "report.png"
+    script = Path(__file__).with_name("screenshot.py")
+    subprocess.run([sys.executable, script, path, picture, "Figures", "Training"], check=True)
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size > 20_000
+
+
+def test_a_second_run_makes_no_report_again(checkout: Checkout) -> None:
+    # the runs were there: only what is made of them was made
+    assert checkout.steps == {
+        "table": 3, "comparison": 1, "figure": 4, "settings": 1, "provenance": 1,
+        "render_report": 1, "report": 1,
+    }  # fmt: skip
+    assert checkout.plan("report") == {}
