@@ -18,7 +18,7 @@ tiny: $(VENV)/.installed
 	snakemake -c$(CORES) --config study=tiny
 
 test: $(VENV)/.installed-dev
-	python -m pytest --ignore=tests/browser
+	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser
 
 lint: $(VENV)/.installed-dev
 	ruff check .

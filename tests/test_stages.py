@@ -21,7 +21,15 @@ from torch import Tensor
 from pipeline import models, pruning, symmetry, training
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
-from pipeline.artifacts.store import read_csv, read_info, read_json, read_tensors, write_tensors
+from pipeline.artifacts.store import (
+    file_digest,
+    read_csv,
+    read_info,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from pipeline.errors import UserError
 from pipeline.stages.job import LOCK, Job
 from pipeline.streams import generator
@@ -307,6 +315,25 @@ def test_a_mask_from_a_diverged_run_spoils_a_sound_start(tiny: Tiny, fresh: Tiny
     metrics = read_json(fresh.path(run, "metrics.json"))
     assert metrics["status"] == "diverged" and "mask" in metrics["reason"]
     assert metrics["epochs"] == 0
+
+
+def replace_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Other tensors in a file, as if its run had written them."""
+    write_tensors(path, tensors)
+    record = read_json(path.with_name("provenance.json"))
+    record["files"][path.name] = file_digest(path)
+    write_json(path.with_name("provenance.json"), record)
+
+
+def test_a_diverged_chain_is_not_mended_by_rewinding(tiny: Tiny, fresh: Tiny) -> None:
+    """The mask says nothing once the weights it was cut from are not finite."""
+    block = fresh.block(1, "tiny-rewind")
+    copy_parents(tiny, fresh, block)
+    path = fresh.path(block.dense, "weights.safetensors")
+    replace_tensors(path, {k: v * float("nan") for k, v in read_tensors(path).items()})
+    for run in (block, fresh.block(2, "tiny-rewind"), fresh.mask(0.5, "rewound"),
+                fresh.solution(0.5, "rewound"), fresh.cell("lth", experiment="rewound").run):  # fmt: skip
+        assert read_json(fresh.make(run) / "metrics.json")["status"] == "diverged", run
 
 
 def test_trunk_states_behind_a_divergence_are_not_finite(tiny: Tiny) -> None:
@@ -616,13 +643,7 @@ def test_masks_of_a_foreign_network_do_not_fit(tiny: Tiny, fresh: Tiny) -> None:
     path = fresh.path(tiny.block(1), "rounds.safetensors")
     tensors = read_tensors(path)
     name = next(name for name in tensors if name.startswith(keys.round_prefix(2) + "values/"))
-    tensors[name] = tensors[name][:-1]
-    write_tensors(path, tensors)
-    record = read_json(path.with_name("provenance.json"))
-    from pipeline.artifacts.store import file_digest, write_json
-
-    record["files"]["rounds.safetensors"] = file_digest(path)
-    write_json(path.with_name("provenance.json"), record)
+    replace_tensors(path, tensors | {name: tensors[name][:-1]})
     with pytest.raises(UserError, match="do not fit their mask"):
         fresh.run(block)
 

@@ -33,16 +33,21 @@ _RECIPES = {
 }  # fmt: skip
 
 
-def write_settings(config: Config, folder: Path) -> None:
-    """Write ``experiments`` and ``settings`` into ``folder`` as CSV, HTML and Markdown."""
+def folder(config: Config) -> Path:
+    """Where these tables lie: beside the study's tables and figures."""
+    return config.results / config.scope / "about"
+
+
+def write_settings(config: Config) -> None:
+    """Write ``experiments`` and ``settings`` as CSV, HTML and Markdown."""
     for found in (experiments(config), settings(config)):
-        tables.write(found, folder / found.name, FORMATS)
+        tables.write(found, folder(config) / found.name, FORMATS)
 
 
-def write_provenance(config: Config, folder: Path) -> None:
-    """Write ``provenance`` into ``folder`` as CSV, HTML and Markdown."""
+def write_provenance(config: Config) -> None:
+    """Write ``provenance`` as CSV, HTML and Markdown."""
     found = provenance(config)
-    tables.write(found, folder / found.name, FORMATS)
+    tables.write(found, folder(config) / found.name, FORMATS)
 
 
 def experiments(config: Config) -> Table:

@@ -211,6 +211,13 @@ def _stay(label: Label, reason: str) -> None:
         found[0].reason = reason
 
 
+def _name(units: _Units, after: _Units) -> None:
+    """Units are named after the first layer that opened them."""
+    if not units.opened or after.order < units.order:
+        units.layer, units.order = after.layer, after.order
+    units.opened = True
+
+
 def _join(left: Label, right: Label, reason: str) -> None:
     """Make two axes of the same length move together, or both stay where that is not possible."""
     a, b = _resolved(left), _resolved(right)
@@ -218,7 +225,7 @@ def _join(left: Label, right: Label, reason: str) -> None:
         _stay(left, reason)
         _stay(right, reason)
     elif a[0] is not b[0]:
-        if a[1] < b[1] or (a[1] == b[1] and b[0].order < a[0].order):
+        if a[1] < b[1]:
             a, b = b, a
         if a[1] % b[1]:
             _stay(a, reason)
@@ -226,9 +233,8 @@ def _join(left: Label, right: Label, reason: str) -> None:
             return
         # The units of b are finer: as many of them as fit into one of a move with it.
         b[0].into = (a[0], a[1] // b[1])
-        a[0].opened |= b[0].opened
-        if b[0].order < a[0].order:
-            a[0].order, a[0].layer = b[0].order, b[0].layer
+        if b[0].opened:
+            _name(a[0], b[0])
     elif a[1] != b[1]:
         _stay(a, reason)
 
@@ -296,25 +302,19 @@ _MODULES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 
 
-def _functions() -> dict[Any, str]:
-    """The functions of torch and operator behind the names above: names alone could be a user's."""
-    names = {
-        *_ELEMENTWISE, *_EQUIVARIANT, *_REDUCTIONS, *_RESHAPES, *_POOLS,
-        *_TRANSPOSITIONS, "cat", "concat", "concatenate", "linear", "layer_norm",
-        "interpolate", "pad", "getitem",
-    }  # fmt: skip
-    found: dict[Any, str] = {}
-    for library in (torch, functional, operator):
-        for name in names:
-            for spelled in (name, f"{name}_"):
-                function = getattr(library, spelled, None)
-                if function is not None:
-                    found[function] = name
-    return found
-
-
-_FUNCTIONS = _functions()
-_METHODS = set(_FUNCTIONS.values()) - {"getitem", "linear", "layer_norm", "interpolate", "pad"}
+_NAMES = {
+    *_ELEMENTWISE, *_EQUIVARIANT, *_REDUCTIONS, *_RESHAPES, *_POOLS, *_TRANSPOSITIONS, "cat",
+    "concat", "concatenate", "linear", "layer_norm", "interpolate", "pad", "getitem",
+}  # fmt: skip
+_METHODS = _NAMES - {"getitem", "linear", "layer_norm", "interpolate", "pad"}
+#: The functions of torch and operator behind the names: names alone could be a user's own.
+_FUNCTIONS: dict[Any, str] = {
+    getattr(library, spelled): name
+    for library in (torch, functional, operator)
+    for name in _NAMES
+    for spelled in (name, f"{name}_")
+    if hasattr(library, spelled)
+}
 
 
 class _Tracer(fx.Tracer):
@@ -346,6 +346,7 @@ class _Walk(fx.Interpreter):
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, garbage_collect_values=True, graph=graph)
+        self.extra_traceback = False  # errors are told in one line
         self.network = model
         self.labels: dict[fx.Node, _Seen] = {}
         self.activations: dict[fx.Node, None] = {}
@@ -490,8 +491,8 @@ class _Walk(fx.Interpreter):
 
     def _open(self, label: Label) -> None:
         units = _root(label)
-        if units is not None:
-            units.opened = True
+        if label is not None and units is not None:
+            _name(units, label[0])
 
     def _weight(self, tensor: Tensor) -> _Seen:
         """A tensor of the state, with units of its own along each axis when first seen.

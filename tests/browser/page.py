@@ -13,6 +13,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -126,6 +127,21 @@ class Report:
             )
         finally:
             self.driver.switch_to.default_content()
+
+    def click_figure(self, x: float, y: float) -> None:
+        """Click at a share x, y of the width and height of the figure that is shown."""
+        place = self.js(
+            f"const img = {CONTENT}.querySelector('img'), box = img.getBoundingClientRect();"
+            "const ratio = img.naturalWidth / img.naturalHeight;"
+            "const width = Math.min(box.width, box.height * ratio), height = width / ratio;"
+            "return [box.left + box.width / 2 + (arguments[0] - 0.5) * width,"
+            " box.top + box.height / 2 + (arguments[1] - 0.5) * height]",
+            x,
+            y,
+        )
+        actions = ActionBuilder(self.driver)
+        actions.pointer_action.move_to_location(*map(round, place)).click()
+        actions.perform()
 
     def picture(self) -> dict[str, Any]:
         """Of the figure that is shown: its own size, that on the page, how far its middle lies from

@@ -32,7 +32,7 @@ default-resources:
 {account}set-resources:
   mask:
     slurm_partition: cpu
-slurm-init-seconds-before-status-checks: 4
+slurm-init-seconds-before-status-checks: 10
 latency-wait: 10
 {more}"""
 CPU_RULES = ("mask",)

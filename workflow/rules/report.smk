@@ -30,12 +30,12 @@ rule settings:
     message:
         "Listing experiments and settings"
     shell:
-        "python workflow/scripts/about.py settings {ABOUT} > {log} 2>&1"
+        "python workflow/scripts/about.py settings > {log} 2>&1"
 
 
 rule provenance:
     input:
-        STUDY.ancestors("table", "claims", "figure"),
+        guarded(lambda wildcards: STUDY.ancestors("table", "claims", "figure")),
     output:
         multiext(f"{ABOUT}/provenance", ".csv", ".md"),
         report(
@@ -55,7 +55,7 @@ rule provenance:
     message:
         "Listing the provenance of all runs"
     shell:
-        "python workflow/scripts/about.py provenance {ABOUT} > {log} 2>&1"
+        "python workflow/scripts/about.py provenance > {log} 2>&1"
 
 
 rule render_report:
@@ -79,6 +79,8 @@ rule render_report:
 rule report:
     input:
         f"{RESULTS}/{SCOPE}/report.html",
+        rules.settings.output,
+        rules.provenance.output,
         STUDY.ancestors("table", "claims", "figure"),
     localrule: True
     message:

@@ -1,4 +1,4 @@
-"""Write what the report says about itself: ``about.py settings|provenance FOLDER``."""
+"""Write what the report says about itself: ``about.py settings`` or ``about.py provenance``."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ def job() -> None:
     from pipeline.study.config import load
 
     write = {"settings": about.write_settings, "provenance": about.write_provenance}[sys.argv[1]]
-    write(load(Path.cwd()), Path(sys.argv[2]))
+    write(load(Path.cwd()))
 
 
 main(job)

@@ -24,10 +24,11 @@ def build(
     """A column per experiment; above: training loss, below: training and test accuracy.
 
     ``histories`` as in `pipeline.results`: epochs count from the initialisation, so a sparse run
-    begins at its rewind epoch. Settings: title, labels and colors (by method). Lines are means over
-    seeds with a band of ± one sample standard deviation; test accuracy has a marker at every epoch
-    at which it was measured. Where a mask was permuted by matchings of several epochs, those at
-    the latest epoch are shown. Returns the figure and the points that it shows.
+    begins at its rewind epoch. Settings: title, sparsity and rewind_epoch (to be named below),
+    labels and colors (by method). Lines are means over seeds with a band of ± one sample standard
+    deviation; test accuracy has a marker at every epoch at which it was measured. Where a mask was
+    permuted by matchings of several epochs, those at the latest epoch are shown. Returns the figure
+    and the points that it shows.
     """
     found = histories[_latest(histories)]
     points = _points(found)
@@ -46,7 +47,7 @@ def build(
                 _line(accuracy, lines.dropna(subset=["test_accuracy"]), "test_accuracy", look)
             loss.set_title(heading)
             loss.set_ylim(bottom=0)
-            accuracy.set_xlabel("Epoch")
+            accuracy.set_xlabel(f"Epoch{_which(spec)}")
             accuracy.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             for panel in (loss, accuracy):
                 style.few_y_ticks(panel)
@@ -61,11 +62,16 @@ def build(
             )
             for method in methods
         ]
-        handles.append(
-            style.handle({"color": "#555555", "linestyle": ":"}, "on augmented training images")
-        )
+        handles.append(style.handle({"color": "#555555", "linestyle": ":"}, "training images"))
         style.legend(figure, handles, style.absent_note(found, ["experiment", "path"], "runs"))
     return figure, points
+
+
+def _which(spec: Mapping[str, Any]) -> str:
+    """Which sparse runs are shown, behind the name of the axis."""
+    if "sparsity" not in spec:
+        return ""
+    return f" (sparse: S = {names.percent(spec['sparsity'])}, k = {spec['rewind_epoch']})"
 
 
 def _latest(histories: pd.DataFrame) -> pd.Series:

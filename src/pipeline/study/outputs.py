@@ -300,8 +300,9 @@ class TrainingCurves(Output):
 
     what = "figure"
     shows = (
-        "Training loss and accuracy per epoch. Sparse runs begin at their rewind epoch k. Bands: "
-        "± one sample standard deviation over seeds."
+        "Above: training loss per epoch; below: accuracy on test images (solid) and on augmented "
+        "training images (dotted). Sparse runs begin at their rewind epoch k. Bands: ± one sample "
+        "standard deviation over seeds."
     )
     sparsity: float = option(0.9, "sparsity of the sparse runs", FRACTION)
     rewind_epoch: int = option(10, "rewind epoch of the sparse runs", NOT_NEGATIVE)

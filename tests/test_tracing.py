@@ -1,0 +1,577 @@
+"""Groups by tracing: equal to the hand-written ones, right on odd graphs, refused where unknown."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from small import seeded
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline import matching, symmetry, tracing
+from pipeline.errors import UserError
+from pipeline.models import build, permutation_spec
+from pipeline.symmetry import Group, PermutationSpec
+from pipeline.tracing import Traced
+
+SIZE = 6
+
+
+def parts(spec: PermutationSpec) -> dict[frozenset[tuple[str, int, int]], tuple[int, str]]:
+    """Each group as what it moves: (tensor, axis, entries per unit) to its size and tap."""
+    found = {}
+    for group in spec.groups:
+        moved = frozenset(
+            (name, axis, spec.owned(name, axis))
+            for name, carried in spec.axes.items()
+            for axis, each in enumerate(carried)
+            if each == group.name
+        )
+        found[moved] = (group.size, group.tap)
+    return found
+
+
+def traced(model: nn.Module) -> Traced:
+    """Groups of a small network, after a proof of our own: matching recovers a planted one."""
+    before = copy.deepcopy(model.state_dict())
+    found = tracing.permutation_spec(model, channels=2, size=SIZE)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    generator = seeded(3)
+    a = tracing._drawn(model, generator)
+    images = torch.randn(24, 2, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    assert symmetry.prove(a, found.spec, images, generator) < 1e-9
+    planted = symmetry.random(found.spec, generator)
+    b = copy.deepcopy(a)
+    b.load_state_dict(symmetry.apply(found.spec, planted, a.state_dict()))
+    statistics = matching.collect(a, b, found.spec, [images])
+    match = matching.match(statistics, similarity="inner")
+    for name, index in planted.items():
+        live = ~statistics[name].dead("inner")[1]
+        assert live.any()
+        assert torch.equal(match.permutation[name][live], index[live]), name
+    assert found.spec.axes.keys() == model.state_dict().keys()
+    return found
+
+
+def taps(found: Traced) -> dict[str, tuple[str, str]]:
+    return {group.name: (group.tap, group.side) for group in found.spec.groups}
+
+
+def refusal(model: nn.Module) -> str:
+    with pytest.raises(UserError) as caught:
+        tracing.permutation_spec(model, channels=2, size=SIZE)
+    message = str(caught.value)
+    assert message.isprintable() and message.startswith("the permutation groups"), message
+    return message
+
+
+class Net(nn.Module):
+    """Layers by name and a forward pass given as a function."""
+
+    def __init__(self, forward: Callable[[Net, Tensor], Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.steps = forward
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.steps(self, images)
+
+
+def conv(inputs: int, outputs: int, **options: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+def head(units: int) -> nn.Linear:
+    return nn.Linear(units, 3)
+
+
+def pooled(images: Tensor) -> Tensor:
+    return images.mean((2, 3))
+
+
+# -- the built-in networks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "size"),
+    [
+        ("resnet20", 0.25, 8),
+        ("resnet20", 0.0625, 8),  # stage 1 has a single unit
+        ("vgg11", 0.0625, 32),
+        ("vgg11", 0.0625, 96),  # a last map of 3 x 3
+        ("vgg11", 1 / 64, 8),
+    ],
+)
+def test_the_built_in_networks_have_the_hand_written_groups(
+    name: str, width: float, size: int
+) -> None:
+    model = build(name, width=width, classes=10, channels=1, size=size, generator=None)
+    found = tracing.permutation_spec(model, channels=1, size=size)
+    written = permutation_spec(name, model, taps="last")
+    assert parts(found.spec) == parts(written)
+    assert found.spec.axes.keys() == written.axes.keys()
+    assert found.stay == {}
+
+
+def test_the_result_depends_on_the_architecture_alone() -> None:
+    def groups(seed: int | None) -> Traced:
+        generator = None if seed is None else seeded(seed)
+        model = build("resnet20", width=0.25, classes=10, channels=1, size=8, generator=generator)
+        torch.manual_seed(0 if seed is None else seed)
+        state = torch.get_rng_state()
+        found = tracing.permutation_spec(model, channels=1, size=8)
+        assert torch.equal(state, torch.get_rng_state())
+        return found
+
+    assert groups(None) == groups(1) == groups(2)
+
+
+# -- layers ----------------------------------------------------------------------------------------
+
+
+def test_functional_activations_are_observed_where_the_next_module_reads() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(functional.relu(n.bn(n.two(torch.relu(n.one(x)).relu()))))),
+            one=conv(2, 5), two=conv(5, 4), bn=nn.BatchNorm2d(4), out=head(4),
+        )
+    )  # fmt: skip
+    # no module reads the second activation itself: it is observed as the classifier reads it
+    assert taps(found) == {"one": ("two", "input"), "two": ("out", "input")}
+
+
+def test_an_activation_module_is_observed_at_its_last_call() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.act(n.two(n.act(n.one(x)))))),
+            one=conv(2, 5), two=conv(5, 4), act=nn.ReLU(), out=head(4),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"one": ("two", "input"), "two": ("act", "output")}
+
+
+def test_a_tensor_that_is_changed_in_place_is_not_observed() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        hidden = n.act(n.one(x))
+        hidden += n.two(hidden)
+        return n.out(pooled(n.last(hidden)))
+
+    found = traced(
+        Net(forward, one=conv(2, 5), two=conv(5, 5), act=nn.ReLU(), last=nn.ReLU(), out=head(5))
+    )
+    assert taps(found) == {"one": ("last", "output")}
+
+
+def test_layers_that_normalise_carry_the_units() -> None:
+    for norm in (
+        nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), nn.LayerNorm([4, SIZE, SIZE]),
+        nn.GroupNorm(1, 4), nn.GroupNorm(4, 4), nn.PReLU(4), nn.PReLU(), nn.LayerNorm(SIZE),
+    ):  # fmt: skip
+        model = Net(
+            lambda n, x: n.out(pooled(n.act(n.norm(n.one(x))))),
+            one=conv(2, 4), norm=norm, act=nn.ReLU(), out=head(4),
+        )  # fmt: skip
+        found = traced(model)
+        assert [group.name for group in found.spec.groups] == ["one"] and not found.stay
+        carried = {name for name, axes in found.spec.axes.items() if "one" in axes}
+        own = {f"norm.{name}" for name, t in norm.state_dict().items() if t.shape[:1] == (4,)}
+        assert carried == {"one.weight", "one.bias", "out.weight"} | own
+
+
+def test_layer_norm_over_the_units_of_a_linear_layer() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(n.act(n.norm(n.one(x.flatten(1))))),
+            one=nn.Linear(2 * SIZE * SIZE, 7), norm=nn.LayerNorm(7), act=nn.GELU(), out=head(7),
+        )
+    )  # fmt: skip
+    assert found.spec.axes["norm.weight"] == ("one",)
+
+
+def test_layers_over_units_on_the_last_axis_are_observed_there() -> None:
+    """As in ConvNeXt: channels go last, through linear layers, and back."""
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        x = n.one(x)
+        inner = functional.layer_norm(x.permute(0, 2, 3, 1), (4,), n.norm.weight, n.norm.bias)
+        inner = n.narrow(n.act(n.wide(inner))).permute(0, 3, 1, 2)
+        return n.out(pooled(n.last(x + inner)))
+
+    found = traced(
+        Net(
+            forward, one=conv(2, 4), norm=nn.LayerNorm(4), wide=nn.Linear(4, 9), act=nn.GELU(),
+            narrow=nn.Linear(9, 4), last=nn.ReLU(), out=head(4),
+        )
+    )  # fmt: skip
+    assert found.spec.groups == (Group("one", 4, "last"), Group("wide", 9, "act", axis=3))
+    assert found.spec.axes["norm.weight"] == ("one",)
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: x.flatten(1), lambda x: x.view(x.size(0), -1),
+        lambda x: torch.flatten(x, start_dim=1), lambda x: x.reshape(x.shape[0], 4 * 9),
+        lambda x: x.flatten(2).flatten(1), lambda x: x.unsqueeze(1).squeeze(1).flatten(1),
+    ],
+)  # fmt: skip
+def test_flatten_gives_each_unit_its_run_of_columns(
+    flatten: Callable[[Tensor], Tensor],
+) -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        return n.out(n.last(n.hidden(flatten(n.pool(n.act(n.one(x)))))))
+
+    found = traced(
+        Net(
+            forward, one=conv(2, 4), act=nn.ReLU(), pool=nn.MaxPool2d(2),
+            hidden=nn.Linear(36, 8), last=nn.ReLU(), out=head(8),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"one": ("act", "output"), "hidden": ("last", "output")}
+    # the hidden layer carries two groups, with a run of columns for the units of one of them only
+    assert found.spec.axes["hidden.weight"] == ("hidden", "one")
+    assert found.spec.positions == {"hidden.weight": (1, 9)}
+
+
+def test_flattened_units_last_stay() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(
+                n.last(n.hidden(n.act(n.one(x)).permute(0, 2, 3, 1).flatten(1)))
+            ),
+            one=conv(2, 4), act=nn.ReLU(), hidden=nn.Linear(4 * SIZE * SIZE, 8), last=nn.ReLU(),
+            out=head(8),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"hidden": ("last", "output")}
+    assert "rearranged at node flatten" in found.stay["one"]
+
+
+# -- graphs ----------------------------------------------------------------------------------------
+
+
+def test_a_skip_without_a_shortcut_ties_the_layers() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(
+                pooled(n.act2(n.three(n.act1(n.two(h := n.act0(n.one(x))))) + h))
+            ),
+            one=conv(2, 4), two=conv(4, 6), three=conv(6, 4), act0=nn.ReLU(), act1=nn.ReLU(),
+            act2=nn.ReLU(), out=head(4),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"one": ("act2", "output"), "two": ("act1", "output")}
+    assert found.spec.axes["three.weight"] == ("one", "two", None, None)
+
+
+def test_an_output_that_is_used_twice_and_a_gate() -> None:
+    """Squeeze and excitation: the gate's units are the stream's."""
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.act(n.one(x))
+        gate = n.open(n.up(n.small(n.down(h.mean((2, 3), keepdim=True)))))
+        return n.out(pooled(h * gate))
+
+    found = traced(
+        Net(
+            forward, one=conv(2, 6), act=nn.ReLU(), down=nn.Conv2d(6, 3, 1), small=nn.ReLU(),
+            up=nn.Conv2d(3, 6, 1), open=nn.Sigmoid(), out=head(6),
+        )
+    )  # fmt: skip
+    # the stream is observed, not its gate
+    assert taps(found) == {"one": ("act", "output"), "down": ("small", "output")}
+
+
+def test_a_skip_from_the_image_stays() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.act1(n.two(n.act0(n.one(x))) + x))),
+            one=conv(2, 5), two=conv(5, 2), act0=nn.ReLU(), act1=nn.ReLU(), out=head(2),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"one": ("act0", "output")}
+    assert "node add" in found.stay["two"]
+
+
+def test_concatenated_units_stay() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(
+                pooled(n.act2(n.three(torch.cat([n.act0(n.one(x)), n.act1(n.two(x))], dim=1))))
+            ),
+            one=conv(2, 4), two=conv(2, 3), three=conv(7, 5), act0=nn.ReLU(), act1=nn.ReLU(),
+            act2=nn.ReLU(), out=head(5),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"three": ("act2", "output")}
+    assert set(found.stay) == {"one", "two"}
+    assert "concatenated with others at node cat" in found.stay["one"]
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_convolution_moves_with_its_channels(multiplier: int) -> None:
+    units = 4 * multiplier
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.last(n.bn(n.deep(n.act(n.one(x))))))),
+            one=conv(2, 4), act=nn.ReLU(), deep=conv(4, units, groups=4),
+            bn=nn.BatchNorm2d(units), last=nn.ReLU(), out=head(units),
+        )
+    )  # fmt: skip
+    (group,) = found.spec.groups
+    assert group == Group("one", 4, "last" if multiplier == 1 else "act")
+    assert found.spec.axes["deep.weight"] == ("one", None, None, None)
+    assert {found.spec.owned(f"bn.{kind}", 0) for kind in ("weight", "running_var")} == {multiplier}
+
+
+def test_grouped_convolution_stays() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.c(n.three(n.b(n.two(n.a(n.one(x)))))))),
+            one=conv(2, 4), a=nn.ReLU(), two=conv(4, 4, groups=2), b=nn.ReLU(), three=conv(4, 5),
+            c=nn.ReLU(), out=head(5),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"three": ("c", "output")}
+    assert set(found.stay) == {"one", "two"} and "2 groups" in found.stay["two"]
+
+
+def test_group_norm_in_several_groups_stays() -> None:
+    model = Net(
+        lambda n, x: n.out(pooled(n.b(n.two(n.a(n.norm(n.one(x))))))),
+        one=conv(2, 4), norm=nn.GroupNorm(2, 4), a=nn.ReLU(), two=conv(4, 5), b=nn.ReLU(),
+        out=head(5),
+    )  # fmt: skip
+    found = traced(model)
+    assert taps(found) == {"two": ("b", "output")} and "module norm" in found.stay["one"]
+
+
+def test_a_module_that_is_used_twice_reads_and_writes_one_group() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.b(n.again(n.a(n.again(n.first(x))))))),
+            first=conv(2, 4), again=conv(4, 4), a=nn.ReLU(), b=nn.ReLU(), out=head(4),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"first": ("b", "output")}
+    assert found.spec.axes["again.weight"] == ("first", "first", None, None)
+
+
+def test_weights_that_are_shared_under_two_names_carry_the_same() -> None:
+    model = Net(
+        lambda n, x: n.out(pooled(n.c(n.three(n.b(n.two(n.a(n.one(x)))))))),
+        one=conv(2, 4), two=conv(4, 4), three=conv(4, 4), a=nn.ReLU(), b=nn.ReLU(), c=nn.ReLU(),
+        out=head(4),
+    )  # fmt: skip
+    model.three.weight = model.two.weight
+    found = traced(model)
+    assert len(found.spec.groups) == 1
+    assert found.spec.axes["three.weight"] == found.spec.axes["two.weight"]
+    assert found.spec.axes["three.bias"] == ("one",)
+
+
+def test_weights_that_are_shared_transposed() -> None:
+    """An autoencoder before the classifier, whose decoder is its encoder turned round."""
+    model = Net(
+        lambda n, x: n.out(
+            n.b(functional.linear(n.a(n.code(n.first(x.flatten(1)).relu())), n.code.weight.t()))
+        ),
+        first=nn.Linear(2 * SIZE * SIZE, 6), code=nn.Linear(6, 4), a=nn.ReLU(), b=nn.ReLU(),
+        out=head(6),
+    )  # fmt: skip
+    found = traced(model)
+    assert found.spec.axes["code.weight"] == ("code", "first")
+    assert found.spec.axes["out.weight"] == (None, "first")
+
+
+def test_parameters_of_ones_own() -> None:
+    scale = nn.Module()
+    scale.gain = nn.Parameter(torch.ones(4, 1, 1))
+    scale.register_buffer("fixed", torch.ones(5, 1, 1), persistent=False)
+    model = Net(
+        lambda n, x: n.out(pooled(n.b(n.two(n.a(n.scale.gain * n.one(x)) ** 2) * n.scale.fixed))),
+        one=conv(2, 4), scale=scale, a=nn.ReLU(), two=conv(4, 5), b=nn.ReLU(), out=head(5),
+    )  # fmt: skip
+    found = traced(model)
+    assert found.spec.axes["scale.gain"] == ("one", None, None)
+    # what is not in the state dict cannot be moved
+    assert set(taps(found)) == {"one"} and "node mul" in found.stay["two"]
+
+
+def test_a_branch_without_effect_is_left_alone() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.a(n.one(x))
+        torch.fft.fft(n.dead(h))
+        return n.out(pooled(h))
+
+    found = traced(Net(forward, one=conv(2, 4), a=nn.ReLU(), dead=conv(4, 5), out=head(4)))
+    assert set(taps(found)) == {"one"}
+    assert found.spec.axes["dead.weight"] == (None, None, None, None)
+
+
+def test_a_change_in_place_has_its_effect_though_nothing_reads_its_result() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.one(x)
+        h.add_(n.two(x))
+        functional.relu(h, inplace=True)
+        return n.out(pooled(n.last(h)))
+
+    found = traced(Net(forward, one=conv(2, 4), two=conv(2, 4), last=nn.ReLU(), out=head(4)))
+    assert set(taps(found)) == {"one"} and found.spec.axes["two.weight"][0] == "one"
+
+
+def test_whole_slices_keep_the_units_and_parts_hold_them() -> None:
+    layers = {"one": conv(2, 4), "a": nn.ReLU(), "two": conv(4, 5), "b": nn.ReLU()}
+    found = traced(
+        Net(
+            lambda n, x: n.out(pooled(n.b(n.two(n.a(n.one(x))[:, :, ::2, ::2])))),
+            **layers, out=head(5),
+        )
+    )  # fmt: skip
+    assert set(taps(found)) == {"one", "two"}
+    found = traced(
+        Net(lambda n, x: n.out(pooled(n.b(n.two(n.a(n.one(x))))[:, :3])), **layers, out=head(3))
+    )
+    assert set(taps(found)) == {"one"} and "getitem" in found.stay["two"]
+
+
+def test_padding_the_channels_holds_the_units() -> None:
+    """Option A of the ResNet paper: a shortcut that appends zeros."""
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.a(n.one(x))
+        return n.out(pooled(n.c(n.two(n.b(n.inner(h))) + functional.pad(h, (0, 0, 0, 0, 1, 1)))))
+
+    layers = {"one": conv(2, 4), "inner": conv(4, 5), "two": conv(5, 6)}
+    found = traced(
+        Net(forward, **layers, a=nn.ReLU(), b=nn.ReLU(), c=nn.ReLU(), out=head(6))
+    )  # fmt: skip
+    assert set(taps(found)) == {"inner"}
+    assert "padded" in found.stay["one"] and "node add" in found.stay["two"]
+
+
+def test_layers_in_a_row_without_activation_and_dropout() -> None:
+    found = traced(
+        Net(
+            lambda n, x: n.out(functional.dropout(pooled(n.two(n.drop(n.one(x)))), 0.5, n.training)),
+            one=conv(2, 4), drop=nn.Dropout2d(0.5), two=conv(4, 5), out=head(5),
+        )
+    )  # fmt: skip
+    assert taps(found) == {"one": ("drop", "output"), "two": ("out", "input")}
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_control_flow_on_the_images_is_refused() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.a(n.one(x))
+        return n.out(pooled(h)) if h.sum() > 0 else -n.out(pooled(h))
+
+    message = refusal(Net(forward, one=conv(2, 4), a=nn.ReLU(), out=head(4)))
+    assert "torch.fx cannot follow" in message and "control flow" in message
+
+
+def test_an_operation_that_is_not_known_is_refused_by_node_and_layer() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        return n.out(pooled(torch.roll(n.a(n.one(x)), 1, 1)))
+
+    layers = {"one": conv(2, 4), "a": nn.ReLU(), "out": head(4)}
+    message = refusal(Net(forward, **layers))
+    assert "node roll" in message and "units of one" in message
+    # the same on images, whose channels do not move, is fine
+    assert traced(Net(lambda n, x: n.out(pooled(n.a(n.one(torch.roll(x, 1, 1))))), **layers))
+
+
+def test_attention_is_refused_by_module() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        h = n.one(x.flatten(2).transpose(1, 2))
+        return n.out(n.attention(h, h, h)[0].mean(1))
+
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    assert "module attention" in refusal(
+        Net(forward, one=nn.Linear(2, 4), attention=attention, out=head(4))
+    )
+
+
+def test_parts_by_chunks_are_refused() -> None:
+    def forward(n: Net, x: Tensor) -> Tensor:
+        left, right = n.one(x).chunk(2, dim=1)
+        return n.out(pooled(left * right.sigmoid()))
+
+    assert "node chunk" in refusal(Net(forward, one=conv(2, 4), out=head(2)))
+
+
+def test_a_network_with_nothing_to_move_is_refused_with_the_reasons() -> None:
+    assert "no hidden layer" in refusal(Net(lambda n, x: n.out(pooled(x)), out=head(2)))
+    model = Net(
+        lambda n, x: n.out(pooled(torch.cat([x, n.one(x).relu()], 1))), one=conv(2, 4), out=head(6)
+    )
+    assert "one: concatenated" in refusal(model)
+
+
+def test_parametrised_weights_are_refused() -> None:
+    one = torch.nn.utils.parametrizations.weight_norm(conv(2, 4))
+    model = Net(lambda n, x: n.out(pooled(n.one(x).relu())), one=one, out=head(4))
+    assert "parametrised" in refusal(model)
+
+
+def test_errors_of_the_network_are_told_in_one_line_with_the_node() -> None:
+    model = Net(lambda n, x: n.out(pooled(n.one(x))), one=conv(3, 4), out=head(4))
+    assert "module one fails: " in refusal(model)
+    model = Net(lambda n, x: n.one(x), one=conv(2, 4))
+    assert "logits [N, classes]" in refusal(model)
+
+
+def test_a_network_that_draws_numbers_in_evaluation_is_refused() -> None:
+    model = Net(
+        lambda n, x: n.out(pooled(functional.dropout(n.a(n.one(x)), 0.5, True))),
+        one=conv(2, 4), a=nn.ReLU(), out=head(4),
+    )  # fmt: skip
+    assert "repeated in evaluation mode" in refusal(model)
+
+
+def test_a_wrong_specification_does_not_pass_the_proof() -> None:
+    """Whatever tensor of whatever group is forgotten, and wherever a tap is put wrongly."""
+    model = Net(
+        lambda n, x: n.out(pooled(n.b(n.two(n.a(n.bn(n.one(x))))))),
+        one=conv(2, 4), bn=nn.BatchNorm2d(4), a=nn.ReLU(), two=conv(4, 4), b=nn.ReLU(), out=head(4),
+    )  # fmt: skip
+    spec = tracing.permutation_spec(model, channels=2, size=SIZE).spec
+    network = tracing._drawn(model, seeded(0))
+    images = torch.randn(8, 2, SIZE, SIZE, generator=seeded(1), dtype=torch.float64)
+    tracing.prove(network, spec, images, seeded(2))
+    for name, carried in spec.axes.items():
+        if any(carried):
+            less = {key: axes for key, axes in spec.axes.items() if key != name}
+            with pytest.raises(UserError, match=r"wrong: (one|two)"):
+                tracing.prove(network, PermutationSpec(spec.groups, less), images, seeded(2))
+    one, two = spec.groups
+    crossed = (Group(one.name, 4, two.tap), Group(two.name, 4, one.tap))
+    with pytest.raises(UserError, match="not recovered"):
+        tracing.prove(network, PermutationSpec(crossed, spec.axes), images, seeded(2))
+
+
+def test_torchvisions_residual_network() -> None:
+    """One ReLU for all of a block, additions in place, shortcuts, a flatten of single pixels."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
+    found = tracing.permutation_spec(model, channels=3, size=32)
+    assert taps(found) == {
+        "conv1": ("layer1.0.relu", "output"),
+        "layer1.0.conv1": ("layer1.0.conv2", "input"),
+        "layer2.0.conv1": ("layer2.0.conv2", "input"),
+        "layer2.0.conv2": ("layer2.0.relu", "output"),
+        "layer3.0.conv1": ("layer3.0.conv2", "input"),
+        "layer3.0.conv2": ("layer3.0.relu", "output"),
+        "layer4.0.conv1": ("layer4.0.conv2", "input"),
+        "layer4.0.conv2": ("layer4.0.relu", "output"),
+    }
+    assert found.spec.axes["layer2.0.downsample.0.weight"] == (
+        "layer2.0.conv2", "conv1", None, None,
+    )  # fmt: skip
