@@ -19,13 +19,22 @@ SOURCE = ROOT / "src"
 LAYERS = (
     ("errors", "streams", "device", "cli"),
     ("study.schema", "artifacts"),
-    ("models.catalog", "data.catalog"),  # facts, without the networks and the data
+    ("models.catalog", "models.custom", "data.catalog"),  # facts, without the networks and the data
     ("study",),
     ("progress", "watch"),
     ("study.workflow",),  # all that the Snakefile asks
     ("symmetry", "models", "data"),
-    ("evaluation", "pruning", "weights", "matching", "connectivity", "diversity", "training"),
-    ("stages",),
+    (
+        "evaluation",
+        "pruning",
+        "weights",
+        "matching",
+        "connectivity",
+        "diversity",
+        "training",
+        "tracing",
+    ),
+    ("interop", "stages"),
     ("results", "published"),
     ("tables",),
     ("figures", "comparison", "claims"),

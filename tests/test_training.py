@@ -318,8 +318,8 @@ def test_bf16_differs_but_not_much() -> None:
     rounded = train(half, replace(SETTINGS, precision="bf16"))
     assert rounded.status == "ok"
     assert not close(full.state_dict(), half.state_dict(), 1e-4)
-    for one, two in zip(exact.history, rounded.history, strict=True):
-        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=0.05)
+    for share, one, two in zip((0.05, 0.1, 0.2), exact.history, rounded.history, strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=share)
     assert all(p.dtype == torch.float32 for p in half.parameters())
 
 
