@@ -32,7 +32,7 @@ default-resources:
 {account}set-resources:
   mask:
     slurm_partition: cpu
-slurm-init-seconds-before-status-checks: 10
+slurm-init-seconds-before-status-checks: 7
 latency-wait: 10
 {more}"""
 CPU_RULES = ("mask",)
@@ -83,8 +83,12 @@ class Steps:
         scontrol = cluster.command
         scontrol("scontrol", "update", "PartitionName=gpu", "State=DOWN", check=True)
         command = ("snakemake", *TARGETS, *self.profiles(place), *STUDY)
-        runs = {"cancelled": "dense/.*seed0", "requeued": "dense/.*seed1", "terminated": "sparse/.*lth",
-                "timed out": "sparse/.*naive"}  # fmt: skip
+        runs = {
+            "timed out": "dense/.*seed0",
+            "requeued": "dense/.*seed1",
+            "cancelled": "sparse/.*lth",
+            "terminated": "sparse/.*naive",
+        }
         jobs: dict[str, str] = {}
         with place.hold(*runs.values()) as held, ended(place.start(*command)) as controller:
             self.wait(lambda: len(self.states(cluster, "dense", "PENDING")) == 2, "two jobs wait")
