@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -159,12 +160,25 @@ class Cluster:
         return "\n".join(texts)[-1500:]
 
     def stop(self) -> None:
-        """End all jobs and then all daemons, the last started first."""
+        """End all jobs, then all daemons, the last started first, and what jobs left behind."""
         if any(name == "slurmd" for name, _ in self._daemons):
             self.clear()
         for _, daemon in reversed(self._daemons):
             _end(daemon)
         self._daemons.clear()
+        for process in self._left():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _left(self) -> list[int]:
+        """Processes that carry this cluster's own configuration in their environment."""
+        mark = f"SLURM_CONF={self.folder / 'etc' / 'slurm.conf'}".encode()  # or PIPELINE_SLURM_CONF
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if any(entry.endswith(mark) for entry in path.read_bytes().split(b"\0")):
+                    found.append(int(path.parent.name))
+        return found
 
     def clear(self) -> None:
         """Cancel all jobs and wait until they are gone."""
