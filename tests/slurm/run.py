@@ -341,7 +341,7 @@ class Steps:
         )
 
     @staticmethod
-    def wait(ready: Callable[[], object], what: str, seconds: float = 200) -> None:
+    def wait(ready: Callable[[], object], what: str, seconds: float = 400) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if ready():

@@ -134,7 +134,7 @@ class Held(threading.Thread):
                         self._open.remove(pattern)
                         self.records[pattern] = record
 
-    def wait(self, pattern: str, seconds: float = 200) -> dict[str, Any]:
+    def wait(self, pattern: str, seconds: float = 400) -> dict[str, Any]:
         """The stopped training of a pattern, as soon as there is one.
 
         Raises:
