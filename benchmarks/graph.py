@@ -21,8 +21,10 @@ from typing import Any
 
 import yaml
 
+from pipeline.data import catalog
+
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("Snakefile", "config.yaml", "config", "workflow", "profiles")
+COPIED = ("Snakefile", "config.yaml", "environment.yml", "config", "workflow", "profiles")
 STUDIES = ("paper", "thesis")
 #: Stands in for Python in the jobs: makes what a job would make, without computing.
 STAND_IN = """\
@@ -41,7 +43,6 @@ case "$1" in
     imp-barrier) : > barrier.csv;;
     plane) : > plane.csv;;
     esac;;
-*/data.py) : > "results/data/$2/facts.json";;
 */table.py) for end in csv md tex html; do : > "results/$STUDY/tables/$2.$end"; done;;
 */comparison.py) for end in csv md html; do : > "results/$STUDY/tables/$2.comparison.$end"; done;;
 */figure.py) for end in pdf png svg csv; do : > "results/$STUDY/figures/$2.$end"; done;;
@@ -95,9 +96,17 @@ def fill(folder: Path, study: str, words: list[str]) -> None:
     place.mkdir(exist_ok=True)
     (place / "python").write_text(STAND_IN)
     (place / "python").chmod(0o755)
+    own = yaml.safe_load((folder / "config" / "datasets.yaml").read_text()) or {}
+    for dataset in [
+        *catalog.INFO,
+        *own,
+    ]:  # checked already, as far as Snakemake sees
+        facts = folder / "results" / "data" / dataset / "facts.json"
+        facts.parent.mkdir(parents=True, exist_ok=True)
+        facts.touch()
     environment = os.environ | {"PATH": f"{place}:{os.environ['PATH']}", "STUDY": study}
     environment.pop("PIPELINE_CONFIG", None)
-    command = [sys.executable, "-m", "snakemake", "-c2", "--quiet", "all", *words]
+    command = [sys.executable, "-m", "snakemake", "-c2", *words, "--quiet", "all"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

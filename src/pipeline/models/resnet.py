@@ -11,6 +11,7 @@ import math
 
 from torch import Generator, Tensor, nn
 
+from pipeline.kernels.normalise import batch_norm_relu
 from pipeline.models import catalog
 from pipeline.symmetry import Group, PermutationSpec
 
@@ -42,9 +43,8 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner = self.relu1(self.bn1(self.conv1(images)))
-        output: Tensor = self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(images))
-        return output
+        inner = batch_norm_relu(self.bn1, self.relu1, self.conv1(images))
+        return batch_norm_relu(self.bn2, self.relu2, self.conv2(inner), self.shortcut(images))
 
 
 def _stage(number: int, inputs: int, outputs: int) -> nn.Sequential:
@@ -68,7 +68,7 @@ class ResNet20(nn.Module):
         self.classifier = nn.Linear(catalog.scaled(64, width), classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.relu(self.bn1(self.conv1(images)))
+        features = batch_norm_relu(self.bn1, self.relu, self.conv1(images))
         features = self.stage3(self.stage2(self.stage1(features)))
         # a mean, because the backward pass of adaptive pooling is not deterministic on a GPU
         logits: Tensor = self.classifier(features.mean((2, 3)))

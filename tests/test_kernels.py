@@ -1,0 +1,197 @@
+"""The fused kernels compute what the modules they stand for compute."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pipeline import models
+from pipeline.kernels import build, normalise
+from pipeline.kernels.normalise import batch_norm_relu
+
+pytestmark = pytest.mark.skipif(
+    not any(map(build.shutil.which, build.COMPILERS)), reason="no C++ compiler on this machine"
+)
+EXACT = {torch.float32: 2e-5, torch.bfloat16: 1.6e-2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
+    draws = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=draws) * 2 + 1
+    return values.contiguous(memory_format=torch.channels_last).to(dtype)
+
+
+def norm_of(channels: int) -> nn.BatchNorm2d:
+    norm, draws = nn.BatchNorm2d(channels), torch.Generator().manual_seed(5)
+    nn.init.uniform_(norm.weight, 0.5, 2, generator=draws)
+    nn.init.normal_(norm.bias, generator=draws)
+    return norm
+
+
+def both(
+    shape: tuple[int, ...], dtype: torch.dtype, *, add: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, gradients and running statistics: of the kernels, and of modules in fp64."""
+    found = []
+    for exact in (False, True):
+        kind = torch.float64 if exact else dtype
+        inputs = drawn(shape, 1, dtype).to(kind).requires_grad_()
+        added = drawn(shape, 2, dtype).to(kind).requires_grad_() if add else None
+        norm = norm_of(shape[1])
+        norm = norm.double() if exact else norm
+        outputs = batch_norm_relu(norm, nn.ReLU(), inputs, added)
+        assert ("BatchNormReLU" in str(outputs.grad_fn)) is not exact
+        needed = [inputs, *([added] if add else []), norm.weight, norm.bias]
+        gradients = torch.autograd.grad(outputs, needed, drawn(shape, 3, dtype).to(kind))
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert int(norm.num_batches_tracked or 0) == 1
+        found.append([outputs.detach(), *gradients, norm.running_mean, norm.running_var])
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("channels", [4, 16, 64, 128])
+def test_kernels_equal_the_modules(channels: int, add: bool, dtype: torch.dtype) -> None:
+    own, exact = both((8, channels, 6, 6), dtype, add=add)
+    for one, other in zip(own, exact, strict=True):
+        # Near 0 rounding may let a value through the ReLU or not: compare as vectors.
+        error = (one.double() - other).norm() / other.norm()
+        assert error < EXACT[dtype], error
+
+
+@given(
+    rows=st.integers(2, 40), channels=st.sampled_from([1, 2, 8, 32, 192]), add=st.booleans(),
+    offset=st.sampled_from([0.0, 100.0]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_any_shape_far_from_zero(rows: int, channels: int, add: bool, offset: float) -> None:
+    """A mean that is large beside the deviation costs no digits of the variance."""
+    torch.set_num_threads(1)
+    inputs = drawn((rows, channels, 8, 8), 1, torch.float32) + offset
+    added = drawn((rows, channels, 8, 8), 2, torch.float32) if add else None
+    norm = norm_of(channels)
+    exact = copy.deepcopy(norm).double()
+    got = batch_norm_relu(norm, nn.ReLU(), inputs, added)
+    want = batch_norm_relu(
+        exact, nn.ReLU(), inputs.double(), None if added is None else added.double()
+    )
+    assert (got - want).abs().max() < (2e-5 if offset == 0 else 2e-3)
+    torch.testing.assert_close(
+        norm.running_var, exact.running_var, rtol=1e-4, atol=0, check_dtype=False
+    )
+
+
+def test_what_does_not_fit_goes_through_the_modules() -> None:
+    norm, relu = norm_of(16), nn.ReLU()
+    fitting = drawn((4, 16, 4, 4), 1, torch.float32)
+    assert "BatchNormReLU" in str(batch_norm_relu(norm, relu, fitting).grad_fn)
+    seen: list[Tensor] = []
+    hook = relu.register_forward_hook(lambda *given: seen.append(given[2]))
+    assert "Relu" in str(batch_norm_relu(norm, relu, fitting).grad_fn)
+    assert len(seen) == 1
+    hook.remove()
+    others = {
+        "layout": (norm, fitting.contiguous()),
+        "channels": (norm_of(24), drawn((4, 24, 4, 4), 1, torch.float32)),
+        "lanes": (norm, drawn((1, 16, 3, 3), 1, torch.float32)),
+        "evaluation": (norm_of(16).eval(), fitting),
+    }
+    for case, (module, inputs) in others.items():
+        name = str(batch_norm_relu(module, relu, inputs).grad_fn)
+        assert "ReluBackward" in name, case
+    torch.set_num_threads(2)
+    assert "ReluBackward" in str(batch_norm_relu(norm, relu, fitting).grad_fn)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    inputs = drawn((4, 16, 4, 4), 1, torch.float32)
+    inputs[0, 3, 0, 0] = torch.nan
+    outputs = batch_norm_relu(norm_of(16), nn.ReLU(), inputs)
+    assert outputs[:, 3].isnan().all() and outputs[:, 4].isfinite().all()
+
+
+def test_a_network_learns_the_same_with_and_without() -> None:
+    """Loss and gradients of ResNet20, from the same weights, in two processes."""
+    code = (
+        "import torch; torch.set_num_threads(1); from pipeline import models;"
+        "from pipeline.kernels.build import in_use;"
+        "g = torch.Generator().manual_seed(0);"
+        "m = models.build('resnet20', width=1, classes=10, channels=3, size=16, generator=g);"
+        "m = m.to(memory_format=torch.channels_last);"
+        "x = torch.randn(16, 3, 16, 16, generator=g).contiguous(memory_format=torch.channels_last);"
+        "loss = torch.nn.functional.cross_entropy(m(x), torch.arange(16) % 10); loss.backward();"
+        "print(in_use(), loss.item(), sum(p.grad.double().square().sum().item()"
+        " for p in m.parameters()))"
+    )
+    results = {}
+    for wanted in ("0", "1"):
+        environment = os.environ | {"PIPELINE_KERNELS": wanted}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        name, *numbers = done.stdout.split()
+        results[name] = [float(number) for number in numbers]
+    assert results["own"] == pytest.approx(results["torch"], rel=1e-4)
+
+
+def test_kernels_are_built_once_and_without_a_compiler_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library.cache_clear()
+    assert build.library() is not None
+    (made,) = (tmp_path / "pipeline-kernels").iterdir()
+    before = made.stat().st_mtime_ns
+    build.library.cache_clear()
+    assert build.library() is not None and made.stat().st_mtime_ns == before
+    monkeypatch.setattr(build, "COMPILERS", ())
+    build.library.cache_clear()
+    assert build.library() is None and build.in_use() == "torch"
+    build.library.cache_clear()
+
+
+def test_a_folder_that_others_can_write_to_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "pipeline-kernels").mkdir()
+    (tmp_path / "pipeline-kernels").chmod(0o777)
+    assert build._folder().parent != tmp_path
+
+
+def test_a_network_in_training_uses_them_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = models.build(
+        "resnet20", width=0.25, classes=10, channels=1, size=8,
+        generator=torch.Generator().manual_seed(0),
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+    called: list[str] = []
+    inner = normalise._call
+    monkeypatch.setattr(
+        normalise, "_call", lambda name, *given: (called.append(name), inner(name, *given))
+    )
+    network(drawn((16, 1, 8, 8), 0, torch.float32)).sum().backward()
+    # the stem and two a block; the normalisation of a shortcut has no ReLU of its own
+    assert called == ["forward_fp32"] * 19 + ["backward_fp32"] * 19
