@@ -17,6 +17,9 @@ rule all:
     input:
         STUDY.shown("table", "claims", "figure"),
         f"{RESULTS}/{SCOPE}/report.html",
+        multiext(f"{RESULTS}/{SCOPE}/about/experiments", ".csv", ".html", ".md"),
+        multiext(f"{RESULTS}/{SCOPE}/about/settings", ".csv", ".html", ".md"),
+        multiext(f"{RESULTS}/{SCOPE}/about/provenance", ".csv", ".html", ".md"),
         STUDY.ancestors("table", "claims", "figure"),
     localrule: True
     message:

@@ -90,6 +90,7 @@ def test_every_entry_is_consistent() -> None:
         "cifar10",
         "cifar100",
         "fashionmnist",
+        "imagenet",
     ]
 
 

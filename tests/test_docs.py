@@ -212,12 +212,12 @@ def test_every_pipeline_command_parses_and_names_what_exists(page: Path, own: Pa
                 assert all(cell.partition("=")[0] in COLUMNS for cell in given["cell"])
 
 
-def snakemake(words: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
+def snakemake(words: list[str]) -> tuple[list[str], dict[str, Any], list[str]]:
     """Targets, values of ``--config`` and profiles of a command, read by Snakemake's own parser."""
-    from snakemake.cli import get_argument_parser
+    from snakemake.cli import get_argument_parser, parse_config
 
     given = get_argument_parser().parse_args(words[1:])
-    config = dict(word.split("=", 1) for word in given.config or ())
+    config: dict[str, Any] = parse_config(given.config or [])
     named = given.profile or []
     return list(given.targets), config, [*named, *filter(None, [given.workflow_profile])]
 

@@ -17,12 +17,13 @@ SOURCE = ROOT / "src"
 #: From the bottom to the top: a module imports its own layer and those above it in this list.
 #: A package stands for all its modules that are not named themselves.
 LAYERS = (
-    ("errors", "streams", "device", "cli"),
+    ("errors", "streams", "device", "cli", "launch", "allocator"),
     ("study.schema", "artifacts"),
     ("models.catalog", "models.custom", "data.catalog"),  # facts, without the networks and the data
     ("study",),
     ("progress", "watch"),
     ("study.workflow",),  # all that the Snakefile asks
+    ("kernels",),
     ("symmetry", "models", "data"),
     (
         "evaluation",
@@ -31,8 +32,15 @@ LAYERS = (
         "matching",
         "connectivity",
         "diversity",
+        "distributed",
+        "accumulation",
+        "batch_norm",
+        "step",
+        "graphed",
+        "feed",
         "training",
         "tracing",
+        "events",
     ),
     ("interop", "stages"),
     ("results", "published"),

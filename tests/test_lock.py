@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.stages import lock
-from pipeline.stages.lock import Lock
+from pipeline.artifacts import lock
+from pipeline.artifacts.lock import Lock
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from pipeline.stages.lock import Lock
+from pipeline.artifacts.lock import Lock
 own = Lock(Path(sys.argv[1]))
 own.acquire(wait=True)
 print("held", flush=True)
@@ -114,7 +114,7 @@ def test_requeued_job_takes_its_own_lock_at_once(
 def test_process_that_lost_the_run_ends(tmp_path: Path) -> None:
     """A process that was suspended while another took over must write no more."""
     program = OWNER.replace(
-        "own = ", "import pipeline.stages.lock as lock; lock.BEAT = 0.1\nown = ", 1
+        "own = ", "import pipeline.artifacts.lock as lock; lock.BEAT = 0.1\nown = ", 1
     )
     path = tmp_path / ".lock"
     process = subprocess.Popen(

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec, prunable_parameters, resnet, vgg
+from pipeline.models import build, permutation_spec, prunable_parameters, resnet, resnet50, vgg
 from pipeline.models.catalog import MODELS
 
-NETWORKS = {"resnet20": resnet.network, "vgg11": vgg.network}
+NETWORKS = {"resnet20": resnet.network, "vgg11": vgg.network, "resnet50": resnet50.network}
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def small(name: str, *, size: int = 8, seed: int | None = 0, width: float = 0.25) -> Any:
@@ -38,6 +42,8 @@ def count(model: nn.Module, names: list[str] | None = None) -> int:
 @pytest.mark.parametrize(
     ("name", "width", "parameters", "prunable", "shortcut"),
     [
+        # 1x1 convolutions around the first blocks: 64x256, 256x512, 512x1024 and 1024x2048
+        ("resnet50", 1, 23_528_522, None, 2_768_896),
         ("resnet20", 1, 292_954, 268_336, 23_040),
         ("resnet20", 4, 4_655_434, None, 368_640),
         ("resnet20", 8, 18_600_586, None, 1_474_560),
@@ -64,7 +70,7 @@ def test_parameter_counts_are_the_authors(
 def test_the_catalog_counts_what_the_modules_have(
     name: str, width: float, classes: int, channels: int, size: int
 ) -> None:
-    model = on_meta(name, width, classes, channels, size)
+    model = on_meta(name, width, classes, channels, size).eval()
     with FlopCounterMode(display=False) as counter:
         logits = model(torch.empty(1, channels, size, size, device="meta"))
     info = MODELS[name]
@@ -212,18 +218,84 @@ def test_networks_trace_and_take_channels_last_and_bfloat16(name: str) -> None:
 
 @pytest.mark.parametrize("taps", ["last", "authors"])
 @pytest.mark.parametrize("name", MODELS)
-def test_taps_are_relus_of_the_groups_size(name: str, taps: str) -> None:
-    model = small(name).eval()
+def test_taps_see_the_groups_units_after_their_relu(name: str, taps: str) -> None:
+    model = small(name, size=32).eval()
     spec = permutation_spec(name, model, taps=taps)
     seen: dict[str, int] = {}
+    least: list[float] = []
+
+    def look(name: str, activation: Tensor) -> None:
+        seen[name] = activation.shape[1]
+        least.append(activation.min().item())
+
     for group in spec.groups:
         module = model.get_submodule(group.tap)
-        assert isinstance(module, nn.ReLU)
-        module.register_forward_hook(
-            lambda module, inputs, output, name=group.name: seen.update({name: output.shape[1]})
-        )
-    model(torch.zeros(1, 1, 8, 8))
+        if group.side == "output":
+            module.register_forward_hook(
+                lambda module, inputs, output, name=group.name: look(name, output)
+            )
+        else:
+            module.register_forward_pre_hook(
+                lambda module, inputs, name=group.name: look(name, inputs[0])
+            )
+    model(torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
     assert seen == spec.sizes
+    assert len(least) == len(spec.groups) and min(least) == 0
+
+
+def test_resnet50_is_torchvisions() -> None:
+    """The same tensors and the same function at width 1, and its initialisation at any."""
+    from torchvision.models import resnet50 as reference
+
+    ours = build("resnet50", width=1, classes=10, channels=3, size=64, generator=seeded(3)).eval()
+    theirs = reference(num_classes=10).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 64, 64, generator=seeded(4))
+    with torch.inference_mode():
+        assert torch.equal(ours(images), theirs(images))
+    again = small("resnet50", seed=5, size=32).state_dict()
+    torch.manual_seed(5)
+    narrow = small("resnet50", seed=None, size=32)
+    for name, module in narrow.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            module.reset_parameters()
+        elif isinstance(module, nn.BatchNorm2d):
+            assert torch.equal(again[f"{name}.weight"], torch.ones(module.num_features))
+    for name, tensor in narrow.state_dict().items():
+        assert torch.equal(tensor, again[name]), name
+
+
+def test_width_2_of_resnet50_is_the_papers() -> None:
+    """Outer channels twice, inner ones four times as many: 271 million parameters."""
+    model = on_meta("resnet50", 2, 1000, 3, 224)
+    assert round(count(model) / 1e6) == 271
+    block: Any = model.get_submodule("layer1.1")
+    assert (block.conv1.in_channels, block.conv1.out_channels) == (512, 256)
+
+
+@pytest.mark.parametrize("width", [0.75, 0.5, 0.25, 0.125])
+def test_narrow_bottlenecks_have_whole_channels(width: float) -> None:
+    model = small("resnet50", size=32, width=width)
+    assert model.layer1[0].conv2.out_channels == 64 * width * width
+
+
+def test_a_bottleneck_needs_the_square_of_its_width_whole() -> None:
+    message = MODELS["resnet50"].width_error(1 / 64)
+    assert message is not None and "width²" in message
+
+
+def test_resnet50_has_a_group_per_pass_of_the_authors() -> None:
+    """Two inner groups for each of 16 blocks, four streams and the stem: 37."""
+    spec = permutation_spec("resnet50", small("resnet50"))
+    streams = [group.name for group in spec.groups if "." not in group.name]
+    assert streams == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert len(spec.groups) == 2 * 16 + 5
+    assert spec.axes["layer1.0.downsample.0.weight"][:2] == ("layer1", "stem")
+    assert spec.axes["layer1.0.conv1.weight"][:2] == ("layer1.0.inner1", "stem")
+    assert spec.axes["layer1.0.conv2.weight"][:2] == ("layer1.0.inner2", "layer1.0.inner1")
 
 
 def test_the_authors_tap_differs_in_stage_3_alone() -> None:

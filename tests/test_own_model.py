@@ -19,7 +19,7 @@ from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, refused
 from torch import nn
 
-from pipeline import interop
+from pipeline import interop, results
 from pipeline.artifacts.keys import Curve, Dense
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.data.catalog import INFO
@@ -285,6 +285,9 @@ def test_it_works_in_every_stage(own: Tiny, capsys: pytest.CaptureFixture[str]) 
         sum(int(f(t)) for t in pruned) for f in (lambda t: (t == 0).sum(), torch.numel)
     )
     assert zeros == round(0.6 * entries)
+    # the frames list its layers in the network's order
+    layers = results.Results(own.config)._layers(own.config.experiments["tiny"])
+    assert layers == prunable_parameters(a, "all")
 
 
 def test_an_untraceable_network_is_refused_before_it_is_trained(own: Tiny, nets: Path) -> None:

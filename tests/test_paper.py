@@ -10,7 +10,7 @@ import pytest
 from pipeline import published
 from pipeline.artifacts.keys import Run
 from pipeline.study.config import Config, read
-from pipeline.study.cost import Costs
+from pipeline.study.cost import DECODED, Costs
 from pipeline.study.graph import Graph
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +173,36 @@ def test_imagenet_is_declared_and_planned(paper: Graph) -> None:
     sparse = 3 * 3 * ((80 - 10) + (80 - 25) + (80 - 50))
     # two dense runs; 95 % needs the weights after 13 rounds, trained in blocks of five
     assert epochs(paper, found) == 2 * 80 + 15 * 20 + sparse
+
+
+@pytest.mark.parametrize("name", ["figure_7", "figure_11"])
+def test_the_imagenet_figures_show_the_runs_of_table_10(paper: Graph, name: str) -> None:
+    assert set(runs_of(paper, name)) == set(runs_of(paper, "table_10"))
+    metric = "top1" if name == "figure_7" else "top5"
+    assert paper.config.outputs[name].metrics == (metric,)
+
+
+def test_figure_3c_is_the_line_of_imagenet(paper: Graph) -> None:
+    found = runs_of(paper, "figure_3c")
+    assert stages(found) == {"dense": 2, "match": 1, "curve": 1}
+    both = runs_of(paper, "figure_3c_widths")
+    assert set(found) < set(both) and stages(both) == {"dense": 4, "match": 2, "curve": 2}
+    recipes = {paper.recipe(run).images for run in both if run.stage in ("match", "curve")}
+    assert recipes == {12_800}  # a stated subset
+
+
+def test_the_cost_of_imagenet_is_planned(paper: Graph) -> None:
+    """From the size of network and data; photographs are bound by their decoding as well."""
+    costs = Costs(paper, "cuda")
+    found = {run.stage: run for run in runs_of(paper, "table_10", "figure_3c")}
+    epoch = costs.rate(found["dense"]).seconds
+    assert epoch >= 1_281_167 / DECODED["cuda"]
+    assert costs.seconds(found["dense"]) > 80 * epoch
+    # a pass over 12,800 images with two networks, of 1,281,167
+    assert 0 < costs.passes(found["match"]) < 0.01
+    assert costs.passes(found["curve"]) < 25 * 2 * 3 * 0.05
+    for stage in ("dense", "match", "curve"):  # never the whole of ImageNet in memory
+        assert 4_000 < costs.memory_mb(found[stage]) < 64_000
 
 
 def test_mask_reuse_shares_the_masks_of_table_5(paper: Graph, thesis: Graph) -> None:

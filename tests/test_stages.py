@@ -32,6 +32,7 @@ from pipeline.artifacts.store import (
 )
 from pipeline.errors import UserError
 from pipeline.stages.job import LOCK, Job
+from pipeline.step import Step
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import RESUME, Interrupted, Schedule, Trainer
@@ -427,17 +428,17 @@ def test_a_run_stopped_many_times_has_the_same_bits(
     """SIGTERM at the third step of every attempt: rounds, trunk states and epochs are crossed."""
     run = long_runs(tiny)[stage]
     copy_parents(tiny, fresh, run)
-    step, stops = Trainer._step, 0
+    take, stops = Step.__call__, 0
 
-    def stopping(self: Trainer, *args: Any) -> None:
+    def stopping(self: Step, *args: Any) -> None:
         nonlocal count
         count += 1
         if count == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        step(self, *args)
+        take(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stopping)
+        patch.setattr(Step, "__call__", stopping)
         while True:
             count = 0
             try:
@@ -454,17 +455,17 @@ def test_a_run_stopped_many_times_has_the_same_bits(
 
 def interrupt(study: Tiny, run: Run, after: int) -> None:
     """Execute a run and stop it by SIGTERM in its step ``after``."""
-    step, count = Trainer._step, 0
+    take, count = Step.__call__, 0
 
-    def stopping(self: Trainer, *args: Any) -> None:
+    def stopping(self: Step, *args: Any) -> None:
         nonlocal count
         count += 1
         if count == after:
             os.kill(os.getpid(), signal.SIGTERM)
-        step(self, *args)
+        take(self, *args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Trainer, "_step", stopping)
+        patch.setattr(Step, "__call__", stopping)
         study.run(run)
 
 

@@ -20,6 +20,8 @@ from pipeline.models import build, permutation_spec, prunable_parameters
 from pipeline.symmetry import Group, PermutationSpec
 
 CASES = [
+    ("resnet50", 0.25, 32),
+    ("resnet50", 0.375, 16),
     ("resnet20", 0.125, 8),
     ("resnet20", 0.5, 8),
     ("resnet20", 0.25, 16),
@@ -140,8 +142,9 @@ def test_the_spec_covers_every_tensor(name: str, width: float, size: int) -> Non
     assert spec.axes.keys() == state.keys()
     assert all(len(spec.axes[key]) == tensor.ndim for key, tensor in state.items())
     assert all(any(spec.axes[key]) for key in prunable_parameters(model, "all"))
-    assert spec.axes["classifier.bias"] == (None,)
-    assert spec.axes["classifier.weight"][0] is None
+    classifier = "fc" if name == "resnet50" else "classifier"
+    assert spec.axes[f"{classifier}.bias"] == (None,)
+    assert spec.axes[f"{classifier}.weight"][0] is None
 
 
 def test_a_permutation_that_does_not_fit_is_refused() -> None:

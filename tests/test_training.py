@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from pipeline import evaluation, pruning, training
+from pipeline import evaluation, pruning, step
 from pipeline.data.augment import Augmenter, normalise
 from pipeline.evaluation import evaluate
 from pipeline.models import build, prunable_parameters
@@ -126,7 +126,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     In single precision a rounding error now and then moves a unit across the kink of its ReLU,
     and two loops that are the same part by more than a percent within an epoch.
     """
-    for module in (training, evaluation):
+    for module in (step, evaluation):
         monkeypatch.setattr(module, "normalise", partial(normalise, dtype=torch.float64))
 
 

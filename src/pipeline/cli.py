@@ -11,17 +11,26 @@ from pipeline.errors import UserError
 TERMINATED = 143
 
 
+def _who() -> str:
+    """Which process of a run this is, unless it is the first or the only one."""
+    rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
+    return "" if rank == "0" else f"process {rank}: "
+
+
 def main(job: Callable[[], None]) -> None:
     """Run ``job``; a user's mistake becomes one line on standard error and status 1."""
     try:
         job()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {_who()}{error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if type(error).__name__ == "Interrupted":
-            print("stopped by SIGTERM: saved, and goes on from here", file=sys.stderr, flush=True)
+            if not _who():
+                print(
+                    "stopped by SIGTERM: saved, and goes on from here", file=sys.stderr, flush=True
+                )
             sys.exit(TERMINATED)
         raise

@@ -50,13 +50,27 @@ def take_slot() -> str | None:
 
     To be called before CUDA starts. None where there is no choice.
     """
-    gpus = visible()
-    if len(gpus) < 2:
+    if len(visible()) < 2:
         return None
+    taken = take_slots(1)
+    return taken[0] if taken else None
+
+
+def take_slots(count: int) -> list[str]:
+    """Choose ``count`` GPUs, each once, for this process and those it starts, as ``take_slot``.
+
+    None of them, and no GPU is hidden, where there are fewer.
+    """
+    gpus = visible()
+    if len(gpus) < count:
+        return []
     place = folder()
     place.mkdir(mode=0o700, exist_ok=True)
+    taken: dict[str, str] = {}
     for level in range(LEVELS):
         for gpu in gpus:
+            if gpu in taken:
+                continue
             handle = (place / f"{gpu.replace('/', '_')}.{level}").open("w")
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,6 +78,8 @@ def take_slot() -> str | None:
                 handle.close()
                 continue
             _held.append(handle)
-            os.environ[VISIBLE] = gpu
-            return f"{gpu}.{level}"
-    return None
+            taken[gpu] = f"{gpu}.{level}"
+            if len(taken) == count:
+                os.environ[VISIBLE] = ",".join(taken)
+                return list(taken.values())
+    return []

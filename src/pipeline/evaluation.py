@@ -7,7 +7,7 @@ network on a GPU is otherwise slowed down by waiting for every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -102,19 +102,41 @@ def evaluate(
     The loss is the exact mean over images, not the mean of the batches' means; cross entropy is
     taken in fp32 and summed in fp64 whatever the precision of the forward pass.
     """
-    count = len(labels)
-    if count == 0 or len(images) != count:
-        raise ValueError(f"{len(images)} images and {count} labels: need as many, at least one")
+    if len(labels) == 0 or len(images) != len(labels):
+        raise ValueError(
+            f"{len(images)} images and {len(labels)} labels: need as many, at least one"
+        )
+    batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    return evaluate_batches(model, batches, mean, std, precision=precision, logits=logits, top=top)
+
+
+def evaluate_batches(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    precision: str = "fp32",
+    logits: bool = False,
+    top: Collection[int] = (1,),
+    reduce: Callable[[Tensor], object] | None = None,
+) -> Evaluation:
+    """``evaluate`` on a stream of batches, each (uint8 [n, C, H, W], int64 [n]).
+
+    reduce: adds up, in place, a float64 tensor of totals over the processes that share the images;
+        loss and accuracies are then those of all images, and the logits those of this process.
+    """
     if not set(top) <= {1, 5}:
         raise ValueError(f"top {tuple(top)}: allowed are 1 and 5")
     device = device_of(model)
-    totals = torch.zeros(4, dtype=torch.float64, device=device)
-    kept: Tensor | None = None
-    classes = 0
+    totals = torch.zeros(5, dtype=torch.float64, device=device)
+    kept: list[Tensor] = []
+    classes = count = 0
     with evaluation_mode(model), torch.inference_mode(), autocast(device, precision):
-        for start in range(0, count, batch_size):
-            batch = images[start : start + batch_size].to(device, non_blocking=True)
-            target = labels[start : start + batch_size].to(device, non_blocking=True)
+        for images, labels in batches:
+            batch = images.to(device, non_blocking=True)
+            target = labels.to(device, non_blocking=True)
+            count += len(target)
             output = model(normalise(batch, mean, std)).float()
             classes = output.shape[1]
             loss = functional.cross_entropy(output, target, reduction="none")
@@ -124,16 +146,17 @@ def evaluate(
                 totals[2] += (output.topk(5, dim=1).indices == target[:, None]).sum()
             totals[3] += (~output.isfinite()).sum()
             if logits:
-                if kept is None:
-                    kept = torch.empty(count, classes, dtype=torch.float16, device=device)
                 limit = torch.finfo(torch.float16).max
-                kept[start : start + batch_size] = output.clamp(-limit, limit)
-    loss_sum, correct, correct5, not_finite = totals.tolist()
+                kept.append(output.clamp(-limit, limit).half())
+        totals[4] = count
+        if reduce is not None:
+            reduce(totals)
+    loss_sum, correct, correct5, not_finite, images_seen = totals.tolist()
     return Evaluation(
-        loss=loss_sum / count if not_finite == 0 else math.inf,
-        accuracy=100.0 * correct / count,
-        top5=100.0 * correct5 / count if 5 in top and classes > 5 else None,
+        loss=loss_sum / images_seen if not_finite == 0 else math.inf,
+        accuracy=100.0 * correct / images_seen,
+        top5=100.0 * correct5 / images_seen if 5 in top and classes > 5 else None,
         # A copy made here is an ordinary tensor; one born in inference mode is not.
-        logits=None if kept is None else kept.cpu().clone(),
+        logits=torch.cat(kept).cpu().clone() if kept else None,
         finite=not_finite == 0,
     )

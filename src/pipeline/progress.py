@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts.keys import Run
 
@@ -79,17 +80,54 @@ class Writer:
             self._path.unlink(missing_ok=True)
 
 
-def running(results: Path, within: float = 3600) -> list[dict[str, object]]:
-    """The jobs that reported in the last ``within`` seconds, oldest first."""
+class Silent(Writer):
+    """Of a process that leaves the reporting to another one."""
+
+    def __init__(self) -> None:
+        self._started = self._told = time.monotonic()
+
+    def epochs(self, last: int, round: int | None = None) -> Callable[[Mapping[str, object]], None]:
+        """A callback that does nothing."""
+        return lambda row: None
+
+    def step(self, done: int, total: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def running(results: Path, within: float = 3600) -> list[dict[str, Any]]:
+    """The jobs that run now: those that reported in the last ``within`` seconds, sorted by run.
+
+    A job of this machine whose process has ended without a word (a kill, a power cut) is left out
+    at once; of other machines' processes nothing is known but their reports.
+    """
     found = []
     for path in (results / FOLDER).glob("*.json"):
         try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        if time.time() - record.get("time", 0) < within:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            age = time.time() - float(record["time"])
+            named = isinstance(record["stage"], str) and isinstance(record["key"], str)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # half-written, or being replaced: the next look finds it
+        if named and age < within and not _ended(record):
             found.append(record)
     return sorted(found, key=lambda record: (record["stage"], record["key"]))
+
+
+def _ended(record: Mapping[str, object]) -> bool:
+    """Whether a report is from a process of this machine that is no more."""
+    pid = record.get("pid")
+    if record.get("host") != platform.node() or not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def clock(seconds: float) -> str:
@@ -100,3 +138,11 @@ def clock(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, whole = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
+
+
+def until(seconds: float, now: float | None = None) -> str:
+    """The time of day in ``seconds`` from now: 17:05, and with its date if that is not today."""
+    now = time.time() if now is None else now
+    then, today = time.localtime(now + seconds), time.localtime(now)
+    same = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
+    return time.strftime("%H:%M" if same else "%Y-%m-%d %H:%M", then)

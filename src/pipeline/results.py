@@ -1,7 +1,8 @@
 """One tidy frame: a row per run. Every table and figure reads only what is built here.
 
 >>> from pipeline import results
->>> runs = results.load("demo")
+>>> runs = results.load("demo")  # without a name: the study of config.yaml
+>>> runs.to_csv("runs.csv"), runs.to_parquet("runs.parquet")
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Run
-from pipeline.artifacts.store import PROVENANCE, read_csv, read_json, read_tensors, verify
+from pipeline.artifacts.store import PROVENANCE, read_csv, read_json, read_tensors, recorded, verify
 from pipeline.diversity import diversity as diversity_of
 from pipeline.errors import UserError
 from pipeline.study.config import Config, read
@@ -48,12 +49,22 @@ _HISTORY = [
 _QUALITY = ["size", "dead_a", "dead_b", "matched", "identity", "random"]
 
 
-def load(study: str, protocol: str = "paper", root: str | Path = ".") -> pd.DataFrame:
+def load(
+    study: str | None = None, protocol: str | None = None, root: str | Path = "."
+) -> pd.DataFrame:
     """All runs that a study declares, one row each; those that are not there have status "missing".
 
-    ``root`` is the folder with ``config.yaml``. Columns: ``COLUMNS``.
+    ``root`` is the folder with ``config.yaml``, which says which study and protocol are meant where
+    none is given, and where the results lie. Columns: ``COLUMNS``.
     """
-    config = read(Path(root), {"study": study, "protocol": protocol})
+    given = {"study": study, "protocol": protocol}
+    config = read(Path(root), {key: value for key, value in given.items() if value is not None})
+    config.results = Path(root) / config.results  # as seen from here, such as from a notebook
+    return everything(config)
+
+
+def everything(config: Config) -> pd.DataFrame:
+    """The rows of ``load`` for a study that was read already."""
     return Results(config).runs(config.experiments.values())
 
 
@@ -91,10 +102,10 @@ class Results:
         """The volatile facts of a run: time, device; empty if it is not there."""
         try:
             path = self.config.results / keys.folder(run) / PROVENANCE
-            found: dict[str, Any] = json.loads(path.read_text())
+            found = json.loads(path.read_text())
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     def logits(self, run: Run) -> Any:
         """Logits on the test set, float16 [images, classes]; None if the run has none."""
@@ -102,7 +113,7 @@ class Results:
         found = self.metrics(run)
         if found is None or found.get("status") != "ok":
             return None
-        if not path.exists():
+        if not path.exists() and not recorded(path):
             raise UserError(f"{path}: not kept; set keep_logits: true in its recipe and run again")
         verify(path)
         return read_tensors(path)["logits"]
@@ -334,12 +345,15 @@ class Results:
     def _layers(self, experiment: Experiment) -> list[str]:
         """Names of the weights that can be pruned, in the network's order."""
         from pipeline import models
+        from pipeline.models import custom
 
         info = self.config.datasets[experiment.mask_dataset]
-        model = models.build(
-            experiment.model, width=experiment.width, classes=info.classes, channels=info.channels,
-            size=info.size, generator=None,
-        )  # fmt: skip
+        shape = {"classes": info.classes, "channels": info.channels, "size": info.size}
+        own = self.config.models[experiment.model]
+        if isinstance(own, custom.OwnModel):
+            network = custom.build(own, width=experiment.width, generator=None, **shape)
+            return models.prunable_parameters(network, "all")
+        model = models.build(experiment.model, width=experiment.width, generator=None, **shape)
         return models.prunable_parameters(model, "all")
 
     def match_groups(self, output: MatchingQuality) -> pd.DataFrame:

@@ -1,8 +1,6 @@
 """The one training loop: dense, fine-tuning and sparse runs.
 
-A mask is an argument. SGD with momentum on all parameters; after each step the masked weights are
-set to zero, which gives the unmasked weights exactly the values of the usual re-parametrisation
-``weight * mask`` (the update of a weight depends on no other weight once its gradient is known).
+A mask is an argument; ``pipeline.step`` is what happens in a step.
 
 Every epoch draws from its own random sub-stream, so the state of a run is (epoch, step, weights,
 momentum, totals): a run that was killed goes on with the same bits.
@@ -22,20 +20,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from pipeline import batch_norm
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.data import DataSet
-from pipeline.data.augment import Augmenter, normalise
+from pipeline.data.shares import Shares
+from pipeline.distributed import ALONE, Team
 from pipeline.errors import UserError
-from pipeline.evaluation import Evaluation, autocast, evaluate
+from pipeline.evaluation import Evaluation
+from pipeline.feed import Streams, feed
+from pipeline.graphed import step_of
+from pipeline.step import Step
 from pipeline.study.settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Epoch -> generator of that epoch's data order and of its augmentation.
-Streams = Callable[[str, int], torch.Generator]
+    from pipeline.data.photographs import Photographs
+
+Row = dict[str, float | int | None]
+AtEpoch = Callable[[int, nn.Module, dict[str, Tensor]], None]
+Report = Callable[[Row], None]
 
 RESUME = ".resume.safetensors"
 HISTORY = (
@@ -57,14 +62,26 @@ class Schedule:
     horizon: int
 
     def lr(self, settings: TrainSettings, epoch: int) -> float:
-        """Learning rate of an epoch (counted from 0): per epoch, cosine to 0 over the horizon."""
+        """Learning rate of an epoch (counted from 0); it changes between epochs alone."""
         warmup = settings.warmup_epochs
         if epoch < warmup:
             return settings.lr * (epoch + 1) / (warmup + 1)
         if settings.schedule == "constant":
             return settings.lr
+        if settings.schedule == "steps":
+            return settings.lr * 0.1 ** sum(epoch >= passed for passed in settings.milestones)
         done = (epoch - warmup) / max(1, self.horizon - warmup)
         return 0.5 * settings.lr * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Place:
+    """Where a run goes on: ``step`` of ``epoch``, both counted from 0, and the epochs before."""
+
+    epoch: int
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    resumed: bool = False
 
 
 @dataclass
@@ -73,7 +90,7 @@ class Outcome:
 
     status: str
     momentum: dict[str, Tensor]
-    history: list[dict[str, float | int | None]]
+    history: list[Row]
     final: Evaluation | None
     seconds: float
     epochs_executed: float
@@ -145,21 +162,30 @@ def graceful() -> Iterator[None]:
 
 
 class Trainer:
-    """Trains networks on one data set with one set of training settings."""
+    """Trains networks on one data set with one set of training settings.
 
-    def __init__(self, data: DataSet, settings: TrainSettings, device: torch.device) -> None:
-        self.data = data.to(device)
-        self.settings = settings
-        self.device = device
-        self._augmenter = Augmenter(self.data.train, flip=data.flip, pad=data.pad)
+    In a ``team`` of processes each builds one, and calls ``train`` with the same arguments.
+
+    Raises:
+        UserError: a batch cannot be dealt to the processes.
+    """
+
+    def __init__(
+        self,
+        data: DataSet | Photographs,
+        settings: TrainSettings,
+        device: torch.device,
+        team: Team = ALONE,
+    ) -> None:
+        self.settings, self.device, self.team = settings, device, team
+        self._shares = shares(settings, team.size)
+        self._feed = feed(data, self._shares, team, device)
+        self._group = team.groups_of(self._shares.parts)
+        self.data = data
 
     def evaluate(self, model: nn.Module, *, logits: bool = False) -> Evaluation:
-        """Evaluation on the test set, top-1 and top-5."""
-        test = self.data.test
-        return evaluate(
-            model, test.images, test.labels, self.data.mean, self.data.std,
-            precision=self.settings.precision, logits=logits, top=(1, 5),
-        )  # fmt: skip
+        """Evaluation on the test set, top-1 and top-5; logits in process 0 alone."""
+        return self._feed.evaluate(model, self.settings.precision, logits)
 
     def train(
         self,
@@ -170,82 +196,79 @@ class Trainer:
         mask: Mapping[str, Tensor] | None = None,
         momentum: Mapping[str, Tensor] | None = None,
         keeper: Keeper | None = None,
-        at_epoch: Callable[[int, nn.Module, dict[str, Tensor]], None] | None = None,
-        report: Callable[[dict[str, float | int | None]], None] | None = None,
+        at_epoch: AtEpoch | None = None,
+        report: Report | None = None,
         keep_logits: bool = False,
     ) -> Outcome:
         """Train ``model`` in place from epoch ``schedule.first`` to ``schedule.last``.
 
         ``streams(purpose, epoch)`` gives the generators "order" and "augmentation".
-        ``at_epoch(epochs trained, model, momentum)`` is called at the start and after each epoch.
-        A loss that is not finite ends the run with status "diverged".
+        ``at_epoch(epochs trained, model, momentum)`` is called at the start and after each epoch,
+        it and ``report`` in process 0 alone. A loss that is not finite ends the run with status
+        "diverged".
 
         Raises:
             Interrupted: SIGTERM inside ``graceful``; the state was saved.
         """
+        model.to(self.device)
+        with batch_norm.shared(model, self._group):
+            return self._train(
+                model, schedule, streams, mask=mask, momentum=momentum or {}, keeper=keeper,
+                at_epoch=at_epoch, report=report, keep_logits=keep_logits,
+            )  # fmt: skip
+
+    def _train(
+        self, model: nn.Module, schedule: Schedule, streams: Streams, *,
+        mask: Mapping[str, Tensor] | None, momentum: Mapping[str, Tensor], keeper: Keeper | None,
+        at_epoch: AtEpoch | None, report: Report | None, keep_logits: bool,
+    ) -> Outcome:  # fmt: skip
         started = time.monotonic()
-        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = dict(model.named_parameters())
-        optimiser = torch.optim.SGD(
-            parameters.values(), lr=self.settings.lr, momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay, fused=True,
-        )  # fmt: skip
-        masked = [parameters[name] for name in mask or ()]
-        masks = [
-            m.to(self.device, p.dtype) for p, m in zip(masked, (mask or {}).values(), strict=True)
-        ]
-        masks = [m.contiguous(memory_format=_format(m)) for m in masks]
-        zeros = sum(int((m == 0).sum()) for m in masks)
-        sparsity = zeros / sum(m.numel() for m in masks) if masks else 0.0
-        with torch.no_grad():
-            _multiply(masked, masks)
-        _set_momentum(optimiser, parameters, momentum or {})
-        history: list[dict[str, float | int | None]] = []
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        start, done = schedule.first, 0
-        saved = keeper.load() if keeper else None
+        team, feed = self.team, self._feed
+        step = step_of(self.device, self._shares.count)(
+            model, self.settings, feed.mean, feed.std, self.device, mask, self._shares.count, team
+        )
+        step.set_momentum(momentum)
+        place = Place(schedule.first)
+        saved = keeper.load() if keeper and team.leads else None
         if saved:
-            start, done, history = self._restore(model, optimiser, parameters, totals, *saved)
+            step.set_state(saved[0])
+            place = Place(*(saved[1][key] for key in ("epoch", "step", "history")))
+        place = _joined(team, step, place, saved[0]["totals"] if saved else None)
+        history = place.history
         executed = 0.0
-        if at_epoch and not saved:
-            at_epoch(start, model, _momentum(optimiser, parameters))
+        if at_epoch and not place.resumed and team.leads:
+            at_epoch(place.epoch, model, step.momentum())
+
+        def stops(keeper: Keeper, place: Place) -> bool:
+            """Save where it is time to; whether SIGTERM came, to whichever process."""
+            stop, due = team.any(_stop_requested, team.leads and keeper.due())
+            if stop or due:
+                _save(keeper, step, place, team)
+            return stop
 
         model.train()
         final: Evaluation | None = None
-        for epoch in range(start, schedule.last):
-            lr = schedule.lr(self.settings, epoch)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            images, labels = self._augmenter.epoch(
-                batch_size=self.settings.batch_size,
-                order=streams("order", epoch),
-                augmentation=streams("augmentation", epoch),
-            )
-            steps = len(labels) // self.settings.batch_size
-            for step in range(done, steps):
-                self._step(model, optimiser, images, labels, step, totals)
-                if masks:
-                    with torch.no_grad():
-                        _multiply(masked, masks)
-                executed += 1 / steps
-                if keeper and (_stop_requested or keeper.due()) and step + 1 < steps:
-                    self._save(
-                        keeper, model, optimiser, parameters, totals, epoch, step + 1, history
-                    )
-                    if _stop_requested:
-                        raise Interrupted
-            done = 0
-            loss, correct = (totals / len(labels)).tolist()
-            totals.zero_()
+        images = feed.steps * self.settings.batch_size
+        for epoch in range(place.epoch, schedule.last):
+            step.lr = schedule.lr(self.settings, epoch)
+            first = place.step if epoch == place.epoch else 0
+            for number, batches in enumerate(feed.epoch(streams, epoch, first), start=first + 1):
+                step(batches)
+                executed += 1 / feed.steps
+                if keeper and number < feed.steps and stops(keeper, Place(epoch, number, history)):
+                    raise Interrupted
+            team.add_up(step.totals)
+            loss, correct = (step.totals / images).tolist()
+            step.totals.zero_()
             finite = math.isfinite(loss)
-            row: dict[str, float | int | None] = {
+            row: Row = {
                 "epoch": epoch + 1,
-                "learning_rate": lr,
+                "learning_rate": step.lr,
                 "train_loss": loss if finite else None,
                 "train_accuracy": 100 * correct if finite else None,
                 "test_loss": None,
                 "test_accuracy": None,
-                "sparsity": sparsity,
+                "sparsity": step.sparsity,
             }
             last = epoch + 1 == schedule.last
             if finite and (last or (epoch + 1) % self.settings.evaluate_every == 0):
@@ -253,93 +276,73 @@ class Trainer:
                 finite = final.finite
                 row |= {"test_loss": final.loss, "test_accuracy": final.accuracy} if finite else {}
             history.append(row)
-            if report:
+            if report and team.leads:
                 report(row)
             if not finite:
                 return Outcome(
-                    "diverged", _momentum(optimiser, parameters), history, None,
+                    "diverged", step.momentum(), history, None,
                     time.monotonic() - started, executed,
                 )  # fmt: skip
-            if at_epoch:
-                at_epoch(epoch + 1, model, _momentum(optimiser, parameters))
-            if keeper and not last and (_stop_requested or keeper.due()):
-                self._save(keeper, model, optimiser, parameters, totals, epoch + 1, 0, history)
-                if _stop_requested:
-                    raise Interrupted
+            if at_epoch and team.leads:
+                at_epoch(epoch + 1, model, step.momentum())
+            if keeper and not last and stops(keeper, Place(epoch + 1, 0, history)):
+                raise Interrupted
         if final is None:  # no epoch was left to train
             final = self.evaluate(model, logits=keep_logits)
         return Outcome(
-            "ok" if final.finite else "diverged", _momentum(optimiser, parameters), history,
+            "ok" if final.finite else "diverged", step.momentum(), history,
             final if final.finite else None, time.monotonic() - started, executed,
         )  # fmt: skip
 
-    def _step(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor,
-        step: int, totals: Tensor,
-    ) -> None:  # fmt: skip
-        """One optimisation step; totals += (sum of losses, correct predictions). No host sync."""
-        batch = slice(step * self.settings.batch_size, (step + 1) * self.settings.batch_size)
-        inputs = normalise(images[batch], self.data.mean, self.data.std)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.settings.precision):
-            logits = model(inputs)
-        loss = functional.cross_entropy(logits.float(), labels[batch])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        totals[0] += loss.detach() * len(labels[batch])
-        totals[1] += (logits.detach().argmax(dim=1) == labels[batch]).sum()
 
-    def _save(
-        self, keeper: Keeper, model: nn.Module, optimiser: torch.optim.Optimizer,
-        parameters: Mapping[str, nn.Parameter], totals: Tensor, epoch: int, step: int,
-        history: list[dict[str, float | int | None]],
-    ) -> None:  # fmt: skip
-        tensors = {f"weights/{name}": tensor for name, tensor in model.state_dict().items()}
-        tensors |= {f"momentum/{name}": t for name, t in _momentum(optimiser, parameters).items()}
-        tensors["totals"] = totals
-        keeper.save(tensors, {"epoch": epoch, "step": step, "history": history})
+def shares(settings: TrainSettings, processes: int = 1) -> Shares:
+    """How ``processes`` share the steps of a training.
 
-    def _restore(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer,
-        parameters: Mapping[str, nn.Parameter], totals: Tensor,
-        tensors: Mapping[str, Tensor], info: Mapping[str, Any],
-    ) -> tuple[int, int, list[dict[str, float | int | None]]]:  # fmt: skip
-        model.load_state_dict(_under("weights/", tensors))
-        _set_momentum(optimiser, parameters, _under("momentum/", tensors))
-        totals.copy_(tensors["totals"])
-        return info["epoch"], info["step"], list(info["history"])
+    A BatchNorm group of several micro-batches is spread over as many processes; where they are too
+    few, each takes more of it at once.
+
+    Raises:
+        UserError: a batch cannot be dealt to so many processes.
+    """
+    chunk = settings.micro_batch or settings.batch_size
+    group = settings.batch_norm_group or chunk
+    parts = math.gcd(group // chunk, processes)
+    return Shares(settings.batch_size, group // parts, processes, parts)
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _joined(team: Team, step: Step, place: Place, totals: Tensor | None) -> Place:
+    """Give all processes the state of process 0; where to go on.
+
+    ``totals``: those saved, [2] of one process, or a row of each.
+    """
+    rows = 0 if totals is None else totals.reshape(-1, 2).shape[0]
+    told = team.tell(
+        [place.epoch, place.step, place.history, rows, bool(step.momentum()), totals is not None]
+    )
+    place = Place(told[0], told[1], told[2], told[5])
+    if told[4] and not step.momentum():
+        step.set_momentum({name: torch.zeros_like(p) for name, p in step.parameters.items()})
+    team.copy(step.state().values())
+    if told[3]:
+        saved = step.totals.new_zeros(told[3], 2)
+        if totals is not None:
+            saved.copy_(totals.reshape(-1, 2))
+        team.copy([saved])
+        if len(saved) == team.size:
+            step.totals.copy_(saved[team.rank])
+        elif team.leads:
+            step.totals.copy_(saved.sum(0))
+    return place
 
 
-def _format(tensor: Tensor) -> torch.memory_format:
-    return torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-
-
-def _multiply(weights: list[nn.Parameter], masks: list[Tensor]) -> None:
-    if masks:
-        torch._foreach_mul_(tuple(weights), tuple(masks))
-
-
-def _momentum(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> dict[str, Tensor]:
-    """Momentum buffers by parameter name; none before the first step, or without momentum."""
-    buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in parameters.items()}
-    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def _set_momentum(
-    optimiser: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    momentum: Mapping[str, Tensor],
-) -> None:
-    for name, buffer in momentum.items():
-        like = parameters[name]
-        optimiser.state[like]["momentum_buffer"] = torch.empty_like(like).copy_(buffer)
+def _save(keeper: Keeper, step: Step, place: Place, team: Team) -> None:
+    """Save a run at ``place``; process 0 writes."""
+    totals = team.collect(step.totals[None])
+    if totals is not None:
+        keeper.save(
+            step.state() | {"totals": torch.cat(totals) if len(totals) > 1 else totals[0][0]},
+            {"epoch": place.epoch, "step": place.step, "history": place.history},
+        )
 
 
 def history_rows(history: Iterable[Mapping[str, object]]) -> list[list[object]]:

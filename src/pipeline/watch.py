@@ -5,9 +5,26 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.progress import clock, running
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import (
+    Curve,
+    Dense,
+    ImpBarrier,
+    ImpBlock,
+    Mask,
+    Match,
+    Plane,
+    Run,
+    Snapshot,
+    Solution,
+    Sparse,
+)  # fmt: skip
+from pipeline.errors import UserError
+from pipeline.progress import clock, running, until
 
 #: Seconds between lines; the first comes sooner.
 INTERVAL, FIRST = 10.0, 4.0
@@ -18,18 +35,22 @@ class Watch:
 
     def __init__(self, results: Path) -> None:
         self._results = results
-        self._open: dict[Path, float] = {}
+        self._open: dict[Path, _Expected] = {}
         self._total = self._done = 0
         self._work = self._finished = 0.0
         self._end = threading.Event()
         self._began = time.time()
 
-    def expect(self, output: str | None, seconds: float) -> None:
-        """One more job: the file that says it is done, and what it is expected to take."""
+    def expect(self, output: str | None, seconds: float, log: str | None = None) -> None:
+        """One more job: the file that says it is done, what it is expected to take, its log."""
         if output is not None:
             self._total += 1
             self._work += seconds
-            self._open[Path(output)] = seconds
+            path = Path(output)
+            written = Path(log) if log else None
+            self._open[path] = _Expected(
+                seconds, _changed(path), written, _changed(written) if written else None
+            )
 
     def start(self, cores: int, unit: str = "cores") -> None:
         self._cores = cores
@@ -48,6 +69,11 @@ class Watch:
                 f"{self._done} of {self._total} jobs done in {spent}"
                 + ("" if fine else ", with errors")
             )
+            failed = [] if fine else self.failed()
+            for line in failed[:MOST]:
+                self._say(line)
+            if len(failed) > MOST:
+                self._say(f"and {len(failed) - MOST} more")
 
     def _run(self) -> None:
         wait = FIRST
@@ -57,20 +83,25 @@ class Watch:
             wait = INTERVAL
 
     def _count(self) -> None:
-        for output, seconds in list(self._open.items()):
-            try:
-                done = output.stat().st_mtime >= self._began - 1
-            except OSError:
-                continue
-            if done:
+        for output, job in list(self._open.items()):
+            # Compared with what was there and not with the clock: a file server has its own.
+            if _changed(output) not in (None, job.before):
                 del self._open[output]
                 self._done += 1
-                self._finished += seconds
+                self._finished += job.seconds
+
+    def failed(self) -> list[str]:
+        """A line for each job that began and has no result: why, and where its log is."""
+        return [
+            f"failed: {reason(job.log)}; log: {job.log}"
+            for job in self._open.values()
+            if job.log and _changed(job.log) not in (None, job.log_before)
+        ]
 
     def line(self) -> str:
         """Jobs done, share of the work, time left, and what runs now."""
         now = running(self._results)
-        begun = sum(_share(record) for record in now)
+        begun = sum(share(record) for record in now)
         average = self._work / self._total
         finished = min(self._finished + begun * average, 0.999 * self._work)
         spent = time.time() - self._began
@@ -79,8 +110,11 @@ class Watch:
             if finished <= 0
             else spent * (self._work / finished - 1)
         )
-        share = 100 * finished / self._work
-        text = f"{self._done}/{self._total} jobs, {share:.0f} %, about {clock(max(left, 1))} left"
+        text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, "
+        if left > 0:
+            text += f"about {clock(max(left, 1))} left, until {until(left)}"
+        else:  # nothing has ended that would tell how wrong the estimate was
+            text += "slower than estimated"
         if now:
             text += f"; now {describe(now[0])}" + (
                 f" and {len(now) - 1} more" if len(now) > 1 else ""
@@ -92,17 +126,120 @@ class Watch:
         print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-def _share(record: dict[str, object]) -> float:
+@dataclass(frozen=True)
+class _Expected:
+    """A job: expected seconds, and when its first output and its log were changed before it ran."""
+
+    seconds: float
+    before: int | None
+    log: Path | None
+    log_before: int | None
+
+
+#: The most failed jobs that are listed at the end.
+MOST = 20
+
+
+def reason(log: Path) -> str:
+    """Why a job ended, in one line, from its log: its own last words, or that it left none."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"no reason known, its log cannot be read ({error.strerror})"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = _printable(lines[-1])[:400] if lines else ""
+    if last.startswith(("error: ", "stopped by SIGTERM")) or "Traceback" in text:
+        return last.removeprefix("error: ")
+    return "it ended without a word, perhaps killed" + (f"; its last line: {last}" if last else "")
+
+
+def _printable(text: str) -> str:
+    """What others wrote must not move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _changed(path: Path) -> int | None:
+    """When a file was last changed, in nanoseconds of its own server's clock; None without it."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def share(record: dict[str, Any]) -> float:
+    """How much of a running job is done, from 0 to 1."""
     epoch, epochs = record.get("epoch"), record.get("epochs")
-    return epoch / epochs if isinstance(epoch, int) and isinstance(epochs, int) and epochs else 0.0
+    if not isinstance(epoch, int) or not isinstance(epochs, int) or epochs <= 0:
+        return 0.0
+    return min(max(epoch / epochs, 0.0), 1.0)
 
 
-def describe(record: dict[str, object]) -> str:
-    """What a running job does: its run, epoch i of T, and the accuracy so far."""
-    text = f"{record['stage']} {record['key']}"
+#: Seconds of silence after which a job's line says so.
+SILENT = 300.0
+
+
+def describe(record: dict[str, Any], host: bool = False) -> str:
+    """What a running job does: its run, epoch i of T, the accuracy so far; ``host``: and where."""
+    try:
+        text = words(keys.parse(record["stage"], record["key"]))
+    except (UserError, KeyError):  # a run of another version of this program
+        text = f"{record['stage']} {record['key']}"
     if record.get("round"):
         text += f", round {record['round']}"
     if record.get("epochs"):
         text += f", {record['epoch']}/{record['epochs']}"
     accuracy = record.get("accuracy")
-    return text + (f", {accuracy:.2f} %" if isinstance(accuracy, float) else "")
+    text += f", {accuracy:.2f} %" if isinstance(accuracy, float) else ""
+    text += f", on {record['host']}" if host and record.get("host") else ""
+    silent = time.time() - record["time"] if isinstance(record.get("time"), float) else 0.0
+    text += f", silent for {clock(silent)}" if silent > SILENT else ""
+    return _printable(text)
+
+
+def words(run: Run) -> str:
+    """A run in words: method, sparsity S, rewind epoch k, seeds, and its network."""
+    match run:
+        case Dense():
+            return f"dense seed {run.seed} ({_network(run)})"
+        case Snapshot():
+            return f"snapshot k={run.epoch} seed {run.dense.seed} ({_network(run.dense)})"
+        case ImpBlock():
+            return (
+                f"IMP block {run.block} seed {run.dense.seed} ({_network(run.dense, run.recipe)})"
+            )
+        case Mask():
+            return f"mask {_target(run)} seed {run.dense.seed} ({_network(run.dense, run.recipe)})"
+        case Solution(mask):
+            return (
+                f"IMP solution {_target(mask)} seed {mask.dense.seed} "
+                f"({_network(mask.dense, mask.recipe)})"
+            )
+        case Match():
+            return f"matching {run.who} ({_network(run.b, run.recipe)})"
+        case Sparse():
+            method = f"{run.method}.{run.match.recipe}" if run.match else run.method
+            return (
+                f"sparse {method} {_target(run.mask)} k={run.rewind} {run.who} "
+                f"({_network(run.init, run.recipe)})"
+            )
+        case Curve():
+            return f"curve {run.match.who} ({_network(run.match.b, run.recipe)})"
+        case ImpBarrier():
+            return (
+                f"barriers of {run.rounds} IMP rounds seed {run.dense.seed} "
+                f"({_network(run.dense, run.recipe)})"
+            )
+        case Plane(permuted):
+            return (
+                f"plane {_target(permuted.mask)} k={permuted.rewind} {permuted.who} "
+                f"({_network(permuted.init, run.recipe)})"
+            )
+
+
+def _target(mask: Mask) -> str:
+    kind, number = mask.target[0], mask.target[1:]
+    return f"S={number}" if kind == "S" else f"{number} prunes"
+
+
+def _network(dense: Dense, recipe: str | None = None) -> str:
+    return f"{dense.model}×{dense.width} on {dense.dataset}, {recipe or dense.recipe}"

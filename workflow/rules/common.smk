@@ -78,7 +78,10 @@ wildcard_constraints:
 
 
 onstart:
-    STUDY.started(workflow)
+    try:
+        STUDY.started(workflow)
+    except UserError as error:
+        stop(error)
 
 
 onsuccess:

@@ -1,6 +1,7 @@
-"""Execute one run: ``run.py STAGE KEY --digest D``."""
+"""Execute one run: ``run.py STAGE KEY --digest D``, in as many processes as config.yaml says."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipeline.cli import main
@@ -12,10 +13,18 @@ def job() -> None:
     parser.add_argument("key")
     parser.add_argument("--digest", help="digest of the settings at submission")
     arguments = parser.parse_args()
-    from pipeline import stages
+    from pipeline import launch, stages
+    from pipeline.artifacts import keys
     from pipeline.study.config import load
+    from pipeline.study.graph import Graph
+    from pipeline.study.processes import processes
 
-    stages.run(load(Path.cwd()), arguments.stage, arguments.key, arguments.digest)
+    config = load(Path.cwd())
+    count = processes(Graph(config), keys.parse(arguments.stage, arguments.key))
+    if count > 1 and not launch.started():
+        gpus = config.main.device != "cpu"
+        sys.exit(launch.launch(sys.argv, count, config.main.nodes, gpus=gpus))
+    stages.run(config, arguments.stage, arguments.key, arguments.digest)
 
 
 main(job)

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts import keys
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}; {_mend(path)}") from None
+        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -162,9 +163,9 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged: {error}; {_mend(path)}") from None
+        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
     if not tensors:
-        raise UserError(f"{path}: holds nothing under {prefix!r}; {_mend(path)}")
+        raise UserError(f"{path}: holds nothing under {prefix!r}; {mend(path)}")
     return tensors
 
 
@@ -178,11 +179,29 @@ def read_info(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}; {_mend(path)}") from None
+        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
 
 
-def _mend(path: Path) -> str:
-    return f"delete it and ask for it again: rm '{path}' && snakemake -c1 '{path}'"
+def mend(path: Path) -> str:
+    """What to do about a damaged file: the command that makes it, and all of its run, again.
+
+    Where the workflow knows the file's run, but not the file (kept logits, provenance), the file
+    that stands for the run.
+    """
+    stands = path.with_name(_asked_for(path))
+    return f"delete it and ask for it again: rm '{stands}' && snakemake -c1 '{stands}'"
+
+
+def _asked_for(path: Path) -> str:
+    """Name of the file by which the workflow is asked for ``path``."""
+    parts = path.parent.parts
+    for place, stage in enumerate(parts):
+        if stage in keys.OUTPUTS:
+            with suppress(UserError):
+                keys.parse(stage, "/".join(parts[place + 1 :]))
+                names = keys.OUTPUTS[stage]
+                return path.name if path.name in names else names[0]
+    return path.name
 
 
 def verify(path: Path, settings: str | None = None) -> str:
@@ -196,22 +215,31 @@ def verify(path: Path, settings: str | None = None) -> str:
     """
     record = path.parent / PROVENANCE
     if not path.exists():
-        raise UserError(f"{path}: no such file; {_mend(path)}")
+        raise UserError(f"{path}: no such file; {mend(path)}")
     if not record.exists():
-        raise UserError(f"{path}: has no {PROVENANCE} beside it; {_mend(path)}")
+        raise UserError(f"{path}: has no {PROVENANCE} beside it; {mend(path)}")
     facts = read_json(record)
     files = facts.get("files") if isinstance(facts, dict) else None
     if not isinstance(files, dict) or path.name not in files:
-        raise UserError(f"{path}: not recorded in {record.name}; {_mend(path)}")
+        raise UserError(f"{path}: not recorded in {record.name}; {mend(path)}")
     try:
         found = file_digest(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if found != files[path.name]:
-        raise UserError(f"{path}: content changed since it was written; {_mend(path)}")
+        raise UserError(f"{path}: content changed since it was written; {mend(path)}")
     if settings is not None and facts.get("digest") != settings:
-        raise UserError(f"{path}: made by another run or with other settings; {_mend(path)}")
+        raise UserError(f"{path}: made by another run or with other settings; {mend(path)}")
     return found
+
+
+def recorded(path: Path) -> bool:
+    """Whether a file's folder says that its run wrote it; such a file that is gone is damage."""
+    try:
+        facts = read_json(path.parent / PROVENANCE)
+        return path.name in facts["files"]
+    except (UserError, KeyError, TypeError):
+        return False
 
 
 def write_provenance(
@@ -236,7 +264,7 @@ def write_provenance(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **volatile,
     }
-    write_json(folder / PROVENANCE, record)
+    write_json(folder / PROVENANCE, record | {"record": digest(record)})
 
 
 @cache

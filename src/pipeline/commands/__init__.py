@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.commands import check, data, freeze, plan, reference, show, table, trace, watch
+from pipeline.commands import (
+    check,
+    data,
+    export,
+    freeze,
+    plan,
+    reference,
+    show,
+    table,
+    trace,
+    watch,
+)  # fmt: skip
 from pipeline.study.config import Config, read
 
 COMMANDS = {
@@ -18,6 +29,7 @@ COMMANDS = {
     "show": show,
     "trace": trace,
     "watch": watch,
+    "export": export,
     "data": data,
     "freeze": freeze,
     "reference": reference,
@@ -33,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  python -m pipeline plan table_5 --study paper\n"
         "  python -m pipeline check --study paper --results\n"
-        "  python -m pipeline table table_5 --partial --study paper\n",
+        "  python -m pipeline table table_5 --partial --study paper\n"
+        "  python -m pipeline watch table_5 --study paper\n"
+        "help on a command: python -m pipeline COMMAND --help",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

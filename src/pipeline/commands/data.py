@@ -23,6 +23,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         if name not in config.datasets:
             raise UserError(f"unknown data set {name!r}; {suggest(name, sorted(config.datasets))}")
         data = load(config.datasets[name], config.data_root)
-        shape = "×".join(str(n) for n in data.train.images.shape[1:])
+        shape = f"{data.channels}×{data.size}×{data.size}"
         print(f"{name}: {len(data.train)} training and {len(data.test)} test images, {shape}: fine")
     return 0

@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
+from pipeline.progress import clock
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
@@ -70,6 +71,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         hours = kind["seconds"] / 3600
         print(f"{stage:<12}{kind['jobs']:>8}{int(kind['epochs']):>10,}{hours:>14,.2f}")
     print(f"{'total':<12}{found['jobs']:>8}{found['epochs']:>10,}{found['device_hours']:>14,.2f}")
+    if found["jobs"] and found["device_hours"] < 1:
+        print(f"in all about {clock(3600 * found['device_hours'])} of device time")
     print(f"already there: {found['present']} runs; new files: about {size(found['disk_bytes'])}")
     if found["jobs"]:
         words = {

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from typing import Any
 
 from pipeline.artifacts import keys
-from pipeline.artifacts.store import read_json
+from pipeline.artifacts.keys import Run
+from pipeline.artifacts.store import PROVENANCE, read_json
+from pipeline.progress import running
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
+from pipeline.watch import describe, words
 
 EXAMPLE = "show results/dense/digits/resnet20-w0.5/dense-digits/seed0"
 
@@ -25,14 +30,23 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     states = States(graph)
     wanted = run_of(config, arguments.path)
     print(f"{config.results}/{keys.folder(wanted)}")
+    print(f"run       {words(wanted)}")
     print(f"state     {states.why(wanted)}")
+    for line in changes(graph, states, wanted):
+        print(f"          {line}")
+    for record in running(config.results):
+        if (record["stage"], record["key"]) == (wanted.stage, wanted.key):
+            print(f"now       {describe(record, host=True)}")
+    log = config.results / "logs" / f"{keys.folder(wanted)}.log"
+    if log.exists():
+        print(f"log       {log}")
     print(f"epochs    {Costs(graph, 'cpu').epochs(wanted)}")
     print("settings")
     for name, value in sorted(vars(graph.recipe(wanted)).items()):
         print(f"  {name} = {value}")
     print("ancestors")
     for parent in graph.closure([wanted])[:-1]:
-        print(f"  {states.why(parent):<10} {config.results}/{keys.folder(parent)}")
+        print(f"  {states.state(parent):<8} {config.results}/{keys.folder(parent)}")
     metrics = config.results / keys.path(wanted, "metrics.json")
     if metrics.exists():
         print("numbers")
@@ -40,3 +54,35 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
             if name not in ("settings", "digest"):
                 print(f"  {name} = {json.dumps(value)[:200]}")
     return 0
+
+
+def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:
+    """A line per setting of a stale run that was another when it was made, and per changed parent."""
+    if states.state(run) != "stale":
+        return
+    path = graph.config.results / keys.folder(run) / PROVENANCE
+    record = read_json(path)
+    made = record.get("settings") if isinstance(record, dict) else None
+    if not isinstance(made, dict):
+        yield f"{path} does not say with which settings it was made"
+        return
+    before, after = made | {"parents": None}, graph.settings(run) | {"parents": None}
+    yield from _changed("", before, after)
+    was = made.get("parents")
+    for role, now in graph.settings(run).get("parents", {}).items():
+        if not isinstance(was, dict) or was.get(role) != now:
+            file = graph.inputs(run)[role]
+            yield f"{role}: from another {keys.folder(file.run)}"
+
+
+def _changed(name: str, before: Any, after: Any) -> Iterator[str]:
+    """A line per value in which two nested mappings differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            yield from _changed(f"{name}.{key}".lstrip("."), before.get(key), after.get(key))
+    elif before != after:
+        yield f"{name}: made with {_value(before)}, now {_value(after)}"
+
+
+def _value(value: Any) -> str:
+    return "the default" if value is None else json.dumps(value)[:200]

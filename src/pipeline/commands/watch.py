@@ -1,43 +1,108 @@
-"""Show what runs now, here or on a cluster that shares the results folder."""
+"""Show what runs now and when it will end, here or on a cluster that shares the results folder."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass, field
+from typing import Any
 
-from pipeline.progress import running
+from pipeline.artifacts.keys import Run
+from pipeline.progress import clock, running, until
 from pipeline.study.config import Config
+from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
-from pipeline.study.state import States
-from pipeline.watch import describe
+from pipeline.study.state import States, resolve
+from pipeline.study.workflow import device
+from pipeline.watch import describe, share
 
-EXAMPLE = "watch --every 10"
+EXAMPLE = "watch table_5 --study paper --every 30"
+#: Finished runs from which rates are taken: enough for a median, and few files to read.
+SAMPLE = 200
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "targets", nargs="*", default=["all"], help="as given to snakemake (default: all)"
+    )
     parser.add_argument(
         "--every", type=float, default=10.0, help="seconds between looks (default 10)"
     )
     parser.add_argument("--once", action="store_true", help="look once and end")
 
 
+@dataclass
+class Look:
+    """The runs behind some targets, looked at again and again."""
+
+    config: Config
+    targets: list[str]
+    _done: set[Run] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._graph = Graph(self.config)
+        target = resolve(self.config, self.targets)
+        self._every = self._graph.closure([*self._graph.outputs(target.outputs), *target.runs])
+
+    def lines(self) -> list[str]:
+        """Runs done and the time left, then a line per job that runs now."""
+        states = States(self._graph)
+        # A run that was done is not looked at again: thousands of files on a file server.
+        self._done |= {
+            run for run in self._every if run not in self._done and states.state(run) == "done"
+        }
+        now = running(self.config.results)
+        head = f"{len(self._done)}/{len(self._every)} runs done, {len(now)} running"
+        left = self._left(now)
+        if left is not None:
+            head += f", about {clock(left)} left, until {until(left)}"
+        return [head, *(f"  {describe(record, host=True)}" for record in now)]
+
+    @property
+    def finished(self) -> bool:
+        return len(self._done) == len(self._every)
+
+    def _left(self, now: list[dict[str, Any]]) -> float | None:
+        """Seconds until the last run ends if as many go on side by side as do now.
+
+        None where no job of these targets runs.
+        """
+        costs = Costs(self._graph, self._device())
+        costs.measured(self._sample())
+        work = {f"{r.stage}/{r.key}": costs.seconds(r) for r in self._every if r not in self._done}
+        shares = [
+            share(record) * work[name]
+            for record in now
+            if (name := f"{record['stage']}/{record['key']}") in work
+        ]
+        return max(1.0, (sum(work.values()) - sum(shares)) / len(shares)) if shares else None
+
+    def _sample(self) -> list[Run]:
+        return [run for run in self._every if run in self._done][-SAMPLE:]
+
+    def _device(self) -> str:
+        """Kind of device of the finished runs: the host that watches may have another."""
+        if self.config.main.device == "cpu":
+            return "cpu"
+        costs = Costs(self._graph, "cpu")
+        for run in reversed(self._sample()):
+            found = costs.provenance(run)
+            if "device" in found and "epochs_executed" in found:
+                return "cpu" if str(found["device"]).startswith("cpu") else "cuda"
+        return device()
+
+
 def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print runs done and running, until interrupted."""
-    graph = Graph(config)
-    every = graph.closure(graph.outputs(config.outputs))
-    while True:
-        states = States(graph)
-        done = sum(states.state(run) == "done" for run in every)
-        now = running(config.results)
-        print(
-            f"[{time.strftime('%H:%M:%S')}] {done}/{len(every)} runs done, {len(now)} running",
-            flush=True,
-        )
-        for record in now:
-            print(f"  {describe(record)}", flush=True)
-        if arguments.once or done == len(every):
-            return 0
-        try:
+    """Print runs done and running until all are done, or until interrupted; plain lines only."""
+    look = Look(config, arguments.targets)
+    try:
+        while True:
+            first, *others = look.lines()
+            print(f"[{time.strftime('%H:%M:%S')}] {first}", flush=True)
+            for line in others:
+                print(line, flush=True)
+            if arguments.once or look.finished:
+                return 0
             time.sleep(max(1.0, arguments.every))
-        except KeyboardInterrupt:
-            return 0
+    except KeyboardInterrupt:
+        return 0

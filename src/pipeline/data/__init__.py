@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from pipeline.data.photographs import Photographs
+
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Split:
@@ -71,16 +73,18 @@ class DataSet:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
-def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> DataSet:
-    """Read a data set from the data root onto the CPU.
+def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> DataSet | Photographs:
+    """Read a data set from the data root onto the CPU; photographs are listed, and read later.
 
     ``name`` is one of ``catalog.INFO`` or the ``DataInfo`` of a user's own set. What torchvision
     can download is downloaded where it is missing and ``download`` allows it; what is there but
     damaged is never replaced. Raises ``UserError`` with one line; nothing is loaded then.
     """
     info = catalog.find(name)
-    if info.kind == "imagefolder":
-        raise UserError(str(catalog.status(info, root)))
+    if info.kind == "image_folder":
+        from pipeline.data.photographs import read_photographs
+
+        return read_photographs(info, root)
     if info.kind == "sklearn":
         from pipeline.data.digits import read_digits
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ class DataInfo:
 
     ``size`` is the side of the square images in pixels; ``mean`` and ``std`` (one value per
     channel) normalise pixels scaled to [0, 1]; ``flip`` and ``pad`` (pixels) are its augmentation:
-    horizontal flip with probability 0.5, random crop after zero padding.
+    horizontal flip with probability 0.5, random crop after zero padding (photographs, of kind
+    ``image_folder``, are cropped at random scales instead).
     ``files`` are what is read, ``archives`` what torchvision downloads and unpacks them from.
     ``{root}`` in ``how_to_get`` stands for the data root.
     """
 
     name: str
-    kind: Literal["sklearn", "torchvision", "npz", "imagefolder"]
+    kind: Literal["sklearn", "torchvision", "npz", "image_folder"]
     classes: int
     channels: int
     size: int
@@ -217,27 +219,33 @@ INFO: dict[str, DataInfo] = {
             ),
             how_to_get=_torchvision("FashionMNIST('{root}', download=True)"),
         ),
+        DataInfo(
+            name="imagenet",
+            kind="image_folder",
+            classes=1000,
+            channels=3,
+            size=224,
+            train_images=1_281_167,
+            test_images=50_000,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            flip=True,
+            pad=0,
+            files=(("imagenet", None, None),),
+            how_to_get=(
+                "a folder of JPEG files for each class, {root}/imagenet/train/<class>/*.JPEG and "
+                "{root}/imagenet/val/<class>/*.JPEG, from the archives of image-net.org"
+            ),
+        ),
     )
 }
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
-#: Data sets that a study can declare and plan but this version does not read.
-DECLARED: dict[str, DataInfo] = {
-    "imagenet": DataInfo(
-        name="imagenet",
-        kind="imagefolder",
-        classes=1000,
-        channels=3,
-        size=224,
-        train_images=1_281_167,
-        test_images=50_000,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        flip=True,
-        pad=0,
-    )
-}
+#: Endings of the names of image files in folders, in small letters.
+IMAGE_FILES = (".jpg", ".jpeg", ".png")
+#: Folders of an image data set, for training and for testing.
+IMAGE_SPLITS = ("train", "val")
 
 
 def find(name: str | DataInfo) -> DataInfo:
@@ -271,10 +279,8 @@ def status(name: str | DataInfo, root: str | Path) -> str | None:
     unpickled, so this is cheap enough for every dry run; ``pipeline.data.load`` checks the sums.
     """
     info = find(name)
-    if info.kind == "imagefolder":
-        return (
-            f"data set '{info.name}' can be declared and planned, but this version does not read it"
-        )
+    if info.kind == "image_folder":
+        return _folder_status(info, root)
     if info.kind == "sklearn" and importlib.util.find_spec("sklearn") is None:
         return f"data set '{info.name}' comes with scikit-learn; get it: {advice(info, root)}"
     missing: list[File] = []
@@ -305,6 +311,25 @@ def status(name: str | DataInfo, root: str | Path) -> str | None:
     return _npz_status(info, root) if info.kind == "npz" else None
 
 
+def _folder_status(info: DataInfo, root: str | Path) -> str | None:
+    """Whether there is a folder for each class; the files in them are not looked at."""
+    folder = locate(info, root, info.files[0][0])
+    for split in IMAGE_SPLITS:
+        try:
+            found = sum(entry.is_dir() for entry in os.scandir(folder / split))
+        except OSError as error:
+            return (
+                f"data set '{info.name}': looked in {folder / split} (below DATA_ROOT or "
+                f"data_root): {error.strerror}; expected {advice(info, root)}"
+            )
+        if found != info.classes:
+            return (
+                f"data set '{info.name}': {folder / split} has {found:,} folders, expected one for "
+                f"each of {info.classes:,} classes: {advice(info, root)}"
+            )
+    return None
+
+
 def _npz_status(info: DataInfo, root: str | Path) -> str | None:
     """A cut npz file has lost the directory at its end: seen without reading the arrays."""
     place = locate(info, root, info.files[0][0])
@@ -328,11 +353,11 @@ def _npz_status(info: DataInfo, root: str | Path) -> str | None:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]*")
 _KEYS = {
-    "kind": "'npz'",
-    "path": "the path of the file, absolute or below the data root",
+    "kind": "'npz' or 'image_folder'",
+    "path": "the path of the file or folder, absolute or below the data root",
     "classes": "an integer of at least 2",
     "channels": "an integer of at least 1",
-    "size": "an integer of at least 1 (pixels)",
+    "size": "an integer of at least 1 (pixels along a side of the images, or of their crops)",
     "train_images": "an integer of at least 1",
     "test_images": "an integer of at least 1",
     "mean": "a list of one number per channel",
@@ -340,12 +365,14 @@ _KEYS = {
     "flip": "true or false",
     "pad": "an integer of at least 0 (pixels) and at most size",
 }
+#: Photographs have three channels, and are cropped at random scales rather than padded.
+_FOLDER_KEYS = {key: text for key, text in _KEYS.items() if key not in ("channels", "pad")}
 
 
 def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
     """A user's own data set from ``config/datasets.yaml``, validated.
 
-    Every key of ``_KEYS`` is required: normalisation and augmentation belong to the data set and
+    Every key of its kind is required: normalisation and augmentation belong to the data set and
     are never guessed. Raises ``UserError`` naming the key and what is allowed.
     """
     where = f"data set {quote(name)}"
@@ -357,18 +384,23 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
         raise UserError(f"{where}: the name is taken by a built-in data set; choose another")
     if not isinstance(raw, dict):
         raise UserError(f"{where}: must be a mapping with the keys {', '.join(_KEYS)}")
+    kind = raw.get("kind", "npz")
+    if kind not in ("npz", "image_folder"):
+        raise UserError(f"{where}: kind must be {_KEYS['kind']}, is {quote(kind)}")
+    folder = kind == "image_folder"
+    keys = _FOLDER_KEYS if folder else _KEYS
     for key in raw:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(str(key), _KEYS, n=1)
+        if key not in keys:
+            close = difflib.get_close_matches(str(key), keys, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
-            raise UserError(f"{where}: unknown key {quote(key)}{hint}; allowed: {', '.join(_KEYS)}")
-    for key, allowed in _KEYS.items():
+            raise UserError(f"{where}: unknown key {quote(key)}{hint}; allowed: {', '.join(keys)}")
+    for key, allowed in keys.items():
         if key not in raw:
             raise UserError(f"{where}: key '{key}' is missing; it must be {allowed}")
 
     def require(key: str, fine: bool) -> None:
         if not fine:
-            raise UserError(f"{where}: {key} must be {_KEYS[key]}, is {quote(raw[key])}")
+            raise UserError(f"{where}: {key} must be {keys[key]}, is {quote(raw[key])}")
 
     def integer(key: str, least: int) -> int:
         value = raw[key]
@@ -384,18 +416,19 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
             require(key, -LARGEST < x < LARGEST and (x > 0 or not positive))
         return tuple(float(x) for x in value)
 
-    require("kind", raw["kind"] == "npz")
     require("path", isinstance(raw["path"], str) and raw["path"].strip() != "")
     require("path", raw["path"].isprintable())
     require("flip", isinstance(raw["flip"], bool))
-    classes, channels, size = integer("classes", 2), integer("channels", 1), integer("size", 1)
+    classes, size = integer("classes", 2), integer("size", 1)
+    channels = 3 if folder else integer("channels", 1)
     train_images, test_images = integer("train_images", 1), integer("test_images", 1)
-    pad = integer("pad", 0)
-    require("pad", pad <= size)
+    pad = 0 if folder else integer("pad", 0)
+    if pad > size:
+        require("pad", False)
     plain = f" or [N, {size}, {size}]" if channels == 1 else ""
     return DataInfo(
         name=name,
-        kind="npz",
+        kind="image_folder" if folder else "npz",
         classes=classes,
         channels=channels,
         size=size,
@@ -407,7 +440,10 @@ def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
         pad=pad,
         files=((raw["path"], None, None),),
         how_to_get=(
-            f"an npz file with x_train, x_test (uint8 [N, {channels}, {size}, {size}]{plain}) "
+            f"a folder of JPEG files for each class, {raw['path']}/train/<class>/*.jpg and "
+            f"{raw['path']}/val/<class>/*.jpg"
+            if folder
+            else f"an npz file with x_train, x_test (uint8 [N, {channels}, {size}, {size}]{plain}) "
             f"and y_train, y_test (integers [N], 0 to {classes - 1})"
         ),
     )

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 _FAMILIES = {
     "resnet20": "pipeline.models.resnet",
     "vgg11": "pipeline.models.vgg",
+    "resnet50": "pipeline.models.resnet50",
 }
 
 TAPS = ("last", "authors")
 PRUNABLE = ("all", "no-shortcut")
+#: Names of the modules on the way around a block, ours and torchvision's.
+_SHORTCUTS = {"shortcut", "downsample"}
 
 
 def build(
@@ -102,7 +105,7 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
         f"{name}.weight"
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
-        and not (which == "no-shortcut" and "shortcut" in name.split("."))
+        and not (which == "no-shortcut" and _SHORTCUTS & set(name.split(".")))
     ]
 
 

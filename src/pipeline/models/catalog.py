@@ -7,10 +7,13 @@ and tests hold the counts against the real modules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RESNET20_BLOCKS = (3, 3, 3)
 """Basic blocks of each stage; stages 2 and 3 start with stride 2 and a convolutional shortcut."""
+
+RESNET50_BLOCKS = (3, 4, 6, 3)
+"""Bottleneck blocks of each stage; the first of each has a convolution on its shortcut."""
 
 VGG11_LAYERS: tuple[int | None, ...] = (
     (64, None, 128, None) + (256, 256, None) + (512, 512, None) * 2
@@ -30,22 +33,25 @@ class Cost:
 class ModelInfo:
     """One network: its width rule and its counts.
 
-    ``base`` channels at width 1 of the narrowest layer; ``layers(width, classes, channels, size)``
-    yields the cost of every layer that has parameters.
+    ``base`` channels at width 1 of the narrowest layer, which grow with the width to the ``power``;
+    ``layers(width, classes, channels, size)`` yields the cost of every layer that has parameters.
     """
 
     name: str
     base: int
     layers: Callable[[float, int, int, int], Iterator[Cost]]
+    power: int = field(default=1, kw_only=True)
 
     def width_error(self, width: float) -> str | None:
         """None if ``width`` gives whole channel numbers, else one line: what is allowed."""
         if isinstance(width, int | float) and not isinstance(width, bool):
-            narrowest = width * self.base
-            if narrowest >= 1 and float(narrowest).is_integer():
+            # the outer channels, and the inner ones of a bottleneck
+            narrowest = [width * self.base, width * self.base * width ** (self.power - 1)]
+            if all(count >= 1 and float(count).is_integer() for count in narrowest):
                 return None
+        squared = " and width²" if self.power == 2 else ""
         return (
-            f"width {width!r} of {self.name}: {self.base} x width must be a whole number "
+            f"width {width!r} of {self.name}: {self.base} x width{squared} must be a whole number "
             f"of channels, 1 or more (1, 0.5, 4 ...)"
         )
 
@@ -110,7 +116,7 @@ def _vgg11(width: float, classes: int, channels: int, size: int) -> Iterator[Cos
 
 
 def _resnet50(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
-    """torchvision's bottleneck network; width w doubles planes and base width alike for w = 2."""
+    """torchvision's bottleneck network; the width multiplies planes and base width alike."""
 
     def conv(inputs: int, outputs: int, kernel: int, size: int) -> Iterator[Cost]:
         weights = kernel * kernel * inputs * outputs
@@ -120,7 +126,7 @@ def _resnet50(width: float, classes: int, channels: int, size: int) -> Iterator[
     inputs, size = scaled(64, width), (size + 1) // 2
     yield from conv(channels, inputs, 7, size)
     size = (size + 1) // 2
-    for stage, blocks in enumerate((3, 4, 6, 3)):
+    for stage, blocks in enumerate(RESNET50_BLOCKS):
         planes = scaled(64 << stage, width)
         inner = scaled(planes, width)
         for block in range(blocks):
@@ -140,9 +146,6 @@ MODELS: dict[str, ModelInfo] = {
     for info in (
         ModelInfo("resnet20", 16, _resnet20),
         ModelInfo("vgg11", 64, _vgg11),
+        ModelInfo("resnet50", 64, _resnet50, power=2),
     )
 }
-
-#: Networks that a study can declare and plan but this version does not train.
-DECLARED: dict[str, ModelInfo] = {"resnet50": ModelInfo("resnet50", 64, _resnet50)}
-KNOWN = MODELS | DECLARED

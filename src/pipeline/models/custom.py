@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
-from pipeline.models.catalog import KNOWN, Cost, ModelInfo
+from pipeline.models.catalog import MODELS, Cost, ModelInfo
 from pipeline.study.schema import AT_LEAST_ONE, NOT_NEGATIVE, mapping, option, parse, quote
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def own_models(raw: object) -> dict[str, OwnModel]:
             raise UserError(
                 f"{FILE}: name {quote(name)} is not allowed; use up to 40 letters, digits and '_'"
             )
-        if name in KNOWN:
+        if name in MODELS:
             raise UserError(f"{FILE}: {name!r} is the name of a built-in network")
         entry = parse(Entry, value, f"{FILE}: {name}")
         if not _FACTORY.fullmatch(entry.factory):

@@ -7,19 +7,18 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pipeline.artifacts.keys import Dense, epoch_prefix
-from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
+from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
 from pipeline.stages.results import final_metrics
 from pipeline.streams import generator
-from pipeline.training import HISTORY, Schedule, Trainer, graceful, history_rows
+from pipeline.training import HISTORY, Schedule, graceful, history_rows
 
 
 def execute(job: Job) -> None:
     """Train, and write weights, trunk states, history and metrics."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Dense)
-    device = job.device
     model = job.model(run, generator(run.seed, "init"))
 
     def part(epoch: int) -> str:
@@ -29,10 +28,10 @@ def execute(job: Job) -> None:
         if epoch in settings.trunk:
             tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
             tensors |= {f"momentum/{name}": t for name, t in momentum.items()}
-            write_tensors(job.folder / part(epoch), tensors, job.digest)
+            job.write_tensors(part(epoch), tensors, job.digest)
 
     keeper = job.keeper()
-    saved = keeper.load()
+    saved = keeper.load() if job.leads else None
     if saved and not all(
         _written(job.folder / part(epoch), job.digest)
         for epoch in settings.trunk
@@ -41,7 +40,7 @@ def execute(job: Job) -> None:
         keeper.clear()  # a trunk state that lies behind it is gone: begin again
 
     with graceful():
-        outcome = Trainer(job.data, settings, device).train(
+        outcome = job.trainer(settings).train(
             model,
             Schedule(0, settings.epochs, settings.epochs),
             lambda purpose, epoch: generator(run.seed, purpose, epoch),
@@ -50,6 +49,8 @@ def execute(job: Job) -> None:
             report=job.progress.epochs(settings.epochs),
             keep_logits=True,
         )
+    if not job.leads:
+        return
     reached = [epoch for epoch in settings.trunk if _written(job.folder / part(epoch), job.digest)]
     trunk: dict[str, Tensor] = {}
     for epoch in settings.trunk:
@@ -60,14 +61,14 @@ def execute(job: Job) -> None:
         else:
             tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
         trunk |= {epoch_prefix(epoch) + name: tensor for name, tensor in tensors.items()}
-    write_tensors(job.folder / "trunk.safetensors", trunk)
-    write_tensors(job.folder / "weights.safetensors", model.state_dict())
-    write_csv(job.folder / "history.csv", HISTORY, history_rows(outcome.history))
+    job.write_tensors("trunk.safetensors", trunk)
+    job.write_tensors("weights.safetensors", model.state_dict())
+    job.write_csv("history.csv", HISTORY, history_rows(outcome.history))
     job.metrics(**final_metrics(outcome), sparsity=0.0)
     job.spent(outcome)
     names = ["metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv"]
     if outcome.final and outcome.final.logits is not None:
-        write_tensors(job.folder / "logits.safetensors", {"logits": outcome.final.logits})
+        job.write_tensors("logits.safetensors", {"logits": outcome.final.logits})
         names.append("logits.safetensors")
     job.finish(*names)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline import models, pruning
 from pipeline.artifacts.keys import Dense, ImpBlock, round_prefix
-from pipeline.artifacts.store import read_info, read_tensors, write_csv, write_tensors
+from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
 from pipeline.stages.results import finite
@@ -53,11 +53,10 @@ class Round:
 
 def round_of(job: Job, dense: Dense, settings: ImpSettings, model: nn.Module) -> Round:
     """The round of a chain: fine-tuning by its own settings, or rewinding by the dense recipe's."""
-    device = job.device
     if settings.style == "finetune":
         own: TrainSettings = settings
         return Round(
-            Trainer(job.data, own, device),
+            job.trainer(own),
             Schedule(0, settings.epochs, settings.epochs),
             dense.seed,
             None,
@@ -65,7 +64,7 @@ def round_of(job: Job, dense: Dense, settings: ImpSettings, model: nn.Module) ->
     recipe = job.graph.recipe(dense)
     schedule = Schedule(settings.rewind_epoch, recipe.epochs, recipe.epochs)
     return Round(
-        Trainer(job.data, recipe, device),
+        job.trainer(recipe),
         schedule,
         dense.seed,
         job.state("rewind", model.state_dict()),
@@ -96,11 +95,15 @@ def execute(job: Job) -> None:
             weights = {name: state[name] for name in names}
             mask = pruning.prune_fraction(weights, mask, settings.fraction)
             part = job.folder / f".round{number:02d}.safetensors"
-            done = _finished(part, job.digest)
-            if done is None:
+            done = _finished(part, job.digest) if job.leads else None
+            if job.any(done is not None):
+                done = done or _finished(part, job.digest)
+                if done is None:
+                    raise UserError(f"{part}: cannot be read by all processes of the run")
+            else:
                 outcome = chain.train(job, model, state, mask, number)
                 job.spent(outcome)
-                done = _store(part, job.digest, model, mask, outcome)
+                done = _store(job, part, model, mask, outcome)
             tensors, info = done
             state, mask = dense_state(tensors, shapes)
             kept |= {round_prefix(number) + name: tensor for name, tensor in tensors.items()}
@@ -108,18 +111,18 @@ def execute(job: Job) -> None:
             status = info["status"] if status == "ok" else status
             zeros, entries = pruning.count(mask)
             measured.append({"round": number, "sparsity": zeros / entries, **info["measured"]})
-    write_tensors(job.folder / "rounds.safetensors", kept)
-    write_csv(job.folder / "history.csv", ("round", *HISTORY), rows)
+    job.write_tensors("rounds.safetensors", kept)
+    job.write_csv("history.csv", ("round", *HISTORY), rows)
     job.metrics(status=status, rounds=measured)
     job.finish("metrics.json", "rounds.safetensors", "history.csv")
 
 
 def _store(
-    part: Path, digest: str, model: nn.Module, mask: pruning.Mask, outcome: Outcome
+    job: Job, part: Path, model: nn.Module, mask: pruning.Mask, outcome: Outcome
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     final = outcome.final
     info = {
-        "digest": digest,
+        "digest": job.digest,
         "status": outcome.status,
         "history": history_rows(outcome.history),
         "measured": {
@@ -130,7 +133,7 @@ def _store(
     }
     state = state_of(model)
     tensors = sparse_state(pruning.apply(mask, state), mask)
-    write_tensors(part, tensors, info)
+    job.write_tensors(part.name, tensors, info)
     return tensors, info
 
 

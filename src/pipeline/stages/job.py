@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pipeline import progress
-from pipeline.artifacts import keys
+from pipeline.artifacts import finished, keys
 from pipeline.artifacts.keys import Run
+from pipeline.artifacts.lock import Lock
 from pipeline.artifacts.store import digest as digest_of
-from pipeline.artifacts.store import read_json, verify, write_json, write_provenance
+from pipeline.artifacts.store import (
+    read_json,
+    verify,
+    write_csv,
+    write_json,
+    write_provenance,
+    write_tensors,
+)
 from pipeline.device import take_slot
 from pipeline.errors import UserError
-from pipeline.stages.lock import Lock
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -25,17 +32,27 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pipeline.data import DataSet
+    from pipeline.data.photographs import Photographs
+    from pipeline.distributed import Team
+    from pipeline.study.settings import TrainSettings
     from pipeline.symmetry import PermutationSpec
-    from pipeline.training import Keeper, Outcome
+    from pipeline.training import Keeper, Outcome, Trainer
 
 LOCK = ".lock"
 
 
 class Job:
-    """One run in its folder; a context that holds the folder's lock, so that only one writes."""
+    """One run in its folder; a context that holds the folder's lock, so that only one writes.
 
-    def __init__(self, config: Config, run: Run, digest: str | None = None) -> None:
+    In a ``team`` of processes that share the run each has a job, and executes the same stage; only
+    that of process 0 holds the lock, shows progress and writes.
+    """
+
+    def __init__(
+        self, config: Config, run: Run, digest: str | None = None, team: Team | None = None
+    ) -> None:
         self.config, self.run, self.graph = config, run, Graph(config)
+        self.team = team
         self.settings = self.graph.settings(run)
         self.digest = digest_of(self.settings)
         if digest is not None and digest != self.digest:
@@ -49,7 +66,28 @@ class Job:
         self._started = time.monotonic()
         self._volatile: dict[str, object] = {}
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.team is None or self.team.leads
+
     def __enter__(self) -> Self:
+        self.waited = False
+        if self.leads:
+            self._take()
+        self.progress = (
+            progress.Writer(self.config.results, self.run) if self.leads else progress.Silent()
+        )
+        if self.team is not None:
+            self.team.meet(cuda=self.device.type == "cuda")
+        return self
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is true in any process of the run."""
+        return self.team.any(flag)[0] if self.team else flag
+
+    def _take(self) -> None:
+        """Take the folder's lock."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder / LOCK)
@@ -57,12 +95,13 @@ class Job:
             self.waited = self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
-        self.progress = progress.Writer(self.config.results, self.run)
-        return self
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, kind: object, *details: object) -> None:
         self.progress.close()
-        self._lock.release()
+        if self.leads:
+            self._lock.release()
+        if self.team is not None and kind is None:
+            self.team.part()
 
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
@@ -100,7 +139,7 @@ class Job:
         return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
 
     @cached_property
-    def data(self) -> DataSet:
+    def data(self) -> DataSet | Photographs:
         """The run's data set, on the CPU."""
         from pipeline.data import load
 
@@ -117,14 +156,21 @@ class Job:
         torch.set_num_threads(self.recipe.threads)
         torch.set_flush_denormal(True)
         wanted = self.config.main.device
-        slot = None if wanted == "cpu" else take_slot()
-        if slot is not None:
+        if self.team is None and wanted != "cpu" and (slot := take_slot()) is not None:
             self.note(gpu_slot=slot)
         if wanted == "cuda" and not torch.cuda.is_available():
             raise UserError("config.yaml: device: cuda, but no GPU can be used here")
         cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
         if cuda:
-            torch.backends.cudnn.benchmark = True
+            settle(self.config.main.deterministic)
+        if cuda and self.team is not None:
+            if torch.cuda.device_count() < self.team.beside:
+                raise UserError(
+                    f"config.yaml: processes: {self.team.beside} on this machine, but it has "
+                    f"{torch.cuda.device_count()} GPUs that can be used; one each is needed"
+                )
+            torch.cuda.set_device(self.team.local)
+            return torch.device("cuda", self.team.local)
         return torch.device("cuda" if cuda else "cpu")
 
     def model(self, dense: keys.Dense, generator: torch.Generator | None = None) -> nn.Module:
@@ -178,6 +224,12 @@ class Job:
             print(f"not permuted: {layer}: {reason}", flush=True)
         return found.spec
 
+    def trainer(self, settings: TrainSettings) -> Trainer:
+        """A trainer on the run's data set, shared with the other processes of the run."""
+        from pipeline.training import Trainer
+
+        return Trainer(self.data, settings, self.device, *([self.team] if self.team else []))
+
     def keeper(self, slot: int = 0) -> Keeper:
         from pipeline.training import Keeper
 
@@ -185,8 +237,20 @@ class Job:
 
     # -- outputs ---------------------------------------------------------------------------
 
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor], info: object = None) -> None:
+        """Write a file of tensors to the run's folder, in process 0 alone."""
+        if self.leads:
+            write_tensors(self.folder / name, tensors, info)
+
+    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table to the run's folder, in process 0 alone."""
+        if self.leads:
+            write_csv(self.folder / name, header, rows)
+
     def metrics(self, **values: object) -> None:
         """Write ``metrics.json``: the settings, their digest, and what was measured."""
+        if not self.leads:
+            return
         content = {"settings": self.settings, "digest": self.digest, "stage": self.run.stage}
         write_json(self.folder / "metrics.json", content | values)
 
@@ -206,19 +270,45 @@ class Job:
 
     def finish(self, *names: str) -> None:
         """Record the run's files and clear up; the last thing a stage does."""
+        if not self.leads:
+            return
         seconds = round(time.monotonic() - self._started, 3)
         device = self.__dict__.get("device")
         if device is not None:
             self._volatile["device"] = device_name(device)
             self._volatile["threads"] = self.recipe.threads
+            if device.type == "cpu":
+                from pipeline.kernels.build import in_use
+
+                self._volatile["kernels"] = in_use()
+        if self.team is not None:
+            self._volatile["processes"] = self.team.size
         write_provenance(
             self.folder, self.settings, names, self._parents, seconds=seconds,
             job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
         )  # fmt: skip
-        # Resume states, finished parts, and what a kill left half-written.
+        finished.keep(self.config.results, keys.folder(self.run), names)
+        self.clear_up()
+
+    def clear_up(self) -> None:
+        """Remove resume states, finished parts, and what a kill left half-written."""
         for path in self.folder.glob(".*"):
             if path.name != LOCK:
                 path.unlink(missing_ok=True)
+
+
+def settle(deterministic: bool) -> None:
+    """How this process computes on a GPU: fp32 is fp32, and bits repeat where that is asked for.
+
+    Must come before the first use of the GPU.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
 
 
 def device_name(device: torch.device) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 from pipeline import matching, symmetry
 from pipeline.artifacts.keys import Match
 from pipeline.artifacts.store import write_tensors
-from pipeline.data.augment import Augmenter, normalise
+from pipeline.data.augment import normalise
+from pipeline.data.subsets import training_batches
 from pipeline.stages.job import Job
 from pipeline.stages.results import finite
 from pipeline.streams import generator
@@ -39,19 +40,21 @@ def execute(job: Job) -> None:
     data = job.data.to(device)
     count = min(settings.images or len(data.train), len(data.train))
     size = min(settings.batch_size, count)
-    # One epoch as training sees it: shuffled, augmented, the last short batch dropped.
-    images, _ = Augmenter(data.train, flip=data.flip, pad=data.pad).epoch(
+    count -= count % size
+    # As training sees them: shuffled, augmented, the last short batch dropped.
+    images = training_batches(
+        data,
+        count,
         batch_size=size,
         order=generator(run.b.seed, "match-order", run.a.seed),
         augmentation=generator(run.b.seed, "match-augmentation", run.a.seed)
         if settings.augment
         else None,
     )
-    images = images[: count - count % size]
 
     def batches() -> Iterator[Tensor]:
-        for start in range(0, len(images), size):
-            batch = normalise(images[start : start + size], data.mean, data.std)
+        for part in images:
+            batch = normalise(part.to(device, non_blocking=True), data.mean, data.std)
             yield batch.contiguous(memory_format=torch.channels_last)
 
     found = matching.match(
@@ -61,7 +64,7 @@ def execute(job: Job) -> None:
         epsilon=settings.epsilon,
     )
     quality = {name: asdict(group) for name, group in found.quality.items()}
-    _write(job, found.permutation, status, quality, len(images))
+    _write(job, found.permutation, status, quality, count)
 
 
 def _write(

@@ -13,11 +13,16 @@ from pipeline.artifacts.keys import Dense
 from pipeline.connectivity.batches import Batches, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.data import DataSet, Split
-from pipeline.data.augment import Augmenter
+from pipeline.data.photographs import Photographs
+from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.stages.job import Job
 from pipeline.streams import generator
+
+
+#: Bytes of training images that are kept in memory for a path, at most.
+KEPT = 32e9
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Ground:
     """The network's architecture on its device, and the data it is measured on."""
 
     model: nn.Module
-    data: DataSet
+    data: DataSet | Photographs
     splits: dict[str, Split]
     batches: Batches
 
@@ -49,20 +54,28 @@ def ground(job: Job, dense: Dense) -> Ground:
     settings, device = job.recipe, job.device
     data = job.data.to(device)
     images = min(settings.images or len(data.train), len(data.train))
-    drawn, _ = Augmenter(data.train, flip=data.flip, pad=data.pad).epoch(
-        batch_size=1,
+    if isinstance(data, Photographs) and 2 * images * 3 * data.size**2 > KEPT:
+        raise UserError(
+            f"{images:,} training images of {data.name} do not fit in memory: give the connectivity "
+            f"recipe {job.run.connectivity!r} a number of images"
+        )
+    drawn = training_batches(
+        data,
+        images,
+        batch_size=settings.batch_size,
         order=generator(0, "statistics-order"),
         augmentation=generator(0, "statistics-augmentation") if settings.augment else None,
     )
+    # Kept: every network on a path is measured on the same images.
     batches = normalised_batches(
-        drawn[:images], data.mean, data.std, batch_size=min(settings.batch_size, images)
-    )
-    train = data.train
-    if images < len(train):
-        chosen = torch.randperm(len(train), generator=generator(0, "statistics-order"))[:images]
-        chosen = chosen.to(device)
-        train = Split(train.images[chosen], train.labels[chosen])
-    splits = {"train": train, "test": data.test}
+        torch.cat([part.to(device) for part in drawn]),
+        data.mean, data.std, batch_size=min(settings.batch_size, images),
+    )  # fmt: skip
+    splits = {}
+    if "train" in settings.splits:
+        splits["train"] = training_split(data, images, order=generator(0, "statistics-order"))
+    if "test" in settings.splits:
+        splits["test"] = held_out_split(data)
     model = job.model(dense)
     if "repair" in settings.corrections:
         try:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pipeline import symmetry
 from pipeline.artifacts.keys import Plane, Sparse
-from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.artifacts.store import read_tensors, recorded, write_csv
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
@@ -60,7 +60,7 @@ def execute(job: Job) -> None:
 def _weights(job: Job, run: Sparse, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The final weights of a sparse run."""
     path = job.config.results / f"{run.stage}/{run.key}" / "weights.safetensors"
-    if not path.exists():
+    if not path.exists() and not recorded(path):
         raise UserError(
             f"{path}: not kept; set keep_weights: true in the sparse recipe {run.recipe!r} "
             "and run again"

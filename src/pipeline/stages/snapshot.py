@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.artifacts.keys import Snapshot, epoch_prefix
-from pipeline.artifacts.store import read_tensors, write_tensors
+from pipeline.artifacts.store import read_tensors
 from pipeline.stages.job import Job
 from pipeline.streams import generator
-from pipeline.training import Schedule, Trainer, graceful
+from pipeline.training import Schedule, graceful
 
 
 def execute(job: Job) -> None:
@@ -15,7 +15,6 @@ def execute(job: Job) -> None:
     assert isinstance(run, Snapshot)
     first = max(epoch for epoch in settings.trunk if epoch <= run.epoch)
     tensors = read_tensors(job.input("trunk"), epoch_prefix(first))
-    device = job.device
     model = job.model(run.dense)
     model.load_state_dict(
         {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
@@ -24,7 +23,7 @@ def execute(job: Job) -> None:
         n.removeprefix("momentum/"): t for n, t in tensors.items() if n.startswith("momentum/")
     }
     with graceful():
-        outcome = Trainer(job.data, settings, device).train(
+        outcome = job.trainer(settings).train(
             model,
             Schedule(first, run.epoch, settings.epochs),
             lambda purpose, epoch: generator(run.dense.seed, purpose, epoch),
@@ -32,6 +31,6 @@ def execute(job: Job) -> None:
             keeper=job.keeper(),
             report=job.progress.epochs(run.epoch),
         )
-    write_tensors(job.folder / "weights.safetensors", model.state_dict())
+    job.write_tensors("weights.safetensors", model.state_dict())
     job.spent(outcome)
     job.finish("weights.safetensors")

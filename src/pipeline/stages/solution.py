@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pipeline.artifacts.keys import Solution
-from pipeline.artifacts.store import write_csv, write_tensors
 from pipeline.pruning import sparsity
 from pipeline.stages.imp import round_of
 from pipeline.stages.job import Job
@@ -23,9 +22,9 @@ def execute(job: Job) -> None:
     state = job.state("start", model.state_dict())
     if not finite(state):
         job.metrics(**nothing("diverged", "the weights to start from are not finite"))
-        write_csv(job.folder / "history.csv", HISTORY, [])
-        write_tensors(job.folder / names[2], sparse_state(state, mask))
-        write_tensors(job.folder / names[3], {"logits": next(iter(state.values())).new_zeros(0)})
+        job.write_csv("history.csv", HISTORY, [])
+        job.write_tensors(names[2], sparse_state(state, mask))
+        job.write_tensors(names[3], {"logits": next(iter(state.values())).new_zeros(0)})
         job.finish(*names)
         return
     number = target_rounds(run.mask.target, settings.fraction)
@@ -34,11 +33,11 @@ def execute(job: Job) -> None:
             job, model, state, mask, number, keep_logits=True
         )
     weights = state_of(model)
-    write_tensors(job.folder / names[2], sparse_state(weights, mask))
+    job.write_tensors(names[2], sparse_state(weights, mask))
     logits = outcome.final.logits if outcome.final else None
     empty = next(iter(weights.values())).new_zeros(0)
-    write_tensors(job.folder / names[3], {"logits": empty if logits is None else logits})
-    write_csv(job.folder / names[1], HISTORY, history_rows(outcome.history))
+    job.write_tensors(names[3], {"logits": empty if logits is None else logits})
+    job.write_csv(names[1], HISTORY, history_rows(outcome.history))
     job.metrics(**final_metrics(outcome), sparsity=sparsity(mask))
     job.spent(outcome)
     job.finish(*names)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pipeline import symmetry
 from pipeline.artifacts.keys import Sparse
-from pipeline.artifacts.store import read_tensors, write_csv, write_tensors
+from pipeline.artifacts.store import read_tensors
 from pipeline.pruning import sparsity
 from pipeline.stages.job import Job
 from pipeline.stages.results import final_metrics, finite, nothing
 from pipeline.streams import generator
-from pipeline.training import HISTORY, Schedule, Trainer, graceful, history_rows
+from pipeline.training import HISTORY, Schedule, graceful, history_rows
 from pipeline.weights import read_mask, sparse_state, state_of
 
 
@@ -31,12 +31,12 @@ def execute(job: Job) -> None:
         reason = "the run behind its mask or permutation has diverged"
     if reason:
         job.metrics(**nothing("diverged", reason))
-        write_csv(job.folder / "history.csv", HISTORY, [])
+        job.write_csv("history.csv", HISTORY, [])
         job.finish(*names)
         return
     model.load_state_dict(state)
     with graceful():
-        outcome = Trainer(job.data, settings, job.device).train(
+        outcome = job.trainer(settings).train(
             model,
             Schedule(0, run.epochs, run.epochs),
             lambda purpose, epoch: generator(
@@ -48,13 +48,13 @@ def execute(job: Job) -> None:
             keep_logits=settings.keep_logits,
         )
     if settings.keep_logits and outcome.final and outcome.final.logits is not None:
-        write_tensors(job.folder / "logits.safetensors", {"logits": outcome.final.logits})
+        job.write_tensors("logits.safetensors", {"logits": outcome.final.logits})
         names.append("logits.safetensors")
     if settings.keep_weights:
         weights = state_of(model)
-        write_tensors(job.folder / "weights.safetensors", sparse_state(weights, mask))
+        job.write_tensors("weights.safetensors", sparse_state(weights, mask))
         names.append("weights.safetensors")
-    write_csv(job.folder / "history.csv", HISTORY, history_rows(outcome.history))
+    job.write_csv("history.csv", HISTORY, history_rows(outcome.history))
     job.metrics(**final_metrics(outcome), sparsity=sparsity(mask))
     job.spent(outcome)
     job.finish(*names)

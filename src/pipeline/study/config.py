@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,13 +26,13 @@ from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, 
 from pipeline.study.files import read_yaml
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library, check_name, named
-from pipeline.study.schema import choose, extended, mapping, option, parse, quote
+from pipeline.study.schema import AT_LEAST_ONE, choose, extended, mapping, option, parse, quote
 from pipeline.study.settings import Checked, Protocol
 
 FROZEN = "PIPELINE_CONFIG"
 DATA_ROOT = "DATA_ROOT"
 #: Folders below the results that no study may be named after.
-RESERVED = {*keys.OUTPUTS, "data", "logs", "benchmarks"}
+RESERVED = {*keys.OUTPUTS, "data", "logs", "benchmarks", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,27 @@ class Main(Checked):
         "data", "folder of the data sets; the variable DATA_ROOT goes before it"
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where training runs")
+    deterministic: bool = option(
+        False, "on a GPU, algorithms that give the same bits every time, and are slower; the CPU "
+        "always does",
+    )  # fmt: skip
+    processes: int = option(
+        1, "processes that share a training on photographs, one GPU each; no bit more than rounding "
+        "depends on it", AT_LEAST_ONE,
+    )  # fmt: skip
+    nodes: int = option(1, "machines over which these processes are spread evenly", AT_LEAST_ONE)
+    tensorboard: bool = option(
+        False, "write the history of each training for TensorBoard, to <results>/tensorboard"
+    )
 
     def check(self, where: str) -> None:
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise UserError(
+                f"{where}: tensorboard: true needs a package that is not installed: "
+                "pip install tensorboard"
+            )
+        if self.processes % self.nodes:
+            raise UserError(f"{where}: processes ({self.processes}) must be a multiple of nodes")
         check_name(self.study, f"{where}: study")
         if self.study in RESERVED:
             raise UserError(
@@ -84,7 +104,7 @@ class Config:
         self.results = Path(self.main.results)
         self.data_root = Path(os.environ.get(DATA_ROOT) or self.main.data_root)
         self.models: dict[str, model_catalog.ModelInfo] = {
-            **model_catalog.KNOWN,
+            **model_catalog.MODELS,
             **custom.own_models(raw.get("models")),
         }
         self.library = Library(raw["recipes"], "config/recipes.yaml")
@@ -96,7 +116,7 @@ class Config:
         self.protocol: Protocol = protocols[
             choose(self.main.protocol, protocols, "config.yaml", "protocol")
         ]
-        self.datasets = data_catalog.INFO | data_catalog.DECLARED
+        self.datasets = dict(data_catalog.INFO)
         for name, entry in named(raw["datasets"], "config/datasets.yaml").items():
             if name in self.datasets:
                 raise UserError(

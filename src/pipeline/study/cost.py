@@ -29,6 +29,8 @@ from pipeline.study.settings import ImpSettings
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
+#: Photographs decoded and cut out a second by a job's workers, assumed alike.
+DECODED = {"cpu": 600, "cuda": 4000}
 #: Seconds of a job that are no computation: start of Python, import of torch, reading and writing.
 START = {"cpu": 2.0, "cuda": 15.0}
 
@@ -81,13 +83,18 @@ class Costs:
                     share = min(1.0, recipe.images / self._info(run).train_images)
                 return 2 * share / 3
             case Curve():
-                return float(2 * recipe.points * (len(recipe.corrections) * 2) / 3)
+                points = 2 * recipe.points
             case ImpBarrier():
-                return float(run.rounds * recipe.points * (len(recipe.corrections) * 2) / 3)
+                points = run.rounds * recipe.points
             case Plane():
-                return float(recipe.grid**2 * len(recipe.corrections) * 2 / 3)
+                points = recipe.grid**2
             case _:
                 return 0.0
+        share = 1.0
+        if recipe.images:  # those that give statistics, and the two splits evaluated
+            info = self._info(run)
+            share = min(1.0, (2 * recipe.images + info.test_images) / (2 * info.train_images))
+        return float(share * points * len(recipe.corrections) * 2 / 3)
 
     def _info(self, run: Run) -> DataInfo:
         return self.graph.config.datasets[self.graph.dataset(run)]
@@ -122,6 +129,8 @@ class Costs:
             batch = self.graph.recipe(dense).batch_size
             steps = info.train_images // batch
             seconds = steps * (overhead + 3 * flops * batch / speed)
+            if info.kind == "image_folder":
+                seconds = max(seconds, info.train_images / DECODED[self.device])
             self._rates[network] = Rate(seconds, "assumed" if flops else "unknown")
         return self._rates[network]
 
@@ -193,7 +202,19 @@ class Costs:
                 return 1e5
 
     def memory_mb(self, run: Run) -> int:
-        """Main memory a run needs, in MB: data and its augmented copies, network, and headroom."""
+        """Main memory a run needs, in MB: data and its augmented copies, network, and headroom.
+
+        Of photographs only those that a run keeps, and batches under way: some thousand images.
+        """
         info = self._info(run)
-        images = (info.train_images + info.test_images) * info.channels * info.size**2
+        pixels = info.channels * info.size**2
+        images = (info.train_images + info.test_images) * pixels
+        if info.kind == "image_folder":
+            kept = 8000.0  # of pixels in bytes
+            recipe = self.graph.recipe(run)
+            if isinstance(run, Curve | ImpBarrier | Plane):
+                kept += 2 * (recipe.images or info.train_images) + info.test_images
+            if isinstance(run, Match):  # the observed activations of a batch, of both networks
+                kept += 270 * recipe.batch_size * max(1.0, float(run.b.width))
+            return int(4000 + kept * pixels / 1e6 + 12 * 4 * self.parameters(run) / 1e6)
         return int(2000 + 6 * images / 1e6 + 12 * 4 * self.parameters(run) / 1e6)

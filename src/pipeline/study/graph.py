@@ -253,6 +253,8 @@ class Graph:
         info = self.config.datasets[dataset]
         names = ("name", "classes", "channels", "size", "train_images", "flip", "pad")
         own = {name: getattr(info, name) for name in names}
+        if info.kind == "image_folder":
+            own["kind"] = info.kind  # cropped at random scales
         return own | {"mean": list(info.mean), "std": list(info.std)}
 
     def networks(self, run: Run) -> tuple[Dense, ...]:

@@ -154,6 +154,11 @@ class _WithDense(_Filtered):
 
     what = "figure"
 
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        if len(self.metrics) != 1:
+            raise UserError(f"{where}: metrics: a figure shows one of top1 and top5")
+
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         yield from super().needs(experiments)
         for experiment in self.chosen(experiments):

@@ -48,15 +48,44 @@ class TrainSettings(Checked):
     momentum: float = option(0.9, "SGD momentum", Bounds(0, 1, open_high=True))
     weight_decay: float = option(5e-4, "L2 penalty on all parameters", NOT_NEGATIVE)
     batch_size: int = option(128, "images per step; the last short batch is dropped", AT_LEAST_ONE)
-    schedule: Literal["cosine", "constant"] = option(
-        "cosine", "learning rate over the epochs of the run: cosine to 0, or constant"
+    micro_batch: int = option(
+        0,
+        "images that a process forwards at once, and that BatchNorm sees, so that a step fits in "
+        "memory or can be shared by processes; 0: the batch as a whole",
+        NOT_NEGATIVE,
+    )
+    batch_norm_group: int = option(
+        0,
+        "images that BatchNorm sees together, over several processes where they are more than a "
+        "micro-batch; 0: a micro-batch",
+        NOT_NEGATIVE,
+    )
+    schedule: Literal["cosine", "constant", "steps"] = option(
+        "cosine",
+        "learning rate over the epochs of the run: cosine to 0, constant, or a tenth of it from "
+        "each milestone on",
     )
     warmup_epochs: int = option(0, "epochs of linear warm-up before the schedule", NOT_NEGATIVE)
+    milestones: tuple[int, ...] = option(
+        (), "schedule steps: epochs after which the rate is divided by ten", AT_LEAST_ONE,
+        unique=True,
+    )  # fmt: skip
     precision: Precision = option("fp32", "arithmetic of convolutions: fp32, or bf16 autocast")
     threads: int = option(1, "compute threads; part of the bits of a run on the CPU", AT_LEAST_ONE)
     evaluate_every: int = option(
         10, "epochs between evaluations on the test set (the last epoch always is)", AT_LEAST_ONE
     )
+
+    def check(self, where: str) -> None:
+        chunk = self.micro_batch or self.batch_size
+        group = self.batch_norm_group or chunk
+        if group % chunk or self.batch_size % group:
+            raise UserError(
+                f"{where}: batch_size ({self.batch_size}) must be a multiple of batch_norm_group "
+                f"({group}), and that of micro_batch ({chunk})"
+            )
+        if bool(self.milestones) != (self.schedule == "steps"):
+            raise UserError(f"{where}: milestones go with schedule: steps, and it with them")
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,7 @@ class DenseSettings(TrainSettings):
     )
 
     def check(self, where: str) -> None:
+        super().check(where)
         if any(epoch >= self.epochs for epoch in self.trunk):
             raise UserError(f"{where}: trunk: epochs must lie below epochs = {self.epochs}")
         if 0 not in self.trunk:
@@ -100,6 +130,7 @@ class ImpSettings(TrainSettings):
     rounds_per_block: int = option(5, "rounds that one job trains", AT_LEAST_ONE)
 
     def check(self, where: str) -> None:
+        super().check(where)
         if self.style == "finetune" and self.rewind_epoch:
             raise UserError(f"{where}: rewind_epoch goes with style: rewind only")
 

@@ -43,6 +43,8 @@ class States:
             record = json.loads((folder / PROVENANCE).read_text())
         except (OSError, ValueError):
             return "missing"
+        if not isinstance(record, dict):
+            return "missing"
         return "done" if record.get("digest") == self.graph.digest(run) else "stale"
 
     def why(self, run: Run) -> str:

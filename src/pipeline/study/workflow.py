@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import keys
+from pipeline import allocator
+from pipeline.artifacts import finished, keys
 from pipeline.artifacts.keys import Run
+from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import digest
 from pipeline.data import catalog
 from pipeline.errors import UserError
@@ -40,6 +42,7 @@ class Workflow:
     def __init__(
         self, root: str | Path, overrides: Mapping[str, Any], jobs: int | None = None
     ) -> None:
+        allocator.tune()
         submitted = frozen()
         self.config = submitted or read(Path(root), overrides)
         self.graph = Graph(self.config)
@@ -53,6 +56,8 @@ class Workflow:
         self.costs = Costs(self.graph, "cpu" if self.config.main.device == "cpu" else kind)
         self.run = cache(keys.parse)
         self._watch: Watch | None = None
+        self._reservation: Reservation | None = None
+        self._runs: list[str] = []
         self._measured = False
 
     # -- runs ------------------------------------------------------------------------------
@@ -242,17 +247,22 @@ class Workflow:
     # -- progress --------------------------------------------------------------------------
 
     def started(self, workflow: Any) -> None:
-        """Show progress and the time left while the workflow runs."""
-        jobs = [(job.rule.name, job.wildcards_dict.get("key"), list(job.output))
+        """Reserve the files of all jobs, and show progress and the time left while they run.
+
+        Raises:
+            UserError: another workflow is working on these files.
+        """
+        self._reserve(list(workflow.dag.needrun_jobs()))
+        jobs = [(job.rule.name, job.wildcards_dict.get("key"), list(job.output), list(job.log))
                 for job in workflow.dag.needrun_jobs()]  # fmt: skip
         cores = workflow.resource_settings.cores or 1
         self._watch = Watch(self.config.results)
-        for rule, key, outputs in jobs:
+        for rule, key, outputs, logs in jobs:
             stage = rule.replace("_", "-")
             seconds = 3.0
             if key is not None and stage in keys.OUTPUTS:
                 seconds = self.costs.seconds(self.run(stage, key))
-            self._watch.expect(outputs[0] if outputs else None, seconds)
+            self._watch.expect(outputs[0] if outputs else None, seconds, logs[0] if logs else None)
         if self.cluster:
             self._watch.start(self.cluster, "jobs at a time")
         else:
@@ -261,6 +271,24 @@ class Workflow:
     def ended(self, fine: bool) -> None:
         if self._watch:
             self._watch.stop(fine)
+        if fine:
+            finished.forget(self.config.results, self._runs)
+        if self._reservation:
+            self._reservation.give_back()
+
+    def _reserve(self, jobs: list[Any]) -> None:
+        """Keep other workflows from the files of these jobs."""
+
+        def named(files: Iterable[str]) -> set[str]:
+            return {str(file).removeprefix(f"{self.results}/") for file in files}
+
+        reads = {name for job in jobs for name in named(job.input)}
+        writes = {name for job in jobs for name in named(job.output)}
+        self._runs = sorted({str(Path(name).parent) for name in writes})
+        self._reservation = Reservation(self.config.results)
+        self._reservation.take(reads - writes, writes)
+        if self._reservation.alone:
+            finished.forget_others(self.config.results, self._runs)
 
 
 def device() -> str:

@@ -1,4 +1,4 @@
-"""One writer per run: a lock on the run's folder, among processes and among nodes.
+"""One writer at a time: a lock on a folder, among processes and among nodes.
 
 The kernel's lock (flock) decides among the processes of a node, and among nodes where the shared
 file system carries it (NFS does; Lustre only where mounted with ``flock``). For the others the
@@ -29,6 +29,14 @@ RECORD = 400
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
+class Held(UserError):
+    """Another process has the lock; ``who`` says which, as far as it is known."""
+
+    def __init__(self, folder: Path, who: str) -> None:
+        super().__init__(f"{folder}: another process is working on this run ({who})")
+        self.who = who
+
+
 class Lock:
     """The lock file at ``path``, held from ``acquire`` to ``release`` or to the end of the process."""
 
@@ -46,7 +54,7 @@ class Lock:
         ``wait``: as long as it takes (a Slurm job's time limit is the bound), or not at all.
 
         Raises:
-            UserError: another process holds it and ``wait`` is false.
+            Held: another process holds it and ``wait`` is false.
             OSError: the file cannot be written.
         """
         waited = False
@@ -54,9 +62,7 @@ class Lock:
             owner = self._read()
             who = ", ".join(f"{name} {owner[name]}" for name in self._me if owner.get(name))
             if not wait:
-                raise UserError(
-                    f"{self.path.parent}: another process is working on this run ({who or 'unknown'})"
-                )
+                raise Held(self.path.parent, who or "unknown")
             if not waited:
                 print(f"waiting for the process that works on this run: {who}", flush=True)
             waited = True

@@ -1,0 +1,337 @@
+"""Photographs in folders of classes: decoded, cropped and mirrored as they are needed.
+
+A data set of JPEG files (torchvision's ``ImageFolder`` layout) does not fit in memory as tensors,
+and decoding is what bounds a node's throughput: worker processes decode, and give whole
+micro-batches of uint8 images. Training crops are torchvision's ``RandomResizedCrop`` and flip, test
+images a resized centre crop, with the shares of ImageNet: 256 pixels for a crop of 224.
+
+The augmentation of an image is drawn from (seed, epoch, index of the image) alone: the same
+whatever the number of workers and processes, and in a run that was resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.data import Split
+from pipeline.data.catalog import IMAGE_FILES, DataInfo, locate, status
+from pipeline.data.shares import Shares
+from pipeline.errors import UserError
+from pipeline.streams import stream_seed
+
+Batch = tuple[Tensor, Tensor]
+Box = tuple[int, int, int, int]
+#: How an image is cut out: (seed, epoch) of its augmentation, or None for a centre crop.
+Draw = tuple[int, int] | None
+
+# RandomResizedCrop of torchvision: share of the area, and width : height.
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+#: Shorter side of a test image before the centre crop, as a share of the crop (256 : 224).
+RESIZE = 256 / 224
+
+
+@dataclass(frozen=True)
+class Files:
+    """The photographs of a split in the order of class and name, and their classes."""
+
+    folder: Path
+    names: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
+class Photographs:
+    """A data set of image files; like ``DataSet``, but its images are read when asked for.
+
+    ``size`` is the side of the square crops in pixels; ``mean`` and ``std`` normalise pixels in
+    [0, 1], per channel.
+    """
+
+    name: str
+    classes: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+    train: Files
+    test: Files
+    channels: int = 3
+
+    @property
+    def len_train(self) -> int:
+        return len(self.train)
+
+    @property
+    def len_test(self) -> int:
+        return len(self.test)
+
+    def to(self, device: torch.device | str) -> Photographs:
+        """Itself: images are read on the CPU, and moved batch by batch."""
+        del device
+        return self
+
+    def steps(self, batch: int) -> int:
+        """Steps of an epoch; the last incomplete batch is dropped.
+
+        Raises:
+            UserError: there is not one whole batch.
+        """
+        if not 1 <= batch <= self.len_train:
+            raise UserError(
+                f"batch_size is {batch}: must be 1 to {self.len_train}, the training images of "
+                f"{self.name}"
+            )
+        return self.len_train // batch
+
+    def train_batches(
+        self,
+        *,
+        batch: int,
+        order: torch.Generator,
+        augmentation_seed: int,
+        epoch: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        chunk: int,
+        parts: int = 1,
+        workers: int,
+    ) -> Iterator[Batch]:
+        """This process's micro-batches of an epoch: uint8 [chunk, 3, size, size], int64 [chunk].
+
+        The epoch's order is one permutation of all images, drawn from ``order``. Step ``s`` has its
+        images ``s * batch`` to ``(s + 1) * batch``, cut into micro-batches of ``chunk``, of which
+        every process takes an equal, consecutive part: two processes with one micro-batch each see
+        what one process with two sees (``pipeline.data.shares``, also for ``parts``).
+        ``start_step`` goes on in the middle of an epoch.
+
+        Raises:
+            UserError: sizes that do not divide, or an image that cannot be read.
+        """
+        steps = self.steps(batch)
+        own = Shares(batch, chunk, world, parts).starts(rank)
+        indices = torch.randperm(self.len_train, generator=order)
+        tasks = [
+            indices[step * batch + place : step * batch + place + chunk].tolist()
+            for step in range(start_step, steps)
+            for place in own
+        ]
+        return self._load(self.train, tasks, (augmentation_seed, epoch), workers)
+
+    def test_batches(
+        self, *, rank: int = 0, world: int = 1, chunk: int, workers: int
+    ) -> Iterator[Batch]:
+        """This process's test images in order: a consecutive part, each image in one process."""
+        first, last = (self.len_test * part // world for part in (rank, rank + 1))
+        return self._load(self.test, _cut(range(first, last), chunk), None, workers)
+
+    def train_subset(
+        self,
+        count: int,
+        *,
+        order: torch.Generator,
+        augmentation_seed: int | None,
+        chunk: int,
+        workers: int,
+    ) -> Iterator[Batch]:
+        """``count`` training images (all, where there are fewer) in the order drawn from ``order``.
+
+        Augmented by the draws of epoch 0 of ``augmentation_seed``, or, where it is None, cropped at
+        the centre as test images are. The last batch may be smaller.
+        """
+        indices = torch.randperm(self.len_train, generator=order)[:count].tolist()
+        draw = None if augmentation_seed is None else (augmentation_seed, 0)
+        return self._load(self.train, _cut(indices, chunk), draw, workers)
+
+    def _load(
+        self, files: Files, tasks: Sequence[Sequence[int]], draw: Draw, workers: int
+    ) -> Iterator[Batch]:
+        import torchvision.io  # noqa: F401  (once, before workers are forked)
+
+        loader = DataLoader(
+            _Reader(files, self.size, self.flip, draw),
+            batch_size=None,
+            sampler=tasks,
+            num_workers=workers,
+            worker_init_fn=_stay,
+            pin_memory=torch.cuda.is_available() and torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]
+            generator=torch.Generator(),  # else its start would move the global one
+        )
+        for images, indices, problem in loader:
+            if problem:
+                raise UserError(f"data set '{self.name}': {problem}")
+            yield images, files.labels[indices]
+
+
+def kept(batches: Iterator[Batch], count: int) -> Split:
+    """The images of ``batches``, ``count`` in all, decoded once and kept in memory as uint8."""
+    images: Tensor | None = None
+    labels = torch.empty(count, dtype=torch.int64)
+    start = 0
+    for part, classes in batches:
+        if images is None:
+            images = part.new_empty((count, *part.shape[1:]))
+        images[start : start + len(part)] = part
+        labels[start : start + len(part)] = classes
+        start += len(part)
+    if images is None or start != count:
+        raise UserError(f"expected {count} images, got {start}")
+    return Split(images, labels)
+
+
+def default_workers(processes: int = 1) -> int:
+    """Worker processes that decode for each of ``processes`` on this machine.
+
+    ``PIPELINE_WORKERS``, else the processors that this process may use, shared evenly. Their number
+    changes no bit of a result.
+    """
+    given = os.environ.get("PIPELINE_WORKERS")
+    if given is not None:
+        return int(given)
+    return max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def read_photographs(info: DataInfo, root: str | Path) -> Photographs:
+    """List the files of a data set; the images are read later. ``UserError`` if not as declared."""
+    problem = status(info, root)
+    if problem:
+        raise UserError(problem)
+    folder = locate(info, root, info.files[0][0])
+    train, test = (_list(info, folder / split) for split in ("train", "val"))
+    names = [sorted({name.partition("/")[0] for name in part.names}) for part in (train, test)]
+    if names[0] != names[1]:
+        odd = ", ".join(sorted(set(names[0]) ^ set(names[1]))[:3])
+        raise UserError(f"data set '{info.name}': {folder}: train and val differ in classes: {odd}")
+    for part, count in ((train, info.train_images), (test, info.test_images)):
+        if len(part) != count:
+            raise UserError(
+                f"data set '{info.name}': {part.folder} has {len(part):,} images, "
+                f"expected {count:,}"
+            )
+    return Photographs(
+        name=info.name,
+        classes=info.classes,
+        size=info.size,
+        mean=info.mean,
+        std=info.std,
+        flip=info.flip,
+        train=train,
+        test=test,
+    )
+
+
+def _list(info: DataInfo, folder: Path) -> Files:
+    """The image files of a split; classes are numbered in the order of their folders' names."""
+    names: list[str] = []
+    labels: list[int] = []
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    for label, kind in enumerate(classes):
+        found = sorted(
+            f"{kind}/{entry.name}"
+            for entry in os.scandir(folder / kind)
+            if entry.name.lower().endswith(IMAGE_FILES)
+        )
+        if not found:
+            raise UserError(f"data set '{info.name}': {folder / kind} holds no images")
+        names += found
+        labels += [label] * len(found)
+    return Files(folder, tuple(names), torch.tensor(labels, dtype=torch.int64))
+
+
+class _Reader(Dataset[tuple[Tensor, list[int], str]]):
+    """What a worker does: the images of a list of indices, or why one cannot be read."""
+
+    def __init__(self, files: Files, size: int, flip: bool, draw: Draw) -> None:
+        self.files, self.size, self.flip, self.draw = files, size, flip, draw
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, list[int], str]:
+        images = torch.empty((len(indices), 3, self.size, self.size), dtype=torch.uint8)
+        for place, index in enumerate(indices):
+            path = self.files.folder / self.files.names[index]
+            try:
+                images[place] = self._read(path, index)
+            except (OSError, RuntimeError) as error:
+                # an exception would reach the main process as a traceback
+                reason = str(error).partition("\n")[0]
+                return torch.empty(0), indices, f"{path} cannot be read as an image: {reason}"
+        return images, indices, ""
+
+    def _read(self, path: Path, index: int) -> Tensor:
+        """One image, uint8 [3, size, size]."""
+        image = decode(path)
+        height, width = image.shape[1:]
+        if self.draw is None:
+            return cut_out(image, centre_box(width, height), self.size, mirrored=False)
+        seed, epoch = self.draw
+        stream = random.Random(stream_seed(seed, "photograph", epoch, index))
+        box = random_box(width, height, stream)
+        return cut_out(image, box, self.size, stream.random() < 0.5 and self.flip)
+
+
+def decode(path: Path) -> Tensor:
+    """An image file as uint8 [3, H, W], by what it holds whatever its name; RuntimeError if damaged.
+
+    torchvision's decoder with resizing on tensors is the fastest of what installs everywhere that
+    the pipeline does: benchmarks/decode.py.
+    """
+    from torchvision.io import ImageReadMode, decode_image, read_file
+
+    image: Tensor = decode_image(read_file(str(path)), mode=ImageReadMode.RGB)
+    return image
+
+
+def centre_box(width: int, height: int) -> Box:
+    """The part of an image that Resize(256) and CenterCrop(224) show: left, top, right, bottom."""
+    side = max(1, round(min(width, height) / RESIZE))
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def random_box(width: int, height: int, stream: random.Random) -> Box:
+    """The crop of torchvision's ``RandomResizedCrop``: left, top, right, bottom, whole pixels."""
+    for _ in range(10):
+        area = width * height * stream.uniform(*SCALE)
+        ratio = math.exp(stream.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = stream.randint(0, width - w), stream.randint(0, height - h)
+            return left, top, left + w, top + h
+    # an image so long that no crop fits: the centre, at the nearest ratio that is allowed
+    ratio = min(max(width / height, RATIO[0]), RATIO[1])
+    w = min(width, round(height * ratio))
+    h = min(height, round(width / ratio))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def cut_out(image: Tensor, box: Box, size: int, mirrored: bool) -> Tensor:
+    """The box of an image [3, H, W], resized (bilinear, antialiased): uint8 [3, size, size]."""
+    left, top, right, bottom = box
+    cut = functional.interpolate(
+        image[None, :, top:bottom, left:right], (size, size), mode="bilinear", antialias=True
+    )[0]
+    return cut.flip(-1) if mirrored else cut
+
+
+def _stay(worker: int) -> None:
+    """Leave SIGTERM, which reaches a job's whole group, to the training: it saves, and ends these."""
+    del worker
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _cut(indices: Sequence[int], chunk: int) -> list[list[int]]:
+    return [list(indices[start : start + chunk]) for start in range(0, len(indices), chunk)]

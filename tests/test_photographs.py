@@ -1,0 +1,349 @@
+"""Laws of data sets of photographs: who sees which image, how it is cut out, what is told of errors."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import folder
+from PIL import Image
+from small import seeded
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import RandomResizedCrop, v2
+
+from pipeline.data import load
+from pipeline.data.catalog import DataInfo, parse_entry, status
+from pipeline.data.photographs import (
+    RATIO,
+    SCALE,
+    Photographs,
+    centre_box,
+    cut_out,
+    decode,
+    kept,
+    random_box,
+)
+from pipeline.data.subsets import held_out_split, training_batches, training_split
+from pipeline.errors import UserError
+
+TRAIN, TEST, SIZE = 48, 16, 24
+
+
+def entry(**changes: object) -> dict[str, object]:
+    base: dict[str, object] = {
+        "kind": "image_folder", "path": "shapes", "classes": 4, "size": SIZE,
+        "train_images": TRAIN, "test_images": TEST,
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "flip": True,
+    }  # fmt: skip
+    return base | changes
+
+
+def info(**changes: object) -> DataInfo:
+    return parse_entry("shapes", entry(**changes))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("data")
+    folder(place / "shapes")
+    return place
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> Photographs:
+    found = load(info(), root)
+    assert isinstance(found, Photographs)
+    return found
+
+
+def epoch(data: Photographs, *, batch: int = 16, chunk: int = 8, **more: int) -> list[Tensor]:
+    options = {"augmentation_seed": 3, "epoch": 2, "workers": 0} | more
+    batches = data.train_batches(batch=batch, chunk=chunk, order=seeded(1), **options)  # type: ignore[arg-type]
+    return [images for images, _ in batches]
+
+
+def same(left: Iterable[Tensor], right: Iterable[Tensor]) -> bool:
+    left, right = list(left), list(right)
+    return len(left) == len(right) and all(
+        torch.equal(a, b) for a, b in zip(left, right, strict=True)
+    )
+
+
+# -- who sees what --------------------------------------------------------------------------------
+
+
+def test_labels_are_those_of_torchvisions_image_folder(root: Path, data: Photographs) -> None:
+    theirs = ImageFolder(str(root / "shapes" / "train"))
+    assert [str(data.train.folder / name) for name in data.train.names] == [
+        path for path, _ in theirs.samples
+    ]
+    assert data.train.labels.tolist() == theirs.targets
+    assert (data.len_train, data.len_test, data.channels, data.size) == (TRAIN, TEST, 3, SIZE)
+
+
+def test_an_epoch_has_every_image_once_with_its_label(data: Photographs) -> None:
+    order = torch.randperm(TRAIN, generator=seeded(1))
+    batches = data.train_batches(
+        batch=16, chunk=8, order=seeded(1), augmentation_seed=3, epoch=0, workers=0
+    )
+    found = torch.cat([labels for _, labels in batches])
+    assert torch.equal(found, data.train.labels[order])
+
+
+def test_the_last_incomplete_batch_is_dropped(data: Photographs) -> None:
+    assert [len(images) for images in epoch(data, batch=20, chunk=10)] == [10, 10, 10, 10]
+    assert data.steps(20) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_bit(data: Photographs, workers: int) -> None:
+    assert same(epoch(data, workers=workers), epoch(data))
+
+
+@settings(max_examples=20, deadline=None)
+@given(world=st.sampled_from([1, 2, 4]), chunk=st.sampled_from([1, 2, 4]))
+def test_processes_share_each_step_evenly_and_in_order(
+    data: Photographs, world: int, chunk: int
+) -> None:
+    """Step by step, the processes' parts one after the other are the single process's step."""
+    alone = epoch(data, batch=16, chunk=chunk)
+    parts = [epoch(data, batch=16, chunk=chunk, rank=rank, world=world) for rank in range(world)]
+    own = 16 // chunk // world
+    merged = [
+        image
+        for step in range(data.steps(16))
+        for part in parts
+        for image in part[step * own : (step + 1) * own]
+    ]
+    assert same(merged, alone)
+
+
+def test_an_epoch_goes_on_at_any_step(data: Photographs) -> None:
+    assert same(epoch(data, start_step=2), epoch(data)[4:])
+    assert epoch(data, start_step=3) == []
+
+
+def test_an_image_is_cut_out_by_seed_epoch_and_index_alone(data: Photographs) -> None:
+    def images(order: int, **draw: int) -> dict[int, Tensor]:
+        found = data.train_batches(
+            batch=TRAIN, chunk=TRAIN, order=seeded(order), workers=0,
+            augmentation_seed=draw.get("seed", 3), epoch=draw.get("epoch", 0),
+        )  # fmt: skip
+        indices = torch.randperm(TRAIN, generator=seeded(order)).tolist()
+        return dict(zip(indices, next(iter(found))[0], strict=True))
+
+    first = images(1)
+    assert all(torch.equal(image, first[index]) for index, image in images(2).items())
+    for other in (images(1, epoch=1), images(1, seed=4)):
+        assert not any(torch.equal(image, first[index]) for index, image in other.items())
+
+
+def test_the_global_generator_is_left_alone(data: Photographs) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    epoch(data, workers=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("world", [1, 3, 5])
+def test_every_test_image_is_seen_by_one_process(data: Photographs, world: int) -> None:
+    parts = [
+        batch
+        for rank in range(world)
+        for batch in data.test_batches(rank=rank, world=world, chunk=3, workers=0)
+    ]
+    alone = kept(data.test_batches(chunk=16, workers=0), TEST)
+    assert torch.equal(torch.cat([images for images, _ in parts]), alone.images)
+    assert torch.equal(torch.cat([labels for _, labels in parts]), alone.labels)
+    assert torch.equal(alone.labels, data.test.labels)
+
+
+def test_a_subset_is_the_beginning_of_a_fixed_order(data: Photographs) -> None:
+    order = torch.randperm(TRAIN, generator=seeded(5))
+    for seed in (None, 7):
+        parts = list(
+            data.train_subset(10, order=seeded(5), augmentation_seed=seed, chunk=4, workers=0)
+        )
+        assert [len(images) for images, _ in parts] == [4, 4, 2]
+        assert torch.equal(torch.cat([y for _, y in parts]), data.train.labels[order[:10]])
+    split = training_split(data, 10, order=seeded(5))
+    plain = torch.cat(
+        list(training_batches(data, 10, batch_size=4, order=seeded(5), augmentation=None))
+    )
+    assert torch.equal(split.images, plain)
+    assert len(held_out_split(data)) == TEST
+    assert len(training_split(data, 1000, order=seeded(5))) == TRAIN
+
+
+# -- how an image is cut out -------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(0, 2**32))
+def test_a_random_box_obeys_its_bounds(width: int, height: int, seed: int) -> None:
+    left, top, right, bottom = random_box(width, height, random.Random(seed))
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    if width == height and width >= 50:
+        share = (right - left) * (bottom - top) / (width * height)
+        ratio = (right - left) / (bottom - top)
+        assert 0.9 * SCALE[0] < share <= 1
+        assert 0.9 * RATIO[0] < ratio < 1.1 * RATIO[1]
+
+
+def test_random_boxes_are_distributed_as_torchvisions() -> None:
+    torch.manual_seed(0)
+    image = torch.empty(3, 150, 200)
+    stream = random.Random(0)
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(image, list(SCALE), list(RATIO)) for _ in range(4000)],
+        dtype=torch.float64,
+    )  # top, left, height, width
+    boxes = torch.tensor([random_box(200, 150, stream) for _ in range(4000)], dtype=torch.float64)
+    left, top, right, bottom = boxes.T
+    ours = torch.stack([top, left, bottom - top, right - left], dim=1)
+    for mine, other in ((ours.mean(0), theirs.mean(0)), (ours.std(0), theirs.std(0))):
+        assert torch.allclose(mine, other, atol=2.5)  # pixels; standard error below 0.7
+
+
+def test_test_images_are_a_resized_centre_crop(root: Path) -> None:
+    """Nearly what Resize(256 / 224 of the crop) and CenterCrop give: rounding apart."""
+    path = sorted((root / "shapes" / "val").glob("*/*"))[0]
+    image = decode(path)
+    height, width = image.shape[1:]
+    ours = cut_out(image, centre_box(width, height), SIZE, mirrored=False)
+    resize = v2.Compose([v2.Resize(round(SIZE * 256 / 224), antialias=True), v2.CenterCrop(SIZE)])
+    assert (ours.float() - resize(image).float()).abs().mean() < 12
+    left, top, right, bottom = centre_box(500, 375)
+    assert (right - left, bottom - top) == (328, 328) and (left, top) == (86, 23)
+
+
+def test_half_of_the_training_images_are_mirrored(root: Path) -> None:
+    found = Counter()
+    for flip in (True, False):
+        data = load(info(flip=flip), root)
+        assert isinstance(data, Photographs)
+        images = data.train_subset(
+            TRAIN, order=seeded(0), augmentation_seed=1, chunk=TRAIN, workers=0
+        )
+        found[flip] = next(iter(images))[0]
+    pairs = zip(found[True], found[False], strict=True)
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in pairs]
+    equal = [torch.equal(a, b) for a, b in zip(found[True], found[False], strict=True)]
+    assert all(a or b for a, b in zip(mirrored, equal, strict=True))
+    assert TRAIN / 4 < sum(mirrored) < 3 * TRAIN / 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("CMYK", "jpg"), ("L", "jpg"), ("RGBA", "png"), ("P", "png")]
+)
+def test_every_kind_of_file_in_imagenet_is_read(tmp_path: Path, mode: str, ending: str) -> None:
+    """CMYK and grey JPEG files, and a PNG file under a JPEG's name."""
+    path = tmp_path / f"image.{ending}"
+    Image.new("RGB", (20, 10), (200, 30, 30)).convert(mode).save(path)
+    path = path.rename(tmp_path / "image.JPEG")
+    image = decode(path)
+    assert image.shape == (3, 10, 20) and image.dtype == torch.uint8
+
+
+# -- what is told of errors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("content", [b"", b"no image at all", None])
+def test_a_damaged_image_is_named_in_one_line(
+    tmp_path: Path, content: bytes | None, workers: int
+) -> None:
+    folder(tmp_path / "shapes", train=12, test=4)
+    path = tmp_path / "shapes" / "val" / "disc" / "001.JPEG"
+    path.write_bytes(path.read_bytes()[:300] if content is None else content)
+    data = load(info(), tmp_path)
+    assert isinstance(data, Photographs)
+    with pytest.raises(UserError) as caught:
+        list(data.test_batches(chunk=4, workers=workers))
+    text = str(caught.value)
+    assert str(path) in text and "\n" not in text
+
+
+def test_a_data_set_that_is_not_there_is_told_before_any_job(tmp_path: Path) -> None:
+    text = status(info(), tmp_path)
+    assert text is not None and str(tmp_path / "shapes" / "train") in text and "<class>" in text
+    folder(tmp_path / "shapes", classes=3)
+    text = status(info(), tmp_path)
+    assert text is not None and "3 folders" in text and "4 classes" in text
+    imagenet = status("imagenet", tmp_path)
+    assert imagenet is not None and "imagenet/train" in imagenet and "image-net.org" in imagenet
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [({"train_images": 49}, "48 images, expected 49"), ({"test_images": 1}, "expected 1")],
+)
+def test_numbers_of_images_are_checked(root: Path, changes: dict[str, int], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load(info(**changes), root)
+
+
+def test_train_and_val_have_the_same_classes(tmp_path: Path) -> None:
+    place = folder(tmp_path / "shapes")
+    (place / "val" / "disc").rename(place / "val" / "circle")
+    with pytest.raises(UserError, match="differ in classes: circle, disc"):
+        load(info(), tmp_path)
+    (place / "val" / "circle").rename(place / "val" / "disc")
+    for path in (place / "val" / "disc").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="holds no images"):
+        load(info(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"kind": "folder"}, "'npz' or 'image_folder'"),
+        ({"pad": 4}, "unknown key 'pad'"),
+        ({"channels": 3}, "unknown key 'channels'"),
+        ({"mean": [0.5]}, "mean must be"),
+        ({"size": 0}, "size must be"),
+    ],
+)
+def test_an_entry_is_checked(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        parse_entry("shapes", entry(**changes))
+
+
+@pytest.mark.parametrize(
+    ("batch", "chunk", "world"), [(49, 1, 1), (16, 5, 1), (16, 8, 4), (16, 0, 1), (0, 1, 1)]
+)
+def test_batches_that_cannot_be_cut_are_refused(
+    data: Photographs, batch: int, chunk: int, world: int
+) -> None:
+    with pytest.raises(UserError):
+        epoch(data, batch=batch, chunk=chunk, world=world)
+
+
+def test_the_command_lists_photographs(root: Path, tmp_path: Path) -> None:
+    """`python -m pipeline data` in a folder of its own, with the entry declared."""
+    place = tmp_path / "study"
+    repository = Path(__file__).resolve().parents[1]
+    (place / "config" / "studies").mkdir(parents=True)
+    for name in ("config.yaml", "config/recipes.yaml", "config/studies/demo.yaml"):
+        (place / name).write_text((repository / name).read_text())
+    (place / "config" / "datasets.yaml").write_text(
+        "shapes: {kind: image_folder, path: shapes, classes: 4, size: 24, train_images: 48, "
+        "test_images: 16, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25], flip: true}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "data", "shapes"],
+        cwd=place, env={"DATA_ROOT": str(root), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "shapes: 48 training and 16 test images, 3×24×24: fine\n"
