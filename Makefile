@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make test: the whole test suite.
-.PHONY: demo test lint tiny test-environment test-browser test-slurm install clean
+.PHONY: demo test lint tiny torture bench test-environment test-browser test-slurm install clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -27,6 +27,10 @@ lint: $(VENV)/.installed-dev
 	snakemake --lint
 	mypy
 
+# Speed beside the conventional way, to docs/evidence/performance.md; half an hour, nothing else running.
+bench: $(VENV)/.installed
+	python benchmarks/run.py
+
 # The report in a real headless Chromium, which is installed where it is missing (as root, Debian).
 test-browser: $(VENV)/.installed-dev
 	command -v chromium > /dev/null && command -v chromedriver > /dev/null || \
@@ -36,6 +40,10 @@ test-browser: $(VENV)/.installed-dev
 # The workflow on a real Slurm that the test installs (as root, Debian), starts and stops itself.
 test-slurm: $(VENV)/.installed-dev
 	python tests/slurm/run.py
+
+# Kills a whole workflow at random moments (TORTURE_KILLS, 50) and compares what it ends with.
+torture: $(VENV)/.installed-dev
+	python tests/torture/run.py
 
 # The pip part of environment.yml, in an environment of its own.
 test-environment: $(VENV)/.installed

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 #: A class is a shape in a range of colours.
-SHAPES = ("disc", "square", "stripes", "cross")
+SHAPES = ("cross", "diagonal", "disc", "frame", "square", "stripes")
 
 
 def draw(shape: str, width: int, height: int, stream: random.Random) -> Image.Image:
@@ -24,6 +24,10 @@ def draw(shape: str, width: int, height: int, stream: random.Random) -> Image.Im
         brush.ellipse((left, top, right, bottom), fill=colour)
     elif shape == "square":
         brush.rectangle((left, top, right, bottom), fill=colour)
+    elif shape == "diagonal":
+        brush.line((left, top, right, bottom), fill=colour, width=int(side / 4))
+    elif shape == "frame":
+        brush.rectangle((left, top, right, bottom), outline=colour, width=int(side / 8))
     elif shape == "stripes":
         for place in range(0, width, 8):
             brush.line((place, 0, place, height), fill=colour, width=3)
@@ -44,7 +48,7 @@ def folder(
     """Write ``root/{train,val}/<class>/*.jpg``: so many pictures of each class, of unlike sizes."""
     stream = random.Random(0)
     for split, count in (("train", train), ("val", test)):
-        for shape in sorted(SHAPES)[:classes]:
+        for shape in SHAPES[:classes]:
             place = root / split / shape
             place.mkdir(parents=True)
             for number in range(count):

@@ -11,6 +11,8 @@ from pipeline import about
 from pipeline.errors import UserError
 from pipeline.report import finished, targets
 from pipeline.study.config import FROZEN, read
+from pipeline.study.graph import Graph
+from pipeline.study.settings import ALGORITHM
 from pipeline.study.workflow import Workflow
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,21 @@ def test_names_are_distinct(study: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     for what in ("table", "figure"):
         labels = [own.label(name) for name in own.names(what)]
         assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("what", ["table", "figure"])
+def test_a_raised_number_makes_tables_or_figures_again_and_no_run(
+    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    outputs, graph = workflow.config.outputs, workflow.graph
+    runs = graph.closure(graph.outputs(outputs))
+    before = {n: workflow.spec(n) for n in outputs if outputs[n].what != "group"}
+    digests = {run: graph.digest(run) for run in runs}
+    monkeypatch.setitem(ALGORITHM, what, ALGORITHM[what] + 1)
+    changed = {name for name in before if workflow.spec(name) != before[name]}
+    figures = {name for name in before if outputs[name].what == "figure"}
+    assert changed == (figures if what == "figure" else before.keys() - figures) != set()
+    assert {run: Graph(workflow.config).digest(run) for run in runs} == digests
 
 
 def test_captions(workflow: Workflow) -> None:

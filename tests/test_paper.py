@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import published
 from pipeline.artifacts.keys import Run
+from pipeline.errors import UserError
 from pipeline.study.config import Config, read
 from pipeline.study.cost import DECODED, Costs
 from pipeline.study.graph import Graph
+from pipeline.study.workflow import Workflow
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 3
@@ -171,8 +174,59 @@ def test_imagenet_is_declared_and_planned(paper: Graph) -> None:
     found = runs_of(paper, "table_10")
     assert stages(found)["sparse"] == 3 * 3 * 3
     sparse = 3 * 3 * ((80 - 10) + (80 - 25) + (80 - 50))
-    # two dense runs; 95 % needs the weights after 13 rounds, trained in blocks of five
-    assert epochs(paper, found) == 2 * 80 + 15 * 20 + sparse
+    # two dense runs; 95 % needs the weights after 13 rounds
+    assert epochs(paper, found) == 2 * 80 + 13 * 20 + sparse
+
+
+def test_the_authors_schedule_of_imagenet_is_a_protocol() -> None:
+    """Other recipes in the place of those of the text, which its switches leave alone."""
+    graph = Graph(read(ROOT, {"study": "paper", "protocol": "authors-code"}))
+    experiment = graph.config.experiments["resnet50-imagenet"]
+    by_stage = {run.stage: run for run in graph.closure(runs_of(graph, "table_10"))}
+    dense, imp, sparse = (graph.recipe(by_stage[stage]) for stage in ("dense", "imp", "sparse"))
+    assert (dense.lr, dense.schedule, dense.warmup_epochs, dense.epochs) == (0.04, "steps", 5, 80)
+    assert (imp.lr, imp.schedule, imp.momentum, imp.weight_decay) == (0.002, "constant", 0.9, 1e-4)
+    assert imp.prunable == "no-shortcut" and sparse.milestones == dense.milestones == (30, 61)
+    targets = [experiment.mask(0, sparsity).target for sparsity in (0.8, 0.9, 0.95)]
+    assert targets == ["P8", "P11", "S0.95"]
+    # every snapshot is a trunk state: nothing is trained again
+    assert "snapshot" not in by_stage
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"recipes": {"dense-imagenet": "sparse-imagenet"}}, "unknown dense recipe"),
+        ({"recipes": {"nothing": "sparse"}}, "unknown recipe 'nothing'"),
+        ({"sparsity_prunes": {"resnet50": {"x": 3}}}, "'x' is no sparsity"),
+        ({"sparsity_prunes": {"resnet5": {"0.8": 3}}}, "did you mean 'resnet50'"),
+        ({"sparsity_prunes": {"resnet50": {"0.8": 0}}}, "0 is not allowed"),
+    ],
+)
+def test_a_protocol_that_names_nothing_is_refused(changes: dict[str, Any], words: str) -> None:
+    raw = read(ROOT, {"study": "paper"}).raw
+    protocols = {**raw["recipes"]["protocols"], "paper": changes}
+    with pytest.raises(UserError, match=words):
+        Config({**raw, "recipes": {**raw["recipes"], "protocols": protocols}})
+
+
+def test_a_shared_training_asks_for_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("pipeline.study.workflow.freeze", lambda *_: None)
+    monkeypatch.setattr("pipeline.study.workflow.device", lambda: "cuda")
+    one = Workflow(ROOT, {"study": "paper"})
+    many = Workflow(ROOT, {"study": "paper", "processes": 8, "nodes": 2})
+    for name, shared in (("table_10", True), ("table_5", False)):
+        for run in one.graph.closure(one.graph.outputs([name])):
+            key = (run.stage, run.key)
+            trains = shared and run.stage in ("dense", "imp", "sparse")
+            assert many.gpus(*key) == (8 if trains else 1) and one.gpus(*key) == 1
+            assert many.nodes(*key) == (2 if trains else None) and one.nodes(*key) is None
+            assert many.threads(*key) == one.threads(*key) * (4 if trains else 1)
+            assert many.memory_mb(*key) >= one.memory_mb(*key) * (3.9 if trains else 1)
+            long, short = one.costs.wall(run), many.costs.wall(run)
+            assert long == pytest.approx(8 * short, rel=0.05) if trains else long == short
+            assert one.costs.seconds(run) == many.costs.seconds(run)  # of all devices together
 
 
 @pytest.mark.parametrize("name", ["figure_7", "figure_11"])

@@ -249,21 +249,6 @@ def test_plan_agrees_with_the_dry_run(checkout: Checkout, change: dict) -> None:
     assert planned == without(checkout.plan("tables"))
 
 
-def test_two_workflows_on_one_folder_the_second_is_refused(checkout: Checkout) -> None:
-    path = checkout.folder / "results" / CELL / "metrics.json"
-    path.unlink()
-    lock = checkout.folder / ".snakemake/locks"
-    lock.mkdir(exist_ok=True)
-    (lock / "0.output.lock").write_text(str(path.relative_to(checkout.folder)) + "\n")
-    try:
-        done = checkout.snakemake("tables")
-        assert done.returncode != 0 and "lock" in (done.stdout + done.stderr).lower()
-        assert not path.exists()
-    finally:
-        (lock / "0.output.lock").unlink()
-    checkout.run("tables")
-
-
 @pytest.mark.parametrize(
     ("study", "words"),
     [
@@ -322,6 +307,8 @@ def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout
         text = done.stdout + done.stderr
         assert done.returncode == 1 and "Traceback" not in text
         assert "error: results/dense" in text and "content changed" in text
+        told = [line for line in text.splitlines() if "] failed: " in line]
+        assert told and all("; log: results/logs/" in line for line in told)
     finally:
         weights.write_bytes(content)
         os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))

@@ -7,10 +7,8 @@ the run's lock, shows progress and decides.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,17 +146,6 @@ def team() -> Team:
         return ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return Team(*(int(os.environ[name]) for name in names))
-
-
-def end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when torchrun, which started this process, ends or is killed.
-
-    Its processes are in sessions of their own, and would otherwise outlive it.
-    """
-    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(set_death_signal, signal.SIGTERM)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.data import DataSet
 from pipeline.data.augment import Augmenter
-from pipeline.data.shares import Shares
+from pipeline.study.shares import Shares
 from pipeline.distributed import Team
 from pipeline.evaluation import Evaluation, evaluate, evaluate_batches
 from pipeline.step import Batch

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,11 +20,26 @@ from pipeline.errors import UserError
 
 #: ``host:port`` at which the machines of a run meet; set for the launcher on each of them.
 RENDEZVOUS = "PIPELINE_RENDEZVOUS"
+#: The launcher's process, for those it starts.
+PARENT = "PIPELINE_LAUNCHER"
 
 
 def started() -> bool:
     """Whether torchrun has started this process."""
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when torchrun, which started this process, ends or is killed.
+
+    Its processes are in sessions of their own, and would otherwise outlive it.
+    """
+    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(set_death_signal, signal.SIGTERM)
+    if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+        sys.exit(TERMINATED)  # it was too late to ask
 
 
 def launch(command: Sequence[str], processes: int, nodes: int = 1, *, gpus: bool = False) -> int:
@@ -51,7 +68,7 @@ def _on_nodes(command: Sequence[str], nodes: int) -> int:
             f"config.yaml: nodes: {nodes} needs a Slurm job; set nodes: 1, or run with "
             "--profile slurm"
         )
-    line = srun(command, nodes)
+    line = srun(command, nodes, len(os.sched_getaffinity(0)))
     port = 20000 + int(job) % 20000  # of this job alone, where jobs share a node
     host = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SRUN_"))}
@@ -59,11 +76,15 @@ def _on_nodes(command: Sequence[str], nodes: int) -> int:
     os.execvpe(line[0], line, environment)
 
 
-def srun(command: Sequence[str], nodes: int) -> list[str]:
-    """The line that starts a launcher on each node, beside the step that it is called from."""
+def srun(command: Sequence[str], nodes: int, processors: int) -> list[str]:
+    """The line that starts a launcher on each node, beside the step that it is called from.
+
+    Each gets as many processors as the first has, and the GPUs of the job on its node.
+    """
     return [
         "srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
-        "--cpu-bind=none", "--kill-on-bad-exit=1", sys.executable, *command,
+        f"--cpus-per-task={processors}", "--cpu-bind=none", "--kill-on-bad-exit=1",
+        sys.executable, *command,
     ]  # fmt: skip
 
 
@@ -72,6 +93,7 @@ def _here(command: Sequence[str], processes: int, nodes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    os.environ[PARENT] = str(os.getpid())
     logging.disable()  # torchrun is wordy; what fails is said below
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         config = LaunchConfig(

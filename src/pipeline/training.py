@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from pipeline import batch_norm
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.data import DataSet
-from pipeline.data.shares import Shares
 from pipeline.distributed import ALONE, Team
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
@@ -32,6 +31,7 @@ from pipeline.feed import Streams, feed
 from pipeline.graphed import step_of
 from pipeline.step import Step
 from pipeline.study.settings import TrainSettings
+from pipeline.study.shares import shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,21 +293,6 @@ class Trainer:
             "ok" if final.finite else "diverged", step.momentum(), history,
             final if final.finite else None, time.monotonic() - started, executed,
         )  # fmt: skip
-
-
-def shares(settings: TrainSettings, processes: int = 1) -> Shares:
-    """How ``processes`` share the steps of a training.
-
-    A BatchNorm group of several micro-batches is spread over as many processes; where they are too
-    few, each takes more of it at once.
-
-    Raises:
-        UserError: a batch cannot be dealt to so many processes.
-    """
-    chunk = settings.micro_batch or settings.batch_size
-    group = settings.batch_norm_group or chunk
-    parts = math.gcd(group // chunk, processes)
-    return Shares(settings.batch_size, group // parts, processes, parts)
 
 
 def _joined(team: Team, step: Step, place: Place, totals: Tensor | None) -> Place:

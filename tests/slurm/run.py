@@ -155,6 +155,13 @@ class Steps:
     ) -> None:  # fmt: skip
         with ended(place.start(*command)) as controller:
             first = held.wait(run)
+            seen = place.output(
+                "python", "-m", "pipeline", "watch", *TARGETS, "--once", "--study", "nano"
+            )
+            self.check(
+                re.search(r"dense.*, \d+/10", seen) and "\x1b" not in seen,
+                "watch: shows the run that a job of the cluster trains, and its epoch", seen,
+            )  # fmt: skip
             os.kill(controller.pid, signal.SIGKILL)
             controller.wait(10)
         running = [r for r in self.of(cluster, "dense", "seed0") if r["JobId"] not in known]

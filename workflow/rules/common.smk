@@ -50,6 +50,26 @@ def threads_of(stage):
     return guarded(lambda wildcards: STUDY.threads(stage, wildcards.key))
 
 
+def gpus_of(stage):
+    """GPUs of the run: none on the CPU, one, or one for each process that shares it."""
+    return guarded(lambda wildcards: STUDY.gpus(stage, wildcards.key))
+
+
+def spread_of(stage):
+    """What Slurm is asked for a run on several machines; nothing where none is declared so."""
+    if STUDY.config.main.nodes == 1:
+        return {}
+    nodes = guarded(lambda wildcards: STUDY.nodes(stage, wildcards.key))
+    # One task a machine, from which torchrun starts a process for each GPU. "mpi" leaves it to the
+    # job to call srun.
+    return dict(
+        nodes=nodes,
+        tasks=nodes,
+        tasks_per_gpu=0,
+        mpi=lambda wildcards: "srun" if nodes(wildcards) else None,
+    )
+
+
 def memory_of(stage):
     """Main memory in MB from data set and network, more at each retry."""
 

@@ -18,7 +18,7 @@ rule curve:
     resources:
         mem_mb=memory_of("curve"),
         runtime=runtime_of("curve"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("curve"),
     params:
         settings=params_of("curve"),
         digest=digest_of("curve"),
@@ -43,7 +43,7 @@ rule imp_barrier:
     resources:
         mem_mb=memory_of("imp-barrier"),
         runtime=runtime_of("imp-barrier"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("imp-barrier"),
     params:
         settings=params_of("imp-barrier"),
         digest=digest_of("imp-barrier"),
@@ -68,7 +68,7 @@ rule plane:
     resources:
         mem_mb=memory_of("plane"),
         runtime=runtime_of("plane"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("plane"),
     params:
         settings=params_of("plane"),
         digest=digest_of("plane"),

@@ -19,9 +19,10 @@ rule dense:
         "../../environment.yml"
     threads: threads_of("dense")
     resources:
+        **spread_of("dense"),
         mem_mb=memory_of("dense"),
         runtime=runtime_of("dense"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("dense"),
     params:
         settings=params_of("dense"),
         digest=digest_of("dense"),
@@ -43,9 +44,10 @@ rule snapshot:
         "../../environment.yml"
     threads: threads_of("snapshot")
     resources:
+        **spread_of("snapshot"),
         mem_mb=memory_of("snapshot"),
         runtime=runtime_of("snapshot"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("snapshot"),
     params:
         settings=params_of("snapshot"),
         digest=digest_of("snapshot"),

@@ -18,7 +18,7 @@ rule match:
     resources:
         mem_mb=memory_of("match"),
         runtime=runtime_of("match"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("match"),
     params:
         settings=params_of("match"),
         digest=digest_of("match"),

@@ -17,9 +17,10 @@ rule imp:
         "../../environment.yml"
     threads: threads_of("imp")
     resources:
+        **spread_of("imp"),
         mem_mb=memory_of("imp"),
         runtime=runtime_of("imp"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("imp"),
     params:
         settings=params_of("imp"),
         digest=digest_of("imp"),
@@ -69,9 +70,10 @@ rule solution:
         "../../environment.yml"
     threads: threads_of("solution")
     resources:
+        **spread_of("solution"),
         mem_mb=memory_of("solution"),
         runtime=runtime_of("solution"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("solution"),
     params:
         settings=params_of("solution"),
         digest=digest_of("solution"),

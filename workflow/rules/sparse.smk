@@ -16,9 +16,10 @@ rule sparse:
         "../../environment.yml"
     threads: threads_of("sparse")
     resources:
+        **spread_of("sparse"),
         mem_mb=memory_of("sparse"),
         runtime=runtime_of("sparse"),
-        gpu=STUDY.gpus(),
+        gpu=gpus_of("sparse"),
     params:
         settings=params_of("sparse"),
         digest=digest_of("sparse"),

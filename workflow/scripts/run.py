@@ -13,7 +13,11 @@ def job() -> None:
     parser.add_argument("key")
     parser.add_argument("--digest", help="digest of the settings at submission")
     arguments = parser.parse_args()
-    from pipeline import launch, stages
+    from pipeline import launch
+
+    if launch.started():
+        launch.end_with_parent()
+    from pipeline import stages
     from pipeline.artifacts import keys
     from pipeline.study.config import load
     from pipeline.study.graph import Graph

@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
 
 
@@ -109,12 +109,21 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as text."""
+    """Rows of a CSV file as text.
+
+    Raises:
+        UserError: missing, damaged, or a row of another length than the header.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            return list(csv.DictReader(handle))
+            rows = list(csv.DictReader(handle, strict=True))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+    if any(None in row or None in row.values() for row in rows):
+        raise UserError(f"{path}: damaged: rows of different lengths; {mend(path)}")
+    return rows
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None) -> None:

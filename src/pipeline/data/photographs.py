@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data import Split
 from pipeline.data.catalog import IMAGE_FILES, DataInfo, locate, status
-from pipeline.data.shares import Shares
+from pipeline.study.shares import Shares
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
 
@@ -116,7 +116,7 @@ class Photographs:
         The epoch's order is one permutation of all images, drawn from ``order``. Step ``s`` has its
         images ``s * batch`` to ``(s + 1) * batch``, cut into micro-batches of ``chunk``, of which
         every process takes an equal, consecutive part: two processes with one micro-batch each see
-        what one process with two sees (``pipeline.data.shares``, also for ``parts``).
+        what one process with two sees (``pipeline.study.shares``, also for ``parts``).
         ``start_step`` goes on in the middle of an epoch.
 
         Raises:

@@ -54,7 +54,6 @@ def _team(stage: str) -> Team | None:
 
     if stage not in TRAINED:
         raise UserError(f"{stage}: only trainings can be shared by processes")
-    distributed.end_with_parent()
     return distributed.team()
 
 

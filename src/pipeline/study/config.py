@@ -22,7 +22,13 @@ from pipeline.data import catalog as data_catalog
 from pipeline.errors import UserError
 from pipeline.models import catalog as model_catalog
 from pipeline.models import custom
-from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, resolve_methods
+from pipeline.study.experiment import (
+    Experiment,
+    ExperimentEntry,
+    check_entry,
+    check_prunes,
+    resolve_methods,
+)
 from pipeline.study.files import read_yaml
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library, check_name, named
@@ -110,9 +116,12 @@ class Config:
         self.library = Library(raw["recipes"], "config/recipes.yaml")
         protocols = self.library.protocols
         for name, protocol in protocols.items():
+            place = f"config/recipes.yaml: protocols: {name}"
             for model in protocol.sparsity_tolerance or ():
-                place = f"config/recipes.yaml: protocols: {name}: sparsity_tolerance"
-                choose(model, self.models, place, "model")
+                choose(model, self.models, f"{place}: sparsity_tolerance", "model")
+            for model, prunes in (protocol.sparsity_prunes or {}).items():
+                choose(model, self.models, f"{place}: sparsity_prunes", "model")
+                check_prunes(prunes, f"{place}: sparsity_prunes: {model}")
         self.protocol: Protocol = protocols[
             choose(self.main.protocol, protocols, "config.yaml", "protocol")
         ]
@@ -186,13 +195,15 @@ class Config:
             if imp.rewind_epoch >= end:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
         tolerance = (self.protocol.sparsity_tolerance or {}).get(entry.model, 0.0)
+        full = (self.protocol.sparsity_prunes or {}).get(entry.model, {})
+        prunes = tuple((float(sparsity), count) for sparsity, count in full.items())
         return Experiment(
             name=name, dataset=entry.dataset, model=entry.model, width=entry.width, **labels,
             methods=resolve_methods(entry, self.library, self.protocol, where),
             sparsities=entry.sparsities, rewind_epochs=entry.rewind_epochs, pairs=entry.pairs,
             matching_epochs=entry.matching_epochs, replicates=entry.replicates,
             mask_dataset=mask_dataset, mask_dense=mask_dense, horizon=horizon,
-            fraction=imp.fraction, tolerance=tolerance, offset=self.protocol.rewind_offset,
+            fraction=imp.fraction, tolerance=tolerance, prunes=prunes, offset=self.protocol.rewind_offset,
             line=self.library.resolve("connectivity", labels["connectivity"]),
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ from pipeline.artifacts.keys import (
 from pipeline.artifacts.store import PROVENANCE
 from pipeline.data.catalog import DataInfo
 from pipeline.study.graph import Graph
+from pipeline.study.processes import processes
 from pipeline.study.settings import ImpSettings
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
@@ -33,6 +34,8 @@ ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
 DECODED = {"cpu": 600, "cuda": 4000}
 #: Seconds of a job that are no computation: start of Python, import of torch, reading and writing.
 START = {"cpu": 2.0, "cuda": 15.0}
+#: Processors that decode photographs for one GPU.
+DECODERS = 8
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ class Costs:
             device = "cpu" if str(record.get("device", self.device)).startswith("cpu") else "cuda"
             if epochs and seconds and device == self.device:
                 dense = self.network(run)
-                found[dense.dataset, dense.model, dense.width].append(seconds / epochs)
+                shared = record.get("processes", 1)
+                found[dense.dataset, dense.model, dense.width].append(shared * seconds / epochs)
         for network, values in found.items():
             basis = f"measured on {len(values)} runs"
             self._rates[network] = Rate(statistics.median(values), basis)
@@ -166,6 +170,11 @@ class Costs:
             return START["cpu"]
         work = self.epochs(run) + self.passes(run)
         return START[self.device] + work * self.rate(run).seconds
+
+    def wall(self, run: Run) -> float:
+        """Expected seconds until a run is done, by all the processes that share it."""
+        start = START["cpu" if isinstance(run, Mask) else self.device]
+        return start + (self.seconds(run) - start) / processes(self.graph, run)
 
     def parameters(self, run: Run) -> int:
         """Number of parameters of a run's network."""
@@ -204,7 +213,8 @@ class Costs:
     def memory_mb(self, run: Run) -> int:
         """Main memory a run needs, in MB: data and its augmented copies, network, and headroom.
 
-        Of photographs only those that a run keeps, and batches under way: some thousand images.
+        Of photographs only those that a run keeps, and batches under way: some thousand images. Of
+        a run that is shared, all its processes on one machine.
         """
         info = self._info(run)
         pixels = info.channels * info.size**2
@@ -216,5 +226,6 @@ class Costs:
                 kept += 2 * (recipe.images or info.train_images) + info.test_images
             if isinstance(run, Match):  # the observed activations of a batch, of both networks
                 kept += 270 * recipe.batch_size * max(1.0, float(run.b.width))
-            return int(4000 + kept * pixels / 1e6 + 12 * 4 * self.parameters(run) / 1e6)
+            here = processes(self.graph, run) // self.graph.config.main.nodes or 1
+            return int(here * (4000 + kept * pixels / 1e6 + 12 * 4 * self.parameters(run) / 1e6))
         return int(2000 + 6 * images / 1e6 + 12 * 4 * self.parameters(run) / 1e6)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.artifacts.keys import Dense, Mask, Match, Solution, Sparse, sparsity_text, width_text
 from pipeline.errors import UserError
 from pipeline.study.recipes import Library
-from pipeline.study.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, Bounds, choose, option
+from pipeline.study.schema import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NOT_NEGATIVE,
+    Bounds,
+    choose,
+    option,
+    quote,
+)
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
@@ -82,6 +90,7 @@ class Experiment:
     horizon: int
     fraction: float
     tolerance: float
+    prunes: tuple[tuple[float, int], ...]
     offset: int
     line: ConnectivitySettings
 
@@ -99,8 +108,9 @@ class Experiment:
         return Dense(self.mask_dataset, self.model, width, self.mask_dense, seed)
 
     def mask(self, seed: int, sparsity: float) -> Mask:
-        """The mask of a seed at a sparsity, under the protocol's tolerance."""
-        target = mask_target(sparsity, self.fraction, self.tolerance)
+        """The mask of a seed at a sparsity, as the protocol prunes to it."""
+        full = dict(self.prunes).get(sparsity)
+        target = f"P{full}" if full else mask_target(sparsity, self.fraction, self.tolerance)
         return Mask(self.source_run(seed), self.imp, target)
 
     def solution(self, seed: int, sparsity: float) -> Solution:
@@ -200,6 +210,19 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
             raise UserError(f"{where}: sparsities: {sparsity!r}: at most six digits")
     if (entry.sparsities or entry.rewind_epochs) and not entry.pairs:
         raise UserError(f"{where}: pairs: at least one pair [a, b] of seeds is needed")
+
+
+def check_prunes(prunes: Mapping[str, int], where: str) -> None:
+    """Raise UserError where a key is no sparsity, or a number of prunes has no path."""
+    for text, count in prunes.items():
+        try:
+            fits = FRACTION.holds(float(text))
+        except ValueError:
+            fits = False
+        if not fits:
+            raise UserError(f"{where}: {quote(text)} is no sparsity; expected {FRACTION}")
+        if count > 9999:
+            raise UserError(f"{where}: {text}: {count} prunes are too many; allowed: up to 9999")
 
 
 def resolve_methods(

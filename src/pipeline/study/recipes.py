@@ -83,6 +83,12 @@ class Library:
             for kind in RECIPES:
                 changes = getattr(protocol, kind)
                 parse(RECIPES[kind], changes, f"{where}: protocols: {name}: {kind}")
+            for old, new in (protocol.recipes or {}).items():
+                place = f"{where}: protocols: {name}: recipes"
+                kinds = [kind for kind in RECIPES if old in self._recipes[kind]]
+                same = {other for kind in kinds for other in self._recipes[kind]}
+                choose(old, {n for kind in RECIPES for n in self._recipes[kind]}, place, "recipe")
+                choose(new, same, f"{place}: {old}", f"{' or '.join(kinds)} recipe")
 
     def _entries(self, kind: type[Any], data: Mapping[str, Any], section: str) -> dict[str, Any]:
         place = f"{self.where}: {section}"
@@ -119,8 +125,8 @@ class Library:
         """Label of a recipe reference under a protocol.
 
         ``reference`` is a recipe's name, or a mapping with ``recipe`` and changed settings; the
-        protocol's switches hold for every recipe of the kind, an experiment's own changes come
-        last.
+        protocol's switches hold for every recipe of the kind but those it puts in the place of
+        others; an experiment's own changes come last.
 
         Raises:
             UserError: unknown recipe or key, value not allowed, or a change that fits no path.
@@ -129,8 +135,12 @@ class Library:
         if "recipe" not in own:
             raise UserError(f"{where}: expected the name of a recipe under 'recipe'")
         name = choose(own["recipe"], self._recipes[kind], where, f"{kind} recipe")
+        instead = (protocol.recipes or {}).get(name)
+        if instead in self._recipes[kind]:
+            name, changes = instead, dict(own)
+        else:
+            changes = (getattr(protocol, kind) or {}) | own
         base = self._recipes[kind][name]
-        changes = (getattr(protocol, kind) or {}) | own
         del changes["recipe"]
         settings = _changed(base, changes, where)
         return self._label(name, base, settings, where)

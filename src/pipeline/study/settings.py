@@ -227,6 +227,13 @@ class Protocol(Checked):
     sparsity_tolerance: dict[str, float] | None = option(
         None, "per model: pruning stops within this of S", Bounds(0, 1, open_high=True)
     )
+    sparsity_prunes: dict[str, dict[str, int]] | None = option(
+        None, "per model and S: that many full prunes stand for S", AT_LEAST_ONE
+    )
+    recipes: dict[str, str] | None = option(
+        None,
+        "recipes that others stand for, as they are written: the protocol changes them no more",
+    )
     imp: dict[str, Any] | None = option(None, "settings of every imp recipe")
     match: dict[str, Any] | None = option(None, "settings of every match recipe")
     connectivity: dict[str, Any] | None = option(None, "settings of every connectivity recipe")

@@ -21,9 +21,10 @@ from pipeline.artifacts.store import digest
 from pipeline.data import catalog
 from pipeline.errors import UserError
 from pipeline.study.config import freeze, frozen, read
-from pipeline.study.cost import Costs
+from pipeline.study.cost import DECODERS, Costs
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import Group, Linked, LossPlane, Output
+from pipeline.study.processes import processes
 from pipeline.study.schema import without_defaults
 from pipeline.study.settings import ALGORITHM
 from pipeline.watch import Watch
@@ -105,11 +106,24 @@ class Workflow:
     # -- resources -------------------------------------------------------------------------
 
     def threads(self, stage: str, key: str) -> int:
-        return int(getattr(self.graph.recipe(self.run(stage, key)), "threads", 1))
+        """Processors of a job on one machine: of its compute threads, or those that decode."""
+        run = self.run(stage, key)
+        each = int(getattr(self.graph.recipe(run), "threads", 1))
+        kind = self.config.datasets[self.graph.dataset(run)].kind
+        if kind == "image_folder" and self.costs.device == "cuda" and stage != "mask":
+            each = max(each, DECODERS)
+        return each * max(1, processes(self.graph, run) // self.config.main.nodes)
 
-    def gpus(self) -> int:
-        """GPUs of a job that computes: none where the device is the CPU."""
-        return 0 if self.config.main.device == "cpu" else 1
+    def gpus(self, stage: str, key: str) -> int:
+        """GPUs of a job that computes, one for each process: none where the device is the CPU."""
+        if self.config.main.device == "cpu":
+            return 0
+        return processes(self.graph, self.run(stage, key))
+
+    def nodes(self, stage: str, key: str) -> int | None:
+        """Machines of a job that is spread over several; None for all others."""
+        shared = processes(self.graph, self.run(stage, key)) > 1
+        return self.config.main.nodes if shared and self.config.main.nodes > 1 else None
 
     def memory_mb(self, stage: str, key: str) -> int:
         return self.costs.memory_mb(self.run(stage, key))
@@ -122,7 +136,7 @@ class Workflow:
         if self.cluster and not self._measured:
             self._measured = True
             self.costs.measured(self._sample())
-        return max(10, math.ceil(3 * self.costs.seconds(self.run(stage, key)) / 60))
+        return max(10, math.ceil(3 * self.costs.wall(self.run(stage, key)) / 60))
 
     def _sample(self, per_network: int = 30) -> Iterator[Run]:
         """The first trainings of each network: enough for a rate, and few files to look at."""
@@ -261,7 +275,7 @@ class Workflow:
             stage = rule.replace("_", "-")
             seconds = 3.0
             if key is not None and stage in keys.OUTPUTS:
-                seconds = self.costs.seconds(self.run(stage, key))
+                seconds = self.costs.wall(self.run(stage, key))
             self._watch.expect(outputs[0] if outputs else None, seconds, logs[0] if logs else None)
         if self.cluster:
             self._watch.start(self.cluster, "jobs at a time")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
+from pipeline.study.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Shares:
             raise UserError(
                 f"a batch of {self.batch} images cannot be cut into micro-batches of {self.chunk} "
                 f"for {self.world} processes: batch_size must be a multiple of "
-                f"{self.chunk * self.world}"
+                f"{self.chunk * self.world} (micro_batch of the recipe says how it is cut)"
             )
 
     @property
@@ -44,3 +46,18 @@ class Shares:
         own = self.batch * self.parts // self.world
         first = group * own
         return range(first + part * self.chunk, first + own, self.parts * self.chunk)
+
+
+def shares(settings: TrainSettings, processes: int = 1) -> Shares:
+    """How ``processes`` share the steps of a training.
+
+    A BatchNorm group of several micro-batches is spread over as many processes; where they are too
+    few, each takes more of it at once.
+
+    Raises:
+        UserError: a batch cannot be dealt to so many processes.
+    """
+    chunk = settings.micro_batch or settings.batch_size
+    group = settings.batch_norm_group or chunk
+    parts = math.gcd(group // chunk, processes)
+    return Shares(settings.batch_size, group // parts, processes, parts)

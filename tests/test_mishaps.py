@@ -1,0 +1,193 @@
+"""Mishaps of the machine, for real: a full disk, a read-only mount, two workflows at once, a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from test_workflow import Checkout
+
+pytestmark = pytest.mark.workflow
+
+RUN = "results/dense/digits/resnet20-w0.25/dense-micro/seed0"
+TARGET = f"{RUN}/metrics.json"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of one dense run's files, made without mishap."""
+    own = Checkout(tmp_path_factory.mktemp("calm") / "checkout")
+    own.run(TARGET)
+    return payload(own)
+
+
+def payload(checkout: Checkout) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (checkout.folder / RUN).iterdir()
+        if path.name != "provenance.json"
+    }
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
+    """A tmpfs on a folder; gives a function that changes its options."""
+    folder.mkdir(parents=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+    def change(options: str) -> None:
+        command = ["mount", "-o", f"remount,{options}", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    try:
+        yield change
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines that say what went wrong."""
+    assert done.returncode == 1
+    text = done.stdout + done.stderr
+    assert "Traceback" not in text, text
+    return [line.strip() for line in text.splitlines() if line.strip().startswith("error: ")]
+
+
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
+    tmp_path: Path, reference: dict[str, str]
+) -> None:
+    checkout = Checkout(tmp_path / "checkout")
+    with mounted(checkout.folder / "results", "size=400k") as change:
+        told = errors(checkout.snakemake(TARGET))
+        assert len(told) == 1
+        assert re.search(rf"{RUN}/\S+: cannot be written: .*No space left on device", told[0])
+        there = payload(checkout) if (checkout.folder / RUN).exists() else {}
+        visible = {name: digest for name, digest in there.items() if not name.startswith(".")}
+        assert visible.items() <= reference.items()  # whole files or none
+        assert not (checkout.folder / RUN / "provenance.json").exists()
+        change("size=50m")
+        checkout.run(TARGET)
+        assert payload(checkout) == reference
+
+
+def test_a_read_only_mount_is_one_line_before_any_job(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "checkout")
+    with mounted(checkout.folder / "results", "size=10m") as change:
+        change("ro")
+        told = errors(checkout.snakemake(TARGET))
+        assert told == ["error: results: cannot be written: Read-only file system"]
+        assert not list((checkout.folder / "results").iterdir())
+
+
+def test_results_on_a_read_only_mount_can_be_read(
+    tmp_path: Path, reference: dict[str, str]
+) -> None:
+    checkout = Checkout(tmp_path / "checkout")
+    with mounted(checkout.folder / "results", "size=50m") as change:
+        checkout.run(TARGET)
+        change("ro")
+        done = checkout.snakemake(TARGET)
+        assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+        for words in (["check", "--results"], ["show", RUN], ["plan", TARGET]):
+            command = [sys.executable, "-m", "pipeline", *words, "--study", "micro"]
+            told = subprocess.run(
+                command, cwd=checkout.folder, capture_output=True, text=True, check=False
+            )
+            assert told.returncode == 0, told.stderr
+        assert payload(checkout) == reference
+
+
+@contextmanager
+def running(checkout: Checkout, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A workflow in a process group of its own, its first training under way."""
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PIPELINE_SAVE_SECONDS"] = "0"
+    with (checkout.folder / "first.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["snakemake", *words, "-c2", "--config", "study=micro"], cwd=checkout.folder,
+            env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        state = checkout.folder / RUN / ".resume.safetensors"
+        end = time.monotonic() + 200
+        while not state.exists():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_second_workflow_is_refused_wherever_it_is_started_and_a_kill_frees_the_results(
+    tmp_path: Path, reference: dict[str, str]
+) -> None:
+    checkout, other = Checkout(tmp_path / "one"), Checkout(tmp_path / "two")
+    (other.folder / "results").symlink_to(checkout.folder / "results")
+    (checkout.folder / "results").mkdir()
+    with running(checkout, TARGET) as first:
+        os.killpg(first.pid, signal.SIGSTOP)  # so that it is there until both were refused
+        for second in (checkout, other):
+            (told,) = errors(second.snakemake(TARGET))
+            assert told.startswith("error: results: another workflow (")
+            assert f"pid {first.pid}" in told and " of these files, such as " in told
+        os.killpg(first.pid, signal.SIGKILL)
+    assert not (checkout.folder / TARGET).exists()
+    checkout.run(TARGET)  # the same command goes on
+    assert payload(checkout) == reference
+
+
+def test_the_command_that_mends_is_one_that_works(
+    tmp_path: Path, reference: dict[str, str]
+) -> None:
+    """Damage found by the check; its advice, typed into a shell, brings back the same bits."""
+    checkout = Checkout(tmp_path / "checkout")
+    checkout.run(TARGET)
+    path = checkout.folder / RUN / "trunk.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    }
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline", "check", "--results", "--study", "micro"]
+        return subprocess.run(
+            command, cwd=checkout.folder, capture_output=True, text=True, check=False
+        )
+
+    found = check()
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    advice = line.split("ask for it again: ")[1]
+    assert advice == f"rm '{RUN}/trunk.safetensors' && snakemake -c1 '{RUN}/trunk.safetensors'"
+    command = ["bash", "-c", advice]
+    subprocess.run(
+        command, cwd=checkout.folder, env=environment, check=True, capture_output=True, timeout=300
+    )
+    assert payload(checkout) == reference and check().returncode == 0
+
+
+def test_the_pages_beside_the_report_are_asked_for_themselves(tmp_path: Path) -> None:
+    """Deleted alone, they are made again, though the report is there."""
+    graph = Checkout(tmp_path / "checkout").snakemake("--dag").stdout
+    nodes = {name: number for number, name in re.findall(r'(\d+)\[label = "(\w+)', graph)}
+    for rule in ("settings", "provenance", "render_report"):
+        assert re.search(rf"\b{nodes[rule]} -> {nodes['all']}\b", graph), rule
