@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, evaluate_batches
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -35,6 +35,27 @@ def net():
     model = nn.Sequential(*layers)
     model[1].running_mean.normal_()
     return model
+
+
+def test_shares_of_the_images_add_up_to_the_whole(net, split):
+    """As processes do it: each has its images, the totals are added up."""
+    images, labels = split
+    whole = evaluate(net, images, labels, MEAN, STD, logits=True, top=(1, 5))
+    totals = []
+    parts = [
+        evaluate_batches(
+            net, [(images[part], labels[part])], MEAN, STD, logits=True, top=(1, 5),
+            reduce=lambda own: totals.append(own.clone()),
+        )
+        for part in (slice(0, 40), slice(40, 103))
+    ]  # fmt: skip
+    shared = evaluate_batches(
+        net, [(images[:40], labels[:40])], MEAN, STD, top=(1, 5),
+        reduce=lambda own: own.add_(totals[1]),
+    )  # fmt: skip
+    assert shared.loss == pytest.approx(whole.loss, rel=1e-9)
+    assert (shared.accuracy, shared.top5) == (whole.accuracy, whole.top5)
+    assert torch.equal(torch.cat([part.logits for part in parts]), whole.logits)
 
 
 def test_equals_one_pass_over_everything(net, split):

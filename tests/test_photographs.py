@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop, v2
 
+from pipeline.artifacts.keys import Curve, Dense, Match
 from pipeline.data import load
 from pipeline.data.catalog import DataInfo, parse_entry, status
 from pipeline.data.photographs import (
@@ -34,6 +36,8 @@ from pipeline.data.photographs import (
 )
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
+from pipeline.stages import paths
+from pipeline.study.settings import ConnectivitySettings
 
 TRAIN, TEST, SIZE = 48, 16, 24
 
@@ -317,6 +321,17 @@ def test_train_and_val_have_the_same_classes(tmp_path: Path) -> None:
 def test_an_entry_is_checked(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         parse_entry("shapes", entry(**changes))
+
+
+def test_more_training_images_than_fit_are_refused(
+    data: Photographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "KEPT", TRAIN * SIZE**2)
+    a, b = (Dense("shapes", "resnet50", "0.25", "dense", seed) for seed in (0, 1))
+    run = Curve(Match(a, b, "activations"), "line")
+    job = SimpleNamespace(data=data, device="cpu", recipe=ConnectivitySettings(), run=run)
+    with pytest.raises(UserError, match="give the connectivity recipe 'line' a number of images"):
+        paths.ground(job, b)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ OUTPUTS: dict[str, tuple[object, list[str]]] = {
     "no mapping": ("rewind-grid", ["expected a mapping"]),
     "no kind": ({"experiments": ["one"]}, ["unknown kind None", "allowed: accuracy-vs-rewind"]),
     "unknown kind": (GRID | {"kind": "grid"}, ["unknown kind 'grid'", "rewind-grid"]),
+    "two metrics in a figure": (
+        GRID | {"kind": "accuracy-vs-rewind", "metrics": ["top1", "top5"]}, ["one of top1 and top5"]
+    ),
     "kind a list": (GRID | {"kind": ["plane"]}, ["unknown kind ['plane']"]),
     "unknown key": (GRID | {"sparsity": [0.8]}, ["unknown key 'sparsity'", "'sparsities'"]),
     "no experiments": ({"kind": "rewind-grid"}, ["experiments: name at least one"]),

@@ -15,10 +15,10 @@ from torch import nn
 
 from pipeline.data import DataSet
 from pipeline.data.augment import Augmenter
-from pipeline.study.shares import Shares
 from pipeline.distributed import Team
 from pipeline.evaluation import Evaluation, evaluate, evaluate_batches
 from pipeline.step import Batch
+from pipeline.study.shares import Shares
 
 if TYPE_CHECKING:
     from pipeline.data.photographs import Photographs

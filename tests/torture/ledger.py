@@ -46,7 +46,7 @@ class Loss:
         Whether a snapshot is due is looked at after each step. So this is less than the interval:
         had it been due after the last but one, that step would not be lost.
         """
-        lost = self.before.times[-self.steps : -1]
+        lost = self.before.times[len(self.before.times) - self.steps : -1]
         return lost[-1] - lost[0] if lost else 0.0
 
 

@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.data import Split
 from pipeline.data.catalog import IMAGE_FILES, DataInfo, locate, status
-from pipeline.study.shares import Shares
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
+from pipeline.study.shares import Shares
 
 Batch = tuple[Tensor, Tensor]
 Box = tuple[int, int, int, int]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.artifacts.keys import Dense
+from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, Plane
 from pipeline.connectivity.batches import Batches, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.data import DataSet, Split
@@ -19,7 +19,6 @@ from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.stages.job import Job
 from pipeline.streams import generator
-
 
 #: Bytes of training images that are kept in memory for a path, at most.
 KEPT = 32e9
@@ -55,9 +54,10 @@ def ground(job: Job, dense: Dense) -> Ground:
     data = job.data.to(device)
     images = min(settings.images or len(data.train), len(data.train))
     if isinstance(data, Photographs) and 2 * images * 3 * data.size**2 > KEPT:
+        assert isinstance(job.run, Curve | ImpBarrier | Plane)
         raise UserError(
             f"{images:,} training images of {data.name} do not fit in memory: give the connectivity "
-            f"recipe {job.run.connectivity!r} a number of images"
+            f"recipe {job.run.recipe!r} a number of images"
         )
     drawn = training_batches(
         data,
