@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.artifacts import lock
 from pipeline.artifacts.lock import Lock
+from pipeline.errors import UserError
 
 OWNER = """
 import sys, time

@@ -553,7 +553,7 @@ def test_the_bits_do_not_depend_on_place_language_or_company(
     elsewhere.mkdir()
     variables = environment(
         fresh, tmp_path, LC_ALL="C", LANG="C", TZ="Pacific/Chatham", PYTHONHASHSEED="5",
-        HOME=str(elsewhere), OMP_NUM_THREADS="2", MKL_NUM_THREADS="2", COLUMNS="20",
+        HOME=str(tmp_path / "home"), OMP_NUM_THREADS="2", MKL_NUM_THREADS="2", COLUMNS="20",
     )  # fmt: skip
     done = subprocess.run(
         command(run.stage, run.key), env=variables, cwd=elsewhere, capture_output=True, check=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -218,6 +219,18 @@ def test_a_deleted_cell_runs_again_with_the_tables_that_hold_it(checkout: Checko
     path.unlink()
     assert checkout.run("tables") == {"sparse": 1, "table": 1}
     assert path.read_bytes() == before  # the same bits
+
+
+def test_a_data_check_that_was_killed_at_its_end_hides_no_job(checkout: Checkout) -> None:
+    """Snakemake, marking it unfinished, would run it again and skip everything after it."""
+    name = base64.urlsafe_b64encode(b"results/data/digits/facts.json").decode()
+    (checkout.folder / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
+    path = checkout.folder / "results" / CELL / "metrics.json"
+    kept = path.rename(path.with_suffix(".kept"))
+    try:
+        assert checkout.plan("tables") == {"sparse": 1, "table": 1}
+    finally:
+        kept.rename(path)
 
 
 def test_settings_of_one_experiment_run_nothing_of_another(checkout: Checkout) -> None:

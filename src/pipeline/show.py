@@ -161,7 +161,8 @@ def judge(config: Config, output: Claims) -> list[claims.Claim]:
 _NAMES = {
     "lr": "Learning rate", "epochs": "Epochs", "momentum": "Momentum",
     "weight_decay": "Weight decay", "batch_size": "Batch size", "schedule": "Schedule",
-    "warmup_epochs": "Warm-up epochs", "precision": "Precision", "style": "After each prune",
+    "warmup_epochs": "Warm-up epochs", "milestones": "A tenth after epochs",
+    "micro_batch": "Micro-batch", "precision": "Precision", "style": "After each prune",
     "rewind_epoch": "Rewind epoch of IMP", "fraction": "Pruned a round (of the remaining)",
     "prunable": "Prunable weights", "similarity": "Similarity", "std": "Standard deviation",
     "epsilon": "Epsilon", "taps": "Observed at", "augment": "Augmented images", "images": "Images",
@@ -179,7 +180,7 @@ def hyperparameters(config: Config, output: Hyperparameters) -> list[tuple[str, 
             if stage == "sparse":
                 settings = {"epochs": f"{experiment.horizon} − k", **settings}
             for key, name in _NAMES.items():
-                if key in settings:
+                if settings.get(key, ()) != () and (key != "micro_batch" or settings[key]):
                     value = "all" if settings[key] is None else settings[key]
                     rows.append((experiment.name, f"{_STAGES[stage]}: {name}", value))
     return rows

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -51,6 +52,7 @@ class Workflow:
         if submitted is None:
             freeze(self.config, Path(".snakemake") / "pipeline")
         self.results = self.config.main.results
+        self._settle_data()
         self.scope = self.config.scope
         self.cluster = jobs if jobs and shutil.which("sbatch") else None
         kind = "cuda" if self.cluster else device()  # a submit host has no GPU, its nodes do
@@ -60,6 +62,16 @@ class Workflow:
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
         self._measured = False
+
+    def _settle_data(self) -> None:
+        """Take Snakemake's mark of an unfinished job from checks of data that are there.
+
+        The check is written in one piece, so what is there is whole. Snakemake would run the marked
+        job again and, since nothing depends on its time, none of the jobs after it.
+        """
+        for facts in Path(self.results).glob("data/*/facts.json"):
+            name = urlsafe_b64encode(f"{self.results}/data/{facts.parent.name}/facts.json".encode())
+            (Path(".snakemake") / "incomplete" / name.decode()).unlink(missing_ok=True)
 
     # -- runs ------------------------------------------------------------------------------
 
