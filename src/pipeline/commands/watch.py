@@ -69,7 +69,7 @@ class Look:
         """
         costs = Costs(self._graph, self._device())
         costs.measured(self._sample())
-        work = {f"{r.stage}/{r.key}": costs.seconds(r) for r in self._every if r not in self._done}
+        work = {f"{r.stage}/{r.key}": costs.wall(r) for r in self._every if r not in self._done}
         shares = [
             share(record) * work[name]
             for record in now
