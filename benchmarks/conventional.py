@@ -100,15 +100,16 @@ def evaluate(model: str, width: float, size: int, images: int) -> Callable[[], N
     return work
 
 
-def permutation(model: str, width: float, size: int, images: int) -> dict[str, Tensor]:
-    """Match network 0 to network 1 by the correlation of activations, one group after the other."""
+def match(model: str, width: float, size: int, images: int) -> Callable[[], dict[str, Tensor]]:
+    """A unit is one matching of network 0 to network 1, one group after the other."""
     nets = [network(model, width, size, seed).eval() for seed in (0, 1)]
     spec = models.permutation_spec(model, nets[0])
     loader = _loader(Pictures(images, size, train=False), 100, train=False)
-    found = {}
-    for group in spec.groups:
-        found[group.name] = _match_group(nets, group, loader)
-    return found
+
+    def work() -> dict[str, Tensor]:
+        return {group.name: _match_group(nets, group, loader) for group in spec.groups}
+
+    return work
 
 
 def _match_group(
@@ -150,15 +151,6 @@ def _match_group(
     order = np.empty(size, dtype=np.int64)
     order[columns] = rows
     return torch.from_numpy(order)
-
-
-def match(model: str, width: float, size: int, images: int) -> Callable[[], None]:
-    """A unit is one matching of two networks."""
-
-    def work() -> None:
-        permutation(model, width, size, images)
-
-    return work
 
 
 def interpolate(

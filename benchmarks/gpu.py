@@ -8,12 +8,12 @@ matching; a curve with REPAIR. Then 1, 2, 4, 8 and 16 processes side by side, wi
 from __future__ import annotations
 
 import argparse
+import hashlib
+import multiprocessing
 import os
 import platform
 import shutil
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,16 +22,9 @@ from typing import Any
 
 import own
 import torch
-from drawn import MEAN, STD, arrays, network
-from sides import Side, Way
+from sides import Way, alone
 
-from pipeline import matching, models, training
-from pipeline.connectivity import curve
-from pipeline.stages.job import device_name, settle
-from pipeline.step import Step
-from pipeline.streams import generator
-from pipeline.study.settings import SparseSettings
-from pipeline.training import Schedule, Trainer
+from pipeline.stages.job import device_name
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "gpu.md"
 BATCH = 128
@@ -39,71 +32,9 @@ CIFAR_STEPS = 390  # of an epoch
 TABLE_5_EPOCHS = 57_450  # what ``python -m pipeline plan table_5 --study paper`` counts
 
 
-def train(
-    model: str, width: float, size: int, steps: int, precision: str, device: str, *,
-    eager: bool = False, deterministic: bool = False, batch: int = BATCH,
-) -> Callable[[], None]:  # fmt: skip
-    """A unit is an epoch of ``steps`` sparse steps; the device has finished when it returns."""
-    own._thread()
-    place = torch.device(device)
-    if place.type == "cuda":
-        settle(deterministic)
-    if eager:
-        training.step_of = lambda device, micro_batches: Step
-    net = network(model, width, size)
-    settings = SparseSettings(batch_size=batch, precision=precision)
-    trainer = Trainer(own._data(batch * steps, size), settings, place)
-    weights, draws = net.state_dict(), torch.Generator().manual_seed(0)
-    names = models.prunable_parameters(net, "all")
-    mask = {name: torch.rand(weights[name].shape, generator=draws) > 0.95 for name in names}
-
-    def work() -> None:
-        trainer.train(
-            net, Schedule(0, 1, 1), lambda purpose, epoch: generator(0, purpose, epoch), mask=mask
-        )
-        if place.type == "cuda":
-            torch.cuda.synchronize()
-
-    return work
-
-
-def seconds(make: Callable[..., Any], *, times: int = 3, **arguments: Any) -> float:
-    """Seconds of one unit of work in a fresh process, the median of ``times``."""
-    side = Side(Way(make, arguments, 1, {}))
-    try:
-        return statistics.median(side.work()[0] for _ in range(times))
-    finally:
-        side.close()
-
-
-def match(images: int, size: int, device: str) -> Callable[[], None]:
-    """A unit is one activation matching of two networks."""
-    place = torch.device(device)
-    nets = [own._last(network("resnet20", 1, size, seed)).to(place).eval() for seed in (0, 1)]
-    spec = models.permutation_spec("resnet20", nets[0])
-    batches = own._batches(torch.from_numpy(arrays(images, size)[0]).to(place), BATCH)
-
-    def work() -> None:
-        matching.match(matching.collect(nets[0], nets[1], spec, batches()))
-
-    return work
-
-
-def interpolate(images: int, points: int, size: int, device: str) -> Callable[[], None]:
-    """A unit is a curve with REPAIR, statistics and loss on ``images`` images each."""
-    place = torch.device(device)
-    ends = [network("resnet20", 1, size, seed).state_dict() for seed in (0, 1)]
-    data = own._data(images, size, images).to(place)
-    net = own._last(network("resnet20", 1, size)).to(place)
-
-    def work() -> None:
-        curve(
-            net, *ends, alphas=[index / (points - 1) for index in range(points)],
-            corrections=("repair",), statistics_batches=own._batches(data.train.images, 500),
-            splits={"test": data.test}, mean=MEAN, std=STD,
-        )  # fmt: skip
-
-    return work
+def seconds(make: Callable[..., Any], processes: int = 1, **arguments: Any) -> float:
+    """Seconds of one unit of work in fresh processes, each doing one at a time."""
+    return alone(Way(make, arguments, processes, {}))[0]
 
 
 @contextmanager
@@ -121,23 +52,19 @@ def mps(wanted: bool) -> Iterator[bool]:
         subprocess.run([control], input="quit\n", text=True, check=False, capture_output=True)
 
 
-def repeats(device: str, size: int) -> bool:
-    """Whether two deterministic runs end with the same bits."""
-    found = []
-    for _ in range(2):
-        code = (
-            "import hashlib, sys; sys.path.insert(0, 'benchmarks'); import gpu\n"
-            f"work = gpu.train('resnet20', 1, {size}, 20, 'bf16', {device!r}, deterministic=True)\n"
-            "work(); net = work.__closure__\n"
-            "state = [c.cell_contents for c in net if isinstance(c.cell_contents, gpu.torch.nn.Module)]\n"
-            "bits = b''.join(t.cpu().numpy().tobytes() for t in state[0].state_dict().values())\n"
-            "print(hashlib.sha256(bits).hexdigest())"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        found.append(done.stdout.split()[-1])
-    return found[0] == found[1]
+def _bits(arguments: dict[str, Any]) -> str:
+    """Digest of a network after a unit of training."""
+    net, work = own.training_of(**arguments, deterministic=True)
+    work()
+    state = (tensor.cpu().numpy().tobytes() for tensor in net.state_dict().values())
+    return hashlib.sha256(b"".join(state)).hexdigest()
+
+
+def repeats(arguments: dict[str, Any]) -> bool:
+    """Whether two deterministic runs, each in a process of its own, end with the same bits."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        first, second = pool.map(_bits, [arguments, arguments], chunksize=1)
+    return bool(first == second)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
@@ -150,8 +77,9 @@ def answer(device: str, quick: bool, limit: float) -> str:
     """All measurements, as a page; what the time did not suffice for is said."""
     begin = time.monotonic()
     size, steps = (8, 4) if quick else (32, CIFAR_STEPS)
-    common = {"model": "resnet20", "width": 1, "size": size, "steps": steps, "device": device}
-    reference = seconds(train, **common, precision="fp32", eager=True)
+    net: dict[str, Any] = {"model": "resnet20", "width": 1, "size": size, "device": device}
+    common = net | {"batch": BATCH, "steps": steps, "sparse": True}
+    reference = seconds(own.train, **common, precision="fp32", eager=True)
 
     def rate(seconds: float, epoch: int) -> str:
         return f"{BATCH * epoch / seconds:,.0f}"
@@ -177,7 +105,7 @@ def answer(device: str, quick: bool, limit: float) -> str:
         cases.append(("ResNet20 x 16", {"width": 16, "steps": 100}, "bf16", False))
     for name, changes, precision, eager in cases:
         arguments: dict[str, Any] = common | changes
-        took = seconds(train, **arguments, precision=precision, eager=eager)
+        took = seconds(own.train, **arguments, precision=precision, eager=eager)
         per_epoch = took * CIFAR_STEPS / arguments["steps"]
         ratio = reference * CIFAR_STEPS / steps / per_epoch
         label = f"{name}, {precision}, {'eager' if eager else 'recorded'}"
@@ -187,10 +115,10 @@ def answer(device: str, quick: bool, limit: float) -> str:
 
     images, points = (500, 3) if quick else (10_000, 25)
     work = [
-        ("matching", f"{images:,} images", seconds(match, images=images, size=size, device=device)),
+        ("matching", f"{images:,} images", seconds(own.match, **net, images=images)),
         (
             "curve with REPAIR", f"{points} points, {images:,} images",
-            seconds(interpolate, images=images, points=points, size=size, device=device),
+            seconds(own.interpolate, **net, images=images, points=points, batch=500),
         ),
     ]  # fmt: skip
     print(work, flush=True)
@@ -206,11 +134,7 @@ def answer(device: str, quick: bool, limit: float) -> str:
                 if time.monotonic() - begin > limit:
                     rows.append((count, "time was up", "", "", ""))
                     continue
-                side = Side(Way(train, {**common, "precision": "bf16"}, count, {}))
-                try:
-                    took = statistics.median(side.work()[0] for _ in range(3))
-                finally:
-                    side.close()
+                took = seconds(own.train, count, **common, precision="bf16")
                 hours = took / steps * CIFAR_STEPS * TABLE_5_EPOCHS / 3600
                 rows.append(
                     (count, "MPS" if running else "no MPS", rate(took, steps),
@@ -220,7 +144,7 @@ def answer(device: str, quick: bool, limit: float) -> str:
     parts.append(
         table(("processes", "", "images/s together", "x eager fp32", "hours for Table 5"), rows)
     )
-    same = "yes" if repeats(device, size) else "NO"
+    same = "yes" if repeats(common | {"precision": "bf16", "steps": 20}) else "NO"
     parts.append(f"Two deterministic runs end with the same bits: **{same}**.\n")
     return "\n".join(parts)
 

@@ -1,18 +1,21 @@
-"""The same work by this package, as its stages do it: one thread a process, as many as cores."""
+"""The same work by this package, as its stages do it: one thread a process, on the CPU or a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from drawn import CLASSES, MEAN, STD, arrays, network
 from torch import Tensor, nn
 
-from pipeline import matching, models
+from pipeline import matching, models, training
 from pipeline.connectivity import curve
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
+from pipeline.stages.job import settle
+from pipeline.step import Step
 from pipeline.streams import generator
 from pipeline.study.settings import SparseSettings
 from pipeline.training import Schedule, Trainer
@@ -38,14 +41,23 @@ def _last(net: nn.Module) -> nn.Module:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def train(
-    model: str, width: float, size: int, batch: int, steps: int, *, sparse: bool, precision: str
-) -> Callable[[], None]:
-    """A unit is an epoch of ``steps`` steps by the training loop, augmentation included."""
+def training_of(
+    model: str, width: float, size: int, batch: int, steps: int, *, sparse: bool, precision: str,
+    device: str = "cpu", eager: bool = False, deterministic: bool = False,
+) -> tuple[nn.Module, Callable[[], None]]:  # fmt: skip
+    """A network, and an epoch of ``steps`` steps on it by the training loop, augmentation included.
+
+    ``eager``: without recorded steps. The device has finished when an epoch returns.
+    """
     _thread()
+    place = torch.device(device)
+    if place.type == "cuda":
+        settle(deterministic)
+    if eager:
+        training.step_of = lambda device, micro_batches: Step
     net = network(model, width, size)
     settings = SparseSettings(batch_size=batch, precision=precision)
-    trainer = Trainer(_data(batch * steps, size), settings, torch.device("cpu"))
+    trainer = Trainer(_data(batch * steps, size), settings, place)
     mask = None
     if sparse:
         draws = torch.Generator().manual_seed(0)
@@ -57,8 +69,15 @@ def train(
         trainer.train(
             net, Schedule(0, 1, 1), lambda purpose, epoch: generator(0, purpose, epoch), mask=mask
         )
+        if place.type == "cuda":
+            torch.cuda.synchronize()
 
-    return work
+    return net, work
+
+
+def train(*arguments: Any, **named: Any) -> Callable[[], None]:
+    """A unit is an epoch of ``training_of``."""
+    return training_of(*arguments, **named)[1]
 
 
 def evaluate(
@@ -83,40 +102,38 @@ def _batches(images: Tensor, batch: int) -> Callable[[], Iterator[Tensor]]:
     return batches
 
 
-def permutation(model: str, width: float, size: int, images: int) -> dict[str, Tensor]:
-    """Match network 0 to network 1 with one pass for all groups."""
+def match(
+    model: str, width: float, size: int, images: int, device: str = "cpu"
+) -> Callable[[], dict[str, Tensor]]:
+    """A unit is one matching of network 0 to network 1, with one pass for all groups."""
     _thread()
-    nets = [_last(network(model, width, size, seed)).eval() for seed in (0, 1)]
+    place = torch.device(device)
+    nets = [_last(network(model, width, size, seed)).to(place).eval() for seed in (0, 1)]
     spec = models.permutation_spec(model, nets[0])
-    pixels = torch.from_numpy(arrays(images, size)[0])
-    statistics = matching.collect(nets[0], nets[1], spec, _batches(pixels, 100)())
-    return matching.match(statistics).permutation
+    batches = _batches(torch.from_numpy(arrays(images, size)[0]).to(place), 100)
 
-
-def match(model: str, width: float, size: int, images: int) -> Callable[[], None]:
-    """A unit is one matching of two networks."""
-
-    def work() -> None:
-        permutation(model, width, size, images)
+    def work() -> dict[str, Tensor]:
+        return matching.match(matching.collect(nets[0], nets[1], spec, batches())).permutation
 
     return work
 
 
 def interpolate(
-    model: str, width: float, size: int, images: int, points: int
-) -> Callable[[], None]:
+    model: str, width: float, size: int, images: int, points: int, device: str = "cpu",
+    batch: int = 125,
+) -> Callable[[], None]:  # fmt: skip
     """A unit is the curve of ``points`` points between two networks, each with REPAIR."""
     _thread()
-    ends = [network(model, width, size, seed) for seed in (0, 1)]
-    data = _data(images, size, images)
-    net = _last(network(model, width, size))
+    place = torch.device(device)
+    ends = [network(model, width, size, seed).state_dict() for seed in (0, 1)]
+    data = _data(images, size, images).to(place)
+    net = _last(network(model, width, size)).to(place)
 
     def work() -> None:
         curve(
-            net, ends[0].state_dict(), ends[1].state_dict(),
-            alphas=[index / (points - 1) for index in range(points)], corrections=("repair",),
-            statistics_batches=_batches(data.train.images, 125), splits={"test": data.test},
-            mean=MEAN, std=STD, batch_size=125, precision="fp32",
+            net, *ends, alphas=[index / (points - 1) for index in range(points)],
+            corrections=("repair",), statistics_batches=_batches(data.train.images, batch),
+            splits={"test": data.test}, mean=MEAN, std=STD, batch_size=batch,
         )  # fmt: skip
 
     return work

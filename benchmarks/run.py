@@ -23,7 +23,7 @@ from typing import Any
 import conventional
 import own
 import torch
-from sides import Pairs, Way, compare
+from sides import Pairs, Way, alone, compare
 
 from pipeline import allocator
 from pipeline.models.catalog import MODELS
@@ -143,33 +143,25 @@ def growth(quick: bool) -> list[tuple[str, list[tuple[str, float, float]]]]:
     size = 8 if quick else 32
     net = {"model": "resnet20", "width": 1, "size": size}
 
-    def alone(make: Callable[..., Any], **arguments: Any) -> tuple[float, float]:
-        way = Way(make, arguments, 1, {allocator.VARIABLE: allocator.TUNABLES})
-        from sides import Side
-
-        side = Side(way)
-        try:
-            found = [side.work() for _ in range(3)]
-        finally:
-            side.close()
-        return statistics.median(seconds for seconds, _ in found), max(mb for _, mb in found)
+    def own_way(make: Callable[..., Any], **arguments: Any) -> tuple[float, float]:
+        return alone(Way(make, arguments, 1, {allocator.VARIABLE: allocator.TUNABLES}))
 
     images = (100, 200) if quick else (500, 1000, 2000, 4000)
     widths = (1, 2) if quick else (1, 2, 4, 8)
     points = (3, 5) if quick else (7, 13, 25, 49)
     few = 100 if quick else 500
     return [
-        ("matching: images", [(str(n), *alone(own.match, **net, images=n)) for n in images]),
+        ("matching: images", [(str(n), *own_way(own.match, **net, images=n)) for n in images]),
         ("matching: width", [
-            (str(w), *alone(own.match, **(net | {"width": w}), images=few // 5)) for w in widths
+            (str(w), *own_way(own.match, **(net | {"width": w}), images=few // 5)) for w in widths
         ]),
         ("training step (bf16): width", [
-            (str(w), *alone(
+            (str(w), *own_way(
                 own.train, **(net | {"width": w}), batch=BATCH, steps=1, sparse=False, precision="bf16"
             )) for w in widths
         ]),
         ("interpolation with REPAIR: points", [
-            (str(n), *alone(own.interpolate, **net, images=few // 4 * 2, points=n)) for n in points
+            (str(n), *own_way(own.interpolate, **net, images=few // 4 * 2, points=n)) for n in points
         ]),
     ]  # fmt: skip
 
@@ -182,7 +174,7 @@ def same_permutation(quick: bool) -> bool:
         "size": 8 if quick else 32,
         "images": 200,
     }
-    ours, theirs = own.permutation(**net), conventional.permutation(**net)
+    ours, theirs = own.match(**net)(), conventional.match(**net)()
     return all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

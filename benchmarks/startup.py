@@ -15,7 +15,7 @@ def part(name: str) -> None:
 
 
 part("Python")
-import torch  # noqa: E402
+import torch  # noqa: E402, F401
 
 part("import torch")
 import own  # noqa: E402
@@ -31,4 +31,3 @@ step()
 part("first step, and an evaluation")
 step()
 part("second step, for comparison")
-torch.get_num_threads()

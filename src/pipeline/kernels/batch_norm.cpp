@@ -59,6 +59,24 @@ inline void spread(const float* values, long group, int fold, float* lanes) {
     for (int lane = 0; lane < LANES; ++lane) lanes[lane] = values[group * LANES + lane % channels];
 }
 
+// The gradient behind the ReLU: what is given, where the value was let through. `gate` says so after
+// an addition; without one, the sign of value * scale + shift.
+template <typename T, bool GATE>
+inline float through(const T& given, const T* gate, long at, float value, float scale, float shift) {
+    const float open = GATE ? load(gate[at]) : std::fma(value, scale, shift);
+    const float g = load(given);
+    return open > 0 ? g : 0.0f;
+}
+
+// BatchNorm as x * scale + shift.
+void affine(long channels, const float* weight, const float* bias, float epsilon, const float* mean,
+            const float* variance, float* scale, float* shift) {
+    for (long c = 0; c < channels; ++c) {
+        scale[c] = weight[c] / std::sqrt(variance[c] + epsilon);
+        shift[c] = bias[c] - mean[c] * scale[c];
+    }
+}
+
 template <typename T>
 void statistics(const T* __restrict x, long rows, long channels, float* mean, float* variance) {
     const Walk walk(rows, channels);
@@ -142,9 +160,7 @@ void sums(const T* __restrict dy, const T* __restrict x, const T* __restrict gat
                 const long at = group * LANES + line * walk.stride;
                 for (int lane = 0; lane < LANES; ++lane) {
                     const float value = load(x[at + lane]);
-                    const float open = GATE ? load(gate[at + lane]) : std::fma(value, a[lane], b[lane]);
-                    const float given = load(dy[at + lane]);
-                    const float g = open > 0 ? given : 0.0f;
+                    const float g = through<T, GATE>(dy[at + lane], gate, at + lane, value, a[lane], b[lane]);
                     s[lane] += g;
                     p[lane] += g * (value - m[lane]);
                 }
@@ -183,9 +199,7 @@ void gradient(const T* __restrict dy, const T* __restrict x, const T* __restrict
             const long at = group * LANES + line * walk.stride;
             for (int lane = 0; lane < LANES; ++lane) {
                 const float value = load(x[at + lane]);
-                const float open = GATE ? load(gate[at + lane]) : std::fma(value, a[lane], b[lane]);
-                const float given = load(dy[at + lane]);
-                const float g = open > 0 ? given : 0.0f;
+                const float g = through<T, GATE>(dy[at + lane], gate, at + lane, value, a[lane], b[lane]);
                 if (GATE) store(dadded + at + lane, g);
                 store(dx + at + lane, a[lane] * (g - f[lane] - (value - m[lane]) * s[lane]));
             }
@@ -198,10 +212,7 @@ void forward(const T* __restrict x, const T* __restrict added, long rows, long c
              const float* __restrict bias, float epsilon, float* mean, float* variance, T* __restrict y) {
     statistics(x, rows, channels, mean, variance);
     std::vector<float> scale(channels), shift(channels);
-    for (long c = 0; c < channels; ++c) {
-        scale[c] = weight[c] / std::sqrt(variance[c] + epsilon);
-        shift[c] = bias[c] - mean[c] * scale[c];
-    }
+    affine(channels, weight, bias, epsilon, mean, variance, scale.data(), shift.data());
     if (added)
         apply<T, true>(x, added, rows, channels, scale.data(), shift.data(), y);
     else
@@ -214,10 +225,7 @@ void backward(const T* __restrict dy, const T* __restrict x, const T* __restrict
               T* __restrict dadded, float* dweight, float* dbias) {
     std::vector<float> scale(channels), shift(channels), first(channels), second(channels);
     std::vector<double> sum(channels), product(channels);
-    for (long c = 0; c < channels; ++c) {
-        scale[c] = weight[c] / std::sqrt(variance[c] + epsilon);
-        shift[c] = bias[c] - mean[c] * scale[c];
-    }
+    affine(channels, weight, bias, epsilon, mean, variance, scale.data(), shift.data());
     if (dadded)
         sums<T, true>(dy, x, y, rows, channels, mean, scale.data(), shift.data(), sum.data(), product.data());
     else

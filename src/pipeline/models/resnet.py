@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.kernels.normalise import batch_norm_relu
 from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec
+from pipeline.symmetry import Group, PermutationSpec, conv_bn_axes
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -104,10 +104,7 @@ def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
     axes: dict[str, tuple[str | None, ...]] = {}
 
     def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> None:
-        axes[f"{conv}.weight"] = (outputs, inputs, None, None)
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            axes[f"{bn}.{kind}"] = (outputs,)
-        axes[f"{bn}.num_batches_tracked"] = ()
+        axes.update(conv_bn_axes(conv, bn, outputs, inputs))
 
     def group(name: str, conv: str, tap: str) -> Group:
         return Group(name, tensors[f"{conv}.weight"].shape[0], tap)

@@ -12,7 +12,7 @@ import math
 from torch import Generator, Tensor, nn
 
 from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec
+from pipeline.symmetry import Group, PermutationSpec, conv_bn_axes
 
 
 class ResNet50(nn.Module):
@@ -90,10 +90,7 @@ def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
     axes: dict[str, tuple[str | None, ...]] = {}
 
     def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> None:
-        axes[f"{conv}.weight"] = (outputs, inputs, None, None)
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            axes[f"{bn}.{kind}"] = (outputs,)
-        axes[f"{bn}.num_batches_tracked"] = ()
+        axes.update(conv_bn_axes(conv, bn, outputs, inputs))
 
     def units(conv: str) -> int:
         return len(tensors[f"{conv}.weight"])
