@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from handwritten_groups import handwritten
 from small import fit, same, seeded
 from test_matching import digits, live_part, permuted
 from torch import Tensor, nn
@@ -56,11 +57,11 @@ def masked(model: nn.Module) -> pruning.Mask:
     return pruning.prune_to(weights, pruning.full(weights), 0.5)
 
 
-def test_the_groups_are_those_that_tracing_finds() -> None:
+def test_the_proven_groups_are_the_hand_written_ones() -> None:
     model = build("resnet50", width=WIDTH, classes=10, channels=1, size=SIZE, generator=None)
     traced = tracing.permutation_spec(model, channels=1, size=SIZE)
     assert traced.stay == {}
-    assert moves(traced.spec) == moves(permutation_spec("resnet50", model))
+    assert moves(traced.spec) == moves(handwritten("resnet50", model))
 
 
 def moves(spec: symmetry.PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:

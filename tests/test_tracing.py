@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from handwritten_groups import handwritten
 from small import seeded
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import matching, symmetry, tracing
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec
+from pipeline.models import build
 from pipeline.symmetry import Group, PermutationSpec
-from pipeline.tracing import Traced
+from pipeline.tracing import Place, Traced
 
 SIZE = 6
 
@@ -53,6 +54,41 @@ def traced(model: nn.Module) -> Traced:
         assert live.any()
         assert torch.equal(match.permutation[name][live], index[live]), name
     assert found.spec.axes.keys() == model.state_dict().keys()
+    assert [group.name for group in found.spec.groups] == list(found.places)
+    for group in found.spec.groups:
+        assert found.places[group.name][group.tap, group.side] == group.axis
+    # where a group is visible, the permuted network shows its units permuted
+    before, after = shown(a, images), shown(b, images)
+    for name, places in found.places.items():
+        for place, axis in places.items():
+            moved = before[place]
+            for other, index in planted.items():
+                if place in found.places[other]:
+                    moved = moved.index_select(found.places[other][place], index)
+            assert moved.shape[axis] == len(planted[name])
+            assert torch.allclose(after[place], moved, rtol=1e-9, atol=1e-9), place
+    return found
+
+
+def shown(model: nn.Module, images: Tensor) -> dict[Place, Tensor]:
+    """The first input and the output of every module at its last call, as hooks see them."""
+    found: dict[Place, Tensor] = {}
+
+    def hook(name: str, module: nn.Module) -> None:
+        def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found[name, "input"] = inputs[0]
+
+        def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            found[name, "output"] = output
+
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+
+    model = copy.deepcopy(model)
+    for name, module in model.named_modules():
+        hook(name, module)
+    with torch.inference_mode():
+        model(images)
     return found
 
 
@@ -111,7 +147,7 @@ def test_the_built_in_networks_have_the_hand_written_groups(
 ) -> None:
     model = build(name, width=width, classes=10, channels=1, size=size, generator=None)
     found = tracing.permutation_spec(model, channels=1, size=size)
-    written = permutation_spec(name, model, taps="last")
+    written = handwritten(name, model)
     assert parts(found.spec) == parts(written)
     assert found.spec.axes.keys() == written.axes.keys()
     assert found.stay == {}

@@ -74,19 +74,6 @@ class PermutationSpec:
         return positions if isinstance(positions, int) else positions[axis]
 
 
-def conv_bn_axes(
-    conv: str, bn: str, outputs: str, inputs: str | None
-) -> dict[str, tuple[str | None, ...]]:
-    """Axes of a convolution without bias and of the BatchNorm behind it, by tensor name.
-
-    ``outputs`` and ``inputs`` are the groups of the channels that it writes and reads.
-    """
-    axes: dict[str, tuple[str | None, ...]] = {f"{conv}.weight": (outputs, inputs, None, None)}
-    for kind in ("weight", "bias", "running_mean", "running_var"):
-        axes[f"{bn}.{kind}"] = (outputs,)
-    return axes | {f"{bn}.num_batches_tracked": ()}
-
-
 def identity(spec: PermutationSpec) -> Permutation:
     """The permutation that moves nothing."""
     return {group.name: torch.arange(group.size) for group in spec.groups}

@@ -7,7 +7,8 @@ tracer follows each axis of each tensor through the graph and joins what has to 
 Units *stay* where they are (they form no group) when they meet something that cannot be relabelled
 with them: the image's channels, the classes, the joint of a concatenation, a grouped convolution.
 An operation whose effect on the units is not known is refused, and so is a network whose graph
-depends on the data. What was found is proven on the network before it is used.
+depends on the data. What was found in a network of the user's own is proven on it before it is
+used; tests prove the groups of the built-in ones.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from __future__ import annotations
 import copy
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,7 +29,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 
-from pipeline import matching, symmetry
+from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.symmetry import Group, PermutationSpec
 
@@ -37,6 +38,10 @@ IMAGES = 16
 #: Largest relative change of a logit that is rounding.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 
+Side = Literal["output", "input"]
+#: A module by its dotted name, and what of it a hook sees.
+Place = tuple[str, Side]
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -44,6 +49,8 @@ class Traced:
 
     spec: PermutationSpec
     stay: dict[str, str]
+    places: dict[str, dict[Place, int]]
+    """Where each group's units can be seen, with their axis: before and after activations alike."""
 
 
 def permutation_spec(model: nn.Module, *, channels: int, size: int) -> Traced:
@@ -97,6 +104,8 @@ def prove(
     of the network and its permuted self: each unit of the one is nearest to its image in the other
     (units with the same activations may stand for each other).
     """
+    from pipeline import matching  # loads SciPy, which a trace alone does not need
+
     model = copy.deepcopy(model).eval()
     with torch.inference_mode():
         first, again = model(images), model(images)
@@ -591,6 +600,7 @@ class _Walk(fx.Interpreter):
                     "use layers and functions of torch that keep channels apart"
                 )
         taps = self._taps(tracer)
+        places = self._places(tracer)
         groups: dict[_Units, Group] = {}
         stay: dict[str, str] = {}
         for seen in self._weights.values():
@@ -613,9 +623,8 @@ class _Walk(fx.Interpreter):
                 each = tuple(label[1] if label else 1 for label in carried)
                 positions[name] = owned.pop() if len(owned) == 1 else each
         ordered = sorted(groups, key=lambda units: units.order)
-        return Traced(
-            PermutationSpec(tuple(groups[units] for units in ordered), axes, positions), stay
-        )
+        spec = PermutationSpec(tuple(groups[units] for units in ordered), axes, positions)
+        return Traced(spec, stay, {units.layer: places[units] for units in ordered})
 
     def _settle(
         self, label: Label, taps: dict[_Units, tuple[str, str, int]],
@@ -650,17 +659,38 @@ class _Walk(fx.Interpreter):
             places[tracer.gave[path]] = (path, "output")
         gates = {n for n in self.activations if _operation_name(n, self.network) in _GATES}
         found: dict[_Units, tuple[int, tuple[str, str, int]]] = {}
-        for n, seen in self.labels.items():
+        for n in self.labels:
+            if n not in places:
+                continue
             rank = 2 if n in self.activations and n not in gates else 1
-            if n not in places or n not in self.live or n.op == "get_attr":
-                continue
-            if any(_writes_in_place(user, self.network) for user in n.users):
-                continue
-            for axis, label in enumerate(seen.labels):
-                units = _resolved(label)
-                if axis and units and units[1] == 1 and found.get(units[0], (0,))[0] <= rank:
-                    found[units[0]] = (rank, (*places[n], axis))
+            for axis, units in self._visible(n):
+                if found.get(units, (0,))[0] <= rank:
+                    found[units] = (rank, (*places[n], axis))
         return {units: tap for units, (_, tap) in found.items()}
+
+    def _places(self, tracer: _Tracer) -> dict[_Units, dict[Place, int]]:
+        """Every module's input and output that shows a group's units, and their axis."""
+        sides: tuple[tuple[Side, dict[str, fx.Node]], ...] = (
+            ("input", tracer.read),
+            ("output", tracer.gave),
+        )
+        found: dict[_Units, dict[Place, int]] = {}
+        for side, seen in sides:
+            for path, n in seen.items():
+                for axis, units in self._visible(n):
+                    found.setdefault(units, {})[path, side] = axis
+        return found
+
+    def _visible(self, n: fx.Node) -> Iterator[tuple[int, _Units]]:
+        """Axes and units that a hook sees of a node's tensor, if nothing changes it afterwards."""
+        if n not in self.labels or n not in self.live or n.op == "get_attr":
+            return
+        if any(_writes_in_place(user, self.network) for user in n.users):
+            return
+        for axis, label in enumerate(self.labels[n].labels):
+            found = _resolved(label)
+            if axis and found and found[1] == 1:
+                yield axis, found[0]
 
 
 def _place(n: fx.Node) -> str:

@@ -1,7 +1,8 @@
 """The networks, built by name.
 
-A new network is one file in this package (`network`, `initialise`, `permutation_spec`, as in
-`resnet`), one line in `_FAMILIES` below, and its counts in `catalog`.
+A new network is one file in this package (`network`, `initialise`, and of its permutation groups
+what tracing needs and cannot know: `images`, `observed`; see `resnet`), one line in `_FAMILIES`
+below, and its counts in `catalog`.
 
 Importing this package imports no torch: the study reads `catalog` without it.
 """
@@ -80,15 +81,19 @@ def build(
 def permutation_spec(name: str, model: nn.Module, *, taps: str = "last") -> PermutationSpec:
     """Which axis of which tensor carries which permutation, and where each group is observed.
 
+    The groups are traced; ``model`` is left as it is, and its weights play no part.
     ``taps="last"`` observes a residual stream at the last block of its stage; ``"authors"``
     observes stage 3 of ResNet20 at the last block but one, as the authors' code does. The groups
-    and axes are the same for both. Raises `UserError` for an unknown name or tap.
+    and axes are the same for both. Raises `UserError` for an unknown name or tap, and `ValueError`
+    where what the network's file declares does not fit the traced groups.
     """
+    from pipeline.models import groups
+
     family = _family(name)
     if taps not in TAPS:
         raise UserError(f"taps must be one of {', '.join(TAPS)}; got {taps!r}")
-    spec: PermutationSpec = family.permutation_spec(model, taps)
-    return spec
+    channels, size = family.images(model)
+    return groups.permutation_spec(model, channels, size, family.observed(taps))
 
 
 def prunable_parameters(model: nn.Module, which: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.kernels.normalise import batch_norm_relu
 from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec, conv_bn_axes
+from pipeline.models.groups import Observed
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -90,40 +90,25 @@ def initialise(model: nn.Module, generator: Generator) -> None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
-    """Nine inner groups, one per block, and three groups tied along the residual stream.
+def images(model: ResNet20) -> tuple[int, int]:
+    """Channels and size of images that the network reads; any size would do."""
+    return model.conv1.in_channels, 8
 
-    A block's inner group lives between its two convolutions. All blocks of a stage (and the stem,
-    for stage 1) write to one stream, so they share its permutation; a shortcut reads the previous
-    stage's stream and writes the new one; the classifier reads the last. Every group is observed
-    after its ReLU: streams at the output of the last block of their stage, or, with
+
+def observed(taps: str) -> list[Observed]:
+    """Nine inner groups, one per block, and three residual streams, each observed after its ReLU.
+
+    Streams are observed at the output of the last block of their stage, or, with
     ``taps="authors"``, stage 3 at the last block but one, as in the authors' code.
     """
-    tensors = model.state_dict()
-    groups: list[Group] = []
-    axes: dict[str, tuple[str | None, ...]] = {}
-
-    def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> None:
-        axes.update(conv_bn_axes(conv, bn, outputs, inputs))
-
-    def group(name: str, conv: str, tap: str) -> Group:
-        return Group(name, tensors[f"{conv}.weight"].shape[0], tap)
-
-    conv_bn("conv1", "bn1", "stage1", None)
-    streams: list[Group] = []
-    previous = "stage1"
+    inner: list[Observed] = []
+    streams: list[Observed] = []
     for number, count in enumerate(catalog.RESNET20_BLOCKS, start=1):
         stream = f"stage{number}"
-        for index in range(count):
-            block, inner = f"{stream}.{index}", f"{stream}.{index}.inner"
-            conv_bn(f"{block}.conv1", f"{block}.bn1", inner, previous)
-            conv_bn(f"{block}.conv2", f"{block}.bn2", stream, inner)
-            if number > 1 and index == 0:
-                conv_bn(f"{block}.shortcut.conv", f"{block}.shortcut.bn", stream, previous)
-            groups.append(group(inner, f"{block}.conv1", f"{block}.relu1"))
-            previous = stream
+        for block in (f"{stream}.{index}" for index in range(count)):
+            inner.append(Observed(f"{block}.conv1", f"{block}.inner", f"{block}.relu1"))
         last = count - 2 if taps == "authors" and number == 3 else count - 1
-        streams.append(group(stream, f"{stream}.0.conv2", f"{stream}.{last}.relu2"))
-    axes["classifier.weight"] = (None, previous)
-    axes["classifier.bias"] = (None,)
-    return PermutationSpec((*groups, *streams), axes)
+        # the stem comes first in the stream of stage 1
+        opens = "conv1" if number == 1 else f"{stream}.0.conv2"
+        streams.append(Observed(opens, stream, f"{stream}.{last}.relu2"))
+    return [*inner, *streams]

@@ -12,7 +12,7 @@ import math
 from torch import Generator, Tensor, nn
 
 from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec, conv_bn_axes
+from pipeline.models.groups import Observed
 
 
 class ResNet50(nn.Module):
@@ -75,44 +75,27 @@ def initialise(model: nn.Module, generator: Generator) -> None:
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
+def images(model: ResNet50) -> tuple[int, int]:
+    """Channels and size of images that the network reads; any size would do."""
+    return model.conv1.in_channels, 32
+
+
+def observed(taps: str) -> list[Observed]:
     """37 groups: two inner ones per block, a residual stream per stage, and the stem.
 
-    The inner groups lie between a block's convolutions. All blocks of a stage and its downsampling
-    convolution write to one stream. The stem is a group of its own, because both the first
-    convolution and the downsampling of ``layer1.0`` read it and neither passes it on; max pooling
-    works on each channel alone. Every group is observed after its ReLU, where the next layer reads
-    it; ``taps`` changes nothing, the authors observe the same places.
+    The stem is a group of its own, because both the first convolution and the downsampling of
+    ``layer1.0`` read it and neither passes it on. Every group is observed after its ReLU, where the
+    next layer reads it; ``taps`` changes nothing, the authors observe the same places.
     """
     del taps
-    tensors = model.state_dict()
-    groups: list[Group] = []
-    axes: dict[str, tuple[str | None, ...]] = {}
-
-    def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> None:
-        axes.update(conv_bn_axes(conv, bn, outputs, inputs))
-
-    def units(conv: str) -> int:
-        return len(tensors[f"{conv}.weight"])
-
-    conv_bn("conv1", "bn1", "stem", None)
-    streams = [Group("stem", units("conv1"), "maxpool")]
-    previous = "stem"
+    inner: list[Observed] = []
+    streams = [Observed("conv1", "stem", "maxpool")]
     for number, count in enumerate(catalog.RESNET50_BLOCKS, start=1):
         stream = f"layer{number}"
-        for index in range(count):
-            block = f"{stream}.{index}"
-            first, second = f"{block}.inner1", f"{block}.inner2"
-            conv_bn(f"{block}.conv1", f"{block}.bn1", first, previous)
-            conv_bn(f"{block}.conv2", f"{block}.bn2", second, first)
-            conv_bn(f"{block}.conv3", f"{block}.bn3", stream, second)
-            if index == 0:
-                conv_bn(f"{block}.downsample.0", f"{block}.downsample.1", stream, previous)
+        for block in (f"{stream}.{index}" for index in range(count)):
             # torchvision's block calls one ReLU three times: its inputs tell them apart
-            groups.append(Group(first, units(f"{block}.conv1"), f"{block}.conv2", side="input"))
-            groups.append(Group(second, units(f"{block}.conv2"), f"{block}.conv3", side="input"))
-            previous = stream
-        streams.append(Group(stream, units(f"{stream}.0.conv3"), f"{stream}.{count - 1}"))
-    axes["fc.weight"] = (None, previous)
-    axes["fc.bias"] = (None,)
-    return PermutationSpec((*groups, *streams), axes)
+            for one, following in ((1, 2), (2, 3)):
+                tap = f"{block}.conv{following}"
+                inner.append(Observed(f"{block}.conv{one}", f"{block}.inner{one}", tap, "input"))
+        streams.append(Observed(f"{stream}.0.conv3", stream, f"{stream}.{count - 1}"))
+    return [*inner, *streams]

@@ -13,7 +13,7 @@ import math
 from torch import Generator, Tensor, nn
 
 from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec
+from pipeline.models.groups import Observed
 
 
 class VGG11(nn.Module):
@@ -21,6 +21,7 @@ class VGG11(nn.Module):
 
     def __init__(self, *, width: float, classes: int, channels: int, size: int) -> None:
         super().__init__()
+        self.channels, self.size = channels, size
         self.features = nn.Sequential()
         inputs, number, side = channels, 0, size
         for layer in catalog.VGG11_LAYERS:
@@ -56,26 +57,19 @@ def initialise(model: nn.Module, generator: Generator) -> None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def permutation_spec(model: nn.Module, taps: str) -> PermutationSpec:
+def images(model: VGG11) -> tuple[int, int]:
+    """Channels and size of the images that the network reads."""
+    return model.channels, model.size
+
+
+def observed(taps: str) -> list[Observed]:
     """Eight groups, one per convolution, observed after the ReLU and before any pool.
 
-    ``taps`` changes nothing here. The classifier's columns are the flattened last map, channel by
-    channel: each unit of the last group owns a run of columns.
+    ``taps`` changes nothing here.
     """
-    tensors = model.state_dict()
-    groups: list[Group] = []
-    axes: dict[str, tuple[str | None, ...]] = {}
-    previous: str | None = None
-    for number in range(1, sum(layer is not None for layer in catalog.VGG11_LAYERS) + 1):
-        name = f"conv{number}"
-        size = tensors[f"features.{name}.weight"].shape[0]
-        groups.append(Group(name, size, f"features.relu{number}"))
-        axes[f"features.{name}.weight"] = (name, previous, None, None)
-        axes[f"features.{name}.bias"] = (name,)
-        previous = name
-    axes["classifier.weight"] = (None, previous)
-    axes["classifier.bias"] = (None,)
-    columns = tensors["classifier.weight"].shape[1]
-    return PermutationSpec(
-        tuple(groups), axes, positions={"classifier.weight": columns // groups[-1].size}
-    )
+    del taps
+    convolutions = sum(layer is not None for layer in catalog.VGG11_LAYERS)
+    return [
+        Observed(f"features.conv{number}", f"conv{number}", f"features.relu{number}")
+        for number in range(1, convolutions + 1)
+    ]

@@ -1,0 +1,75 @@
+"""Permutation groups of the built-in networks: traced, then named and observed as declared.
+
+Which axes of which tensors move together, and how many units there are, is read off the forward
+pass (`pipeline.tracing`). A network declares what no trace can know: what its groups are called, in
+which order they come, and where the paper observes them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline import tracing
+from pipeline.symmetry import Group, PermutationSpec
+from pipeline.tracing import Side, Traced
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Name and point of observation of the group that a layer opens."""
+
+    layer: str
+    """The first layer of the forward pass that writes to the group's units."""
+    name: str
+    tap: str
+    """Dotted name of the module at which the group's post-ReLU activation is observed."""
+    side: Side = "output"
+
+
+def permutation_spec(
+    model: nn.Module, channels: int, size: int, declared: Sequence[Observed]
+) -> PermutationSpec:
+    """The traced groups of a network that reads images [N, channels, size, size], as declared.
+
+    The weights play no part, nor does their device. Nothing is proven here: tests prove the groups
+    of every built-in network. Raises `ValueError` if the declaration does not fit (`named`).
+    """
+    first = next(model.parameters())
+    # two, so that the axis of the images is not one of length 1
+    images = torch.zeros(2, channels, size, size, dtype=first.dtype, device=first.device)
+    return named(tracing.trace(model, images), declared)
+
+
+def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:
+    """Traced groups under their declared names, in the declared order.
+
+    Raises `ValueError` unless there is one declaration for each group, and each tap shows its
+    group's units: the declaration or the network is wrong.
+    """
+    sizes = traced.spec.sizes
+    traced_of, declared_of = Counter(list(sizes)), Counter(each.layer for each in declared)
+    if traced_of != declared_of:
+        raise ValueError(
+            f"groups that are traced and not declared: {sorted(traced_of - declared_of)}; "
+            f"declared and not traced: {sorted(declared_of - traced_of)}"
+        )
+    groups = []
+    for each in declared:
+        axis = traced.places[each.layer].get((each.tap, each.side))
+        if axis is None:
+            raise ValueError(
+                f"group {each.name}: the {each.side} of {each.tap} does not show the units of "
+                f"{each.layer}"
+            )
+        groups.append(Group(each.name, sizes[each.layer], each.tap, each.side, axis))
+    names = {each.layer: each.name for each in declared}
+    axes = {
+        tensor: tuple(None if layer is None else names[layer] for layer in carried)
+        for tensor, carried in traced.spec.axes.items()
+    }
+    return PermutationSpec(tuple(groups), axes, traced.spec.positions)
