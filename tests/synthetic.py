@@ -267,3 +267,18 @@ def _shared(cell: dict, experiment: str) -> dict:
         "status": "ok",
         "device": "cpu",
     }
+
+
+def barriers(values: dict[tuple[str, bool], list[float]]) -> pd.DataFrame:
+    """Supremum on training data of the loss, by correction and matching, a value per pair."""
+    return pd.DataFrame(
+        [
+            {"experiment": "one", "dataset": "cifar10", "model": "resnet20", "width": 1.0,
+             "a": 2 * pair, "b": 2 * pair + 1, "split": "train", "at": "sup",
+             "correction": correction, "metric": metric, "matched": matched,
+             "value": number if metric == "loss" else 10 * number}
+            for (correction, matched), numbers in values.items()
+            for pair, number in enumerate(numbers)
+            for metric in ("loss", "error")
+        ]
+    )  # fmt: skip

@@ -134,3 +134,11 @@ def test_it_renders(runs, tmp_path):
     paths = tables.write(table, tmp_path / "c", ["csv", "html", "md"])
     assert len(pd.read_csv(paths[0])) == 108
     assert "| 80% | LTH | 0 | 90.41 ± 0.14 | 90.41 ± 0.14 |" in paths[2].read_text()
+
+
+def test_filters_hold_for_the_published_cells_too():
+    runs = synthetic.runs_of("5")
+    spec = {"published": "5", "sparsities": [0.9, 0.95], "rewind_epochs": [20]}
+    rows = compare("t", spec, runs).tidy
+    assert set(zip(rows["sparsity"], rows["rewind_epoch"], strict=True)) == {(0.9, 20), (0.95, 20)}
+    assert len(rows) == 6 and set(rows["status"]) == {"complete"}

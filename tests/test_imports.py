@@ -24,12 +24,13 @@ LAYERS = (
     ("progress", "watch"),
     ("study.workflow",),  # all that the Snakefile asks
     ("kernels",),
-    ("symmetry", "models", "data"),
+    ("symmetry",),
+    ("matching", "tracing"),
+    ("models", "data"),
     (
         "evaluation",
         "pruning",
         "weights",
-        "matching",
         "connectivity",
         "diversity",
         "distributed",
@@ -39,7 +40,6 @@ LAYERS = (
         "graphed",
         "feed",
         "training",
-        "tracing",
         "events",
     ),
     ("interop", "stages"),
@@ -47,6 +47,7 @@ LAYERS = (
     ("tables",),
     ("figures", "comparison", "claims"),
     ("about", "show", "report"),
+    ("evidence",),
     ("commands", "__main__"),
 )
 HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "torchvision", "sklearn", "snakemake")
@@ -178,3 +179,7 @@ def test_jobs_load_no_more_than_they_need() -> None:
     found = _loaded("training", *names)
     assert not found & set(NOT_FOR_TRAINING)
     assert "torch" in found
+
+
+def test_networks_and_their_groups_load_no_scipy() -> None:
+    assert "scipy" not in _loaded("tracing", "models.resnet", "models.vgg", "models.resnet50")

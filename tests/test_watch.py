@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -234,3 +235,27 @@ def test_an_estimate_that_proved_wrong_is_not_repeated(tmp_path: Path) -> None:
     watch.expect(str(tmp_path / "a"), 10.0)
     watch._cores, watch._began = 1, time.time() - 60
     assert watch.line() == "0/1 jobs, 0 %, slower than estimated"
+
+
+def test_a_small_job_that_ended_early_says_little_about_the_large_ones(tmp_path: Path) -> None:
+    """A table of a second ends first; hours of training, just begun, are not a thousand hours."""
+    watch = Watch(tmp_path)
+    watch.expect(str(tmp_path / "table"), 1.0)
+    for name in ("a", "b"):
+        watch.expect(str(tmp_path / name), 3600.0)
+    (tmp_path / "table").write_text("made")
+    watch._cores, watch._began = 2, time.time() - 120
+    watch._count()
+    assert "1/3 jobs, 0 %, about 1:" in watch.line()
+
+
+def test_what_took_longer_than_expected_is_expected_of_the_rest(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    for name in "abcdefgh":
+        watch.expect(str(tmp_path / name), 100.0)
+    for name in "abcd":
+        (tmp_path / name).write_text("made")
+    watch._cores, watch._began = 1, time.time() - 1200  # three times as long
+    watch._count()
+    (left,) = re.findall(r"about (\d+):\d\d left", watch.line())
+    assert 17 <= int(left) <= 20

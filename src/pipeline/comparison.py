@@ -15,7 +15,7 @@ from scipy import stats
 
 from pipeline import published
 from pipeline.tables import names
-from pipeline.tables.cells import aggregate, as_list, select, sort
+from pipeline.tables.cells import FILTERS, aggregate, as_list, select, sort
 from pipeline.tables.diversity import COLUMNS as DIVERSITY
 from pipeline.tables.table import ABSENT, Table, mean_text, spec_notes
 
@@ -56,9 +56,10 @@ def compare(
     """Every cell of a rewind-grid or early-matching output beside its published value.
 
     ``spec`` is the output's, with ``published``: the label of the paper's table ("5") or the
-    thesis' ("4.2"). Every published cell has a row, also when no run of ours is there (status
-    missing); cells of ours that were not published follow. Cells meet by sparsity, method, rewind
-    epoch, matching epoch and metric; a note says so when data set, model or width differ.
+    thesis' ("4.2"). Every published cell that the output's filters let pass has a row, also when no
+    run of ours is there (status missing); cells of ours that were not published follow. Cells meet
+    by sparsity, method, rewind epoch, matching epoch and metric; a note says so when data set,
+    model or width differ.
     """
     label = str(spec["published"])
     theirs = published.table(label)
@@ -66,6 +67,9 @@ def compare(
     metrics = as_list(spec.get("metric", "top1"))
     ours = pd.concat([aggregate(chosen, metric) for metric in metrics], ignore_index=True)
     theirs = theirs[theirs["metric"].isin(metrics)]
+    for key in ("sparsities", "rewind_epochs", "methods"):
+        if spec.get(key):
+            theirs = theirs[theirs[FILTERS[key]].isin(as_list(spec[key]))]
     rows = [_row(*pair) for pair in _pairs(ours, theirs, _KEYS)]
     source = f"{'thesis' if '.' in label else 'paper'} Table {label}"
     notes = [*spec_notes(spec), *_foreign(ours, theirs, source), _RULE]

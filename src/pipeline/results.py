@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,33 @@ class Results:
         columns = ["experiment", "dataset", "model", "width", "a", "b", "alpha", "correction",
                    "split", "loss", "error", "loss_at_init", "matched"]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
+
+    def barriers(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
+        """Barriers of the curves between π(a) and b, and a and b; NaN where a curve is missing."""
+        rows: list[dict[str, Any]] = []
+        for experiment in experiments:
+            line = experiment.line
+            for a, b in experiment.pairs:
+                run = Curve(experiment.matching((a, b)), experiment.connectivity)
+                found = {
+                    (row["split"], row["correction"], row["metric"], row["matched"]): row
+                    for row in (self.metrics(run) or {}).get("barriers", [])
+                }
+                for split, at, correction, metric, matched in product(
+                    line.splits, ("sup", "half"), line.corrections, ("loss", "error"), (False, True)
+                ):
+                    row = found.get((split, correction, metric, matched), {})
+                    value = row.get("barrier" if at == "sup" else "at_half")
+                    rows.append(
+                        {
+                            "experiment": experiment.name, "dataset": experiment.dataset,
+                            "model": experiment.model, "width": experiment.width, "a": a, "b": b,
+                            "split": split, "at": at, "correction": correction, "metric": metric,
+                            "matched": matched,
+                            "value": float("nan") if value is None else float(value),
+                        }
+                    )  # fmt: skip
+        return pd.DataFrame(rows)
 
     def imp_barriers(self, output: ImpBarriers) -> pd.DataFrame:
         """Barriers along the IMP chains of an output's experiments."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline import claims, comparison, figures, tables
 from pipeline.errors import UserError
@@ -15,6 +16,7 @@ from pipeline.study.config import Config
 from pipeline.study.outputs import (
     AccuracyVsRewind,
     AccuracyVsSparsity,
+    Barriers,
     Claims,
     Cost,
     Diversity,
@@ -26,6 +28,7 @@ from pipeline.study.outputs import (
     MaskSparsity,
     MatchingQuality,
     Output,
+    PairedDifference,
     RewindGrid,
     TrainingCurves,
 )  # fmt: skip
@@ -66,6 +69,8 @@ def _data(config: Config, output: Output) -> tuple[Any, ...]:
     match output:
         case Interpolation():
             return (results.curves(experiments),)
+        case Barriers():
+            return (results.barriers(experiments),)
         case ImpBarriers():
             return (results.imp_barriers(output),)
         case LossPlane():
@@ -80,7 +85,10 @@ def _data(config: Config, output: Output) -> tuple[Any, ...]:
             return (results.diversity(output),)
         case Hyperparameters():
             return (hyperparameters(config, output),)
-        case RewindGrid() | EarlyMatching() | Cost() | AccuracyVsRewind() | AccuracyVsSparsity():
+        case (
+            RewindGrid() | EarlyMatching() | PairedDifference() | Cost()
+            | AccuracyVsRewind() | AccuracyVsSparsity()
+        ):  # fmt: skip
             return (results.runs(experiments),)
         case _:
             raise UserError(f"kind {output.kind!r} has no builder")
@@ -106,27 +114,34 @@ def write_table(config: Config, name: str) -> list[Path]:
     return tables.write(table(config, name), _stem(config, "tables", name))
 
 
-def write_comparison(config: Config, name: str) -> list[Path]:
-    """Write a table's comparison with the published numbers as CSV, HTML and Markdown."""
+def comparison_of(config: Config, name: str) -> Table:
+    """A table beside the published numbers."""
     output = find(config, name, "table")
     if not output.published:
         raise UserError(f"{name}: has no 'published' table to be compared with")
     build: Callable[..., Table] = (
         comparison.compare_diversity if isinstance(output, Diversity) else comparison.compare
     )
-    found = build(
+    return build(
         name, spec_for(config, output), *_data(config, output), protocol=config.main.protocol
     )
+
+
+def write_comparison(config: Config, name: str) -> list[Path]:
+    """Write a table's comparison with the published numbers as CSV, HTML and Markdown."""
+    found = comparison_of(config, name)
     return tables.write(found, _stem(config, "tables", f"{name}.comparison"), ("csv", "html", "md"))
+
+
+def figure(config: Config, name: str) -> tuple[Figure, pd.DataFrame]:
+    """A figure of what exists, and the data it shows."""
+    output = find(config, name, "figure")
+    return figures.build(output.kind, name, spec_for(config, output), *_data(config, output))
 
 
 def write_figure(config: Config, name: str) -> list[Path]:
     """Write a figure as PDF, PNG and SVG, with the data it shows as CSV."""
-    output = find(config, name, "figure")
-    figure, data = figures.build(
-        output.kind, name, spec_for(config, output), *_data(config, output)
-    )
-    return figures.save(figure, data, _stem(config, "figures", name))
+    return figures.save(*figure(config, name), _stem(config, "figures", name))
 
 
 def _stem(config: Config, folder: str, name: str) -> Path:

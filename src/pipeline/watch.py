@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,16 @@ class Watch:
     def line(self) -> str:
         """Jobs done, share of the work, time left, and what runs now."""
         now = running(self._results)
-        begun = sum(share(record) for record in now)
-        average = self._work / self._total
-        finished = min(self._finished + begun * average, 0.999 * self._work)
+        finished = min(self._finished + self._begun(now), 0.999 * self._work)
         spent = time.time() - self._began
+        # How much longer jobs take than expected: what was measured so far, held back by the
+        # expectation until a twentieth of the work has spoken.
+        trust = self._work / 20
+        pace = (spent * self._cores + trust) / (finished + trust)
         left = (
-            self._work / self._cores - spent
-            if finished <= 0
-            else spent * (self._work / finished - 1)
+            (self._work - finished) / self._cores * pace
+            if finished
+            else (self._work / self._cores - spent)
         )
         text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, "
         if left > 0:
@@ -120,6 +123,16 @@ class Watch:
                 f" and {len(now) - 1} more" if len(now) > 1 else ""
             )
         return text
+
+    def _begun(self, now: list[dict[str, Any]]) -> float:
+        """Expected seconds of what running jobs have done of themselves."""
+        expected = {output.parent: job.seconds for output, job in self._open.items()}
+        done = 0.0
+        for record in now:
+            with suppress(UserError):  # a run of another version of this program
+                run = keys.parse(record["stage"], record["key"])
+                done += share(record) * expected.get(self._results / keys.folder(run), 0.0)
+        return done
 
     @staticmethod
     def _say(text: str) -> None:

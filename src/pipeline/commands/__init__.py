@@ -11,6 +11,7 @@ from pipeline import cli
 from pipeline.commands import (
     check,
     data,
+    evidence,
     export,
     freeze,
     plan,
@@ -30,6 +31,7 @@ COMMANDS = {
     "trace": trace,
     "watch": watch,
     "export": export,
+    "evidence": evidence,
     "data": data,
     "freeze": freeze,
     "reference": reference,

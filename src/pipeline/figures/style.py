@@ -227,18 +227,26 @@ def missing_note(total: int, missing: int, diverged: int = 0, what: str = "cells
     return "; ".join(parts)
 
 
-def save(figure: Figure, data: pd.DataFrame, stem: Path) -> list[Path]:
-    """Write ``stem`` + .pdf, .png, .svg and .csv (the data shown); equal figures, equal bytes."""
-    metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-    }
+#: What a format would write of time and software, which equal figures must not differ in.
+_VOLATILE: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+def save(
+    figure: Figure, data: pd.DataFrame, stem: Path, formats: Iterable[str] = tuple(_VOLATILE)
+) -> list[Path]:
+    """Write ``stem`` + .pdf, .png, .svg (those asked for) and .csv, the data shown.
+
+    Equal figures give equal bytes.
+    """
     paths = []
     with matplotlib.rc_context(RC):
-        for suffix, fixed in metadata.items():
+        for suffix in formats:
             content = io.BytesIO()
-            figure.savefig(content, format=suffix, metadata=fixed)
+            figure.savefig(content, format=suffix, metadata=_VOLATILE[suffix])
             path = stem.with_name(f"{stem.name}.{suffix}")
             write_atomic(path, content.getvalue())
             paths.append(path)

@@ -30,6 +30,8 @@ from pipeline.study.settings import ImpSettings
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
+#: How many times as fast bf16 is assumed to be.
+BF16 = {"cpu": 2.0, "cuda": 1.0}
 #: Photographs decoded and cut out a second by a job's workers, assumed alike.
 DECODED = {"cpu": 600, "cuda": 4000}
 #: Seconds of a job that are no computation: start of Python, import of torch, reading and writing.
@@ -129,7 +131,9 @@ class Costs:
             model = self.graph.config.models[dense.model]
             flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
             overhead, speed = ASSUMED[self.device]
-            batch = self.graph.recipe(dense).batch_size
+            recipe = self.graph.recipe(dense)
+            batch = recipe.batch_size
+            speed *= BF16[self.device] if recipe.precision == "bf16" else 1
             steps = info.train_images // batch
             seconds = steps * (overhead + 3 * flops * batch / speed)
             if info.kind == "image_folder":

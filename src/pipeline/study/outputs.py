@@ -149,6 +149,22 @@ class EarlyMatching(_Filtered):
 
 
 @dataclass(frozen=True)
+class PairedDifference(_Filtered):
+    """Differences between methods on the same pairs of seeds, with a 95 % interval."""
+
+    shows = (
+        "Mean difference in test accuracy between two methods on the same pairs of seeds, in "
+        "percentage points, with its 95 % interval over pairs."
+    )
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            if len(self.methods or experiment.method_names) < 2:
+                raise UserError(f"{where}: experiment {experiment.name!r} has one method only")
+
+
+@dataclass(frozen=True)
 class _WithDense(_Filtered):
     """A figure with a line for the dense networks."""
 
@@ -208,6 +224,31 @@ class Interpolation(Output):
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
             check_measured(experiment, self.split, self.corrections, where)
+            if not experiment.pairs:
+                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for pair in experiment.pairs:
+                yield Curve(experiment.matching(pair), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class Barriers(Output):
+    """Barriers between a and b, and between pi(a) and b, by correction (eq. 3 and at 1/2)."""
+
+    shows = (
+        "Barrier on the straight line between two dense networks before and after matching, by "
+        "correction of the merged network; mean ± sample standard deviation over pairs."
+    )
+    splits: tuple[Literal["train", "test"], ...] = option((), "only these; empty: all", unique=True)
+    corrections: tuple[Correction, ...] = option((), "only these; empty: all", unique=True)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        for experiment in self.chosen(experiments):
+            for split in self.splits or experiment.line.splits:
+                check_measured(experiment, split, self.corrections, where)
             if not experiment.pairs:
                 raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
 
@@ -549,6 +590,8 @@ KINDS: dict[str, type[Output]] = {
     "diversity": Diversity,
     "hyperparameters": Hyperparameters,
     "cost": Cost,
+    "paired-difference": PairedDifference,
+    "barriers": Barriers,
     "claims": Claims,
     "group": Group,
 }

@@ -8,19 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.tables import cost, diversity, early_matching, hyperparameters, rewind_grid
+from pipeline.tables import (
+    barriers,
+    cost,
+    diversity,
+    early_matching,
+    hyperparameters,
+    paired,
+    rewind_grid,
+)
 from pipeline.tables.render import FORMATS, to_csv, to_html, to_latex, to_markdown, write
 from pipeline.tables.table import SPAN, Table
 
 # Kind -> builder(name, spec, frame, *, protocol): the frame is `runs` for rewind-grid,
-# early-matching and cost (which also takes matches=), the diversity frame for diversity, and the
-# (group, name, value) rows for hyperparameters.
+# early-matching, paired-difference and cost (which also takes matches=), the diversity and the
+# barriers frame for those, and the (group, name, value) rows for hyperparameters.
 BUILDERS: dict[str, Callable[..., Table]] = {
     "rewind-grid": rewind_grid.build,
     "early-matching": early_matching.build,
     "diversity": diversity.build,
     "hyperparameters": hyperparameters.build,
     "cost": cost.build,
+    "paired-difference": paired.build,
+    "barriers": barriers.build,
 }
 
 

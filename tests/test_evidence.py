@@ -1,0 +1,74 @@
+"""A study's tables, figures and page in a folder of their own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small import RECIPES, STUDY, Tiny, write_study
+
+from pipeline.commands import main
+
+OUTPUTS = """outputs:
+  table_grid: {kind: rewind-grid, title: A grid, experiments: [tiny], published: "5"}
+  table_difference: {kind: paired-difference, title: Differences, experiments: [tiny]}
+  table_barriers: {kind: barriers, title: Barriers, experiments: [tiny]}
+  table_never: {kind: rewind-grid, experiments: [rewound], optional: true}
+  figure_line: {kind: interpolation, title: A line, experiments: [tiny], corrections: [none]}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """One small experiment with three runs of a cell made, as the current folder."""
+    study = STUDY.replace("outputs: {}", OUTPUTS).replace("[0, 1], [0, 2]", "[0, 1]")
+    write_study(tmp_path / "own", RECIPES, study)
+    monkeypatch.chdir(tmp_path / "own")
+    return Tiny(Path(), Path("results"))
+
+
+def test_missing_runs_are_refused_or_shown(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evidence", "docs/mine"])
+    said = capsys.readouterr().err
+    assert "runs are missing" in said and "--partial" in said and said.count("\n") == 1
+    assert not Path("docs").exists()
+    main(["evidence", "docs/mine", "--partial"])
+    page = Path("docs/mine/README.md").read_text()
+    assert re.search(r"\*\*\d+ runs are missing\*\*", page) and "missing" in page
+
+
+def test_the_folder_holds_what_the_page_shows_and_keeps_the_conclusion(own: Tiny) -> None:
+    for run in own.graph.closure(own.graph.outputs(["table_difference", "table_barriers"])):
+        own.make(run)
+    folder = Path("docs/mine")
+    folder.mkdir(parents=True)
+    (folder / "conclusion.md").write_text("Words of one's own.\n")
+    main(["evidence", str(folder)])
+    page = (folder / "README.md").read_text()
+    assert "missing**" not in page and "Words of one's own." in page
+    linked = set(re.findall(r"\]\(([^)]+)\)", page))
+    assert {"table_grid.csv", "table_grid.comparison.csv", "figure_line.png"} <= linked
+    assert all((folder / name).stat().st_size for name in linked)
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".png"}  # no weights
+    assert "table_never" not in page
+
+    # every number on the page is that of the runs
+    cells = pd.read_csv(folder / "table_difference.csv")
+    row = cells[(cells["first"] == "permuted") & (cells["second"] == "naive")].iloc[0]
+    runs = {
+        method: own.cell(method, sparsity=row["sparsity"], k=int(row["rewind_epoch"])).run
+        for method in ("permuted", "naive")
+    }
+    from pipeline.results import Results
+
+    accuracy = {m: Results(own.config).metrics(run)["test_accuracy"] for m, run in runs.items()}  # type: ignore[index]
+    assert row["difference"] == pytest.approx(accuracy["permuted"] - accuracy["naive"])
+    barriers = pd.read_csv(folder / "table_barriers.csv")
+    assert set(barriers["correction"]) == {"none", "repair"} and barriers["mean"].notna().all()
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    main(["evidence", str(folder)])
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,124 @@
+"""Differences between methods, pair by pair, and barriers before and after matching."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from scipy import stats
+
+from pipeline import tables
+from pipeline.tables.paired import interval
+
+ONE = {"sparsities": [0.95], "rewind_epochs": [20]}
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    return synthetic.runs_of("5")
+
+
+def rows(frame: pd.DataFrame, **spec: object) -> pd.DataFrame:
+    found = tables.build("paired-difference", "table_difference", {**ONE, **spec}, frame)
+    return found.tidy.set_index(["first", "second"])
+
+
+def value(frame: pd.DataFrame, method: str, a: int) -> pd.Series:
+    """Where the accuracy of one run of the chosen cell stands."""
+    return (
+        (frame["method"] == method) & (frame["a"] == a) & (frame["kind"] == "sparse")
+        & (frame["sparsity"] == 0.95) & (frame["rewind_epoch"] == 20)
+    )  # fmt: skip
+
+
+def test_the_interval_is_that_of_a_paired_t_test() -> None:
+    first, second = np.array([90.1, 90.7, 89.9, 91.0]), np.array([89.8, 90.1, 90.0, 90.2])
+    mean, low, high, p = interval(first - second)
+    test = stats.ttest_rel(first, second)
+    expected = test.confidence_interval(0.95)
+    assert mean == pytest.approx((first - second).mean())
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    assert p == pytest.approx(test.pvalue)
+
+
+def test_nothing_is_said_of_a_spread_that_is_not_there() -> None:
+    assert all(map(math.isnan, interval([])))
+    mean, *rest = interval([0.5])
+    assert mean == 0.5 and all(map(math.isnan, rest))
+    mean, low, high, p = interval([0.5, 0.5])
+    assert (mean, low, high) == (0.5, 0.5, 0.5) and math.isnan(p)
+
+
+def test_runs_of_the_same_pair_are_compared(runs: pd.DataFrame) -> None:
+    """A difference common to all pairs is found exactly, however much the pairs themselves differ."""
+    for a, level in zip(synthetic.SEEDS, (70.0, 80.0, 90.0), strict=True):
+        runs.loc[value(runs, "naive", a), "test_accuracy"] = level
+        runs.loc[value(runs, "permuted", a), "test_accuracy"] = level + 1
+        runs.loc[value(runs, "lth", a), "test_accuracy"] = level + 3
+    found = rows(runs)
+    assert found.loc[("permuted", "naive"), ["difference", "low", "high"]].tolist() == [1, 1, 1]
+    # an LTH run has no b: it belongs to the pair with its a
+    assert found.loc[("permuted", "lth"), ["difference", "low", "high"]].tolist() == [-2, -2, -2]
+    assert found["n"].tolist() == [3, 3, 3]
+    assert found.loc[("naive", "lth"), "n_positive"] == 0
+
+
+def test_one_lth_run_serves_all_pairs_with_its_a(runs: pd.DataFrame) -> None:
+    cell = runs[(runs["sparsity"] == 0.95) & (runs["rewind_epoch"] == 20)].copy()
+    cell = cell[(cell["method"] != "lth") | (cell["a"] == 1)]
+    cell.loc[cell["method"] != "lth", "a"] = 1  # one mask, three partners
+    found = rows(cell)
+    assert found.loc[("permuted", "lth"), "n"] == 3
+    lth = cell.loc[cell["method"] == "lth", "test_accuracy"].item()
+    mean = cell.loc[cell["method"] == "permuted", "test_accuracy"].mean()
+    assert found.loc[("permuted", "lth"), "difference"] == pytest.approx(mean - lth)
+
+
+@pytest.mark.parametrize("status", ["missing", "diverged"])
+def test_a_pair_without_both_runs_is_left_out_and_counted(runs: pd.DataFrame, status: str) -> None:
+    where = synthetic.break_runs(runs, method="naive", sparsity=0.95, rewind_epoch=20.0, a=2)
+    found = rows(synthetic.with_status(runs, status, where))
+    assert found.loc[("permuted", "naive"), ["n", "n_missing"]].tolist() == [2, 1]
+    assert found.loc[("permuted", "lth"), ["n", "n_missing"]].tolist() == [3, 0]
+
+
+def test_over_all_cells_a_pair_counts_once(runs: pd.DataFrame) -> None:
+    both = tables.build(
+        "paired-difference", "t", {"sparsities": [0.9, 0.95], "rewind_epochs": [20]}, runs
+    )
+    whole = both.tidy[both.tidy["sparsity"].isna()].set_index(["first", "second"])
+    cells = both.tidy[both.tidy["sparsity"].notna()].set_index(["first", "second"])
+    assert whole["n"].tolist() == [3, 3, 3]
+    for key in whole.index:
+        assert whole.loc[key, "difference"] == pytest.approx(cells.loc[[key], "difference"].mean())
+    assert both.layout.index[-1][:2] == ("all", "all")
+
+
+def test_bold_says_that_the_interval_leaves_out_nothing(runs: pd.DataFrame) -> None:
+    found = tables.build("paired-difference", "t", ONE, runs)
+    for position, row in enumerate(found.tidy.to_dict("records")):
+        assert found.is_bold(position, 0) == (row["low"] > 0 or row["high"] < 0)
+        assert f"{row['difference']:+.2f}" == found.layout.iat[position, 0]
+
+
+def test_barriers_before_and_after_matching_with_and_without_correction() -> None:
+    frame = synthetic.barriers({
+        ("none", False): [2.0, 3.0], ("none", True): [1.0, 2.0],
+        ("repair", False): [1.0, 1.0], ("repair", True): [0.25, math.nan],
+    })  # fmt: skip
+    found = tables.build("barriers", "table_barriers", {}, frame)
+    assert list(found.layout.columns) == [
+        ("Loss (nats)", "a–b"), ("Loss (nats)", "π(a)–b"), ("Error (%)", "a–b"),
+        ("Error (%)", "π(a)–b"),
+    ]  # fmt: skip
+    assert list(found.layout.loc[("train", "sup", "none")]) == [
+        "2.500 ± 0.707", "1.500 ± 0.707", "25.00 ± 7.07", "15.00 ± 7.07",
+    ]  # fmt: skip
+    assert found.layout.loc[("train", "sup", "REPAIR")].tolist()[1] == "0.250"
+    missing = found.tidy[found.tidy["correction"].eq("repair") & found.tidy["matched"]]
+    assert missing["n_missing"].tolist() == [1, 1] and any("missing" in n for n in found.notes)
+    only = tables.build("barriers", "table_barriers", {"corrections": ["repair"]}, frame)
+    assert len(only.layout) == 1
