@@ -1,4 +1,6 @@
 # Entry point: reads the study, declares the rules of all stages, and a target per table and figure.
+import logging
+import os
 import sys
 
 from snakemake.utils import min_version

@@ -11,6 +11,7 @@ try:
     STUDY = declared.Workflow(
         workflow.basedir, config, workflow.resource_settings.nodes
     )
+    STUDY.take_over(dry=workflow.output_settings.dryrun)
 except UserError as error:
     stop(error)
 
@@ -28,6 +29,17 @@ def guarded(function):
             stop(error)
 
     return call
+
+
+def stopped():
+    """Whether SIGTERM has come while jobs ran: these save and end, and no other begins."""
+    return getattr(getattr(workflow, "scheduler", None), "_user_kill", None) is not None
+
+
+# The end of jobs that were asked to end is no error, and their logs need not be shown.
+logging.getLogger("snakemake.logging").addFilter(
+    lambda record: record.levelno < logging.ERROR or not stopped()
+)
 
 
 def inputs_of(stage):
@@ -109,4 +121,6 @@ onsuccess:
 
 
 onerror:
-    STUDY.ended(False)
+    if STUDY.ended(False, stopped()):
+        print("stopped: the same command goes on", file=sys.stderr, flush=True)
+        sys.exit(os.EX_TEMPFAIL)

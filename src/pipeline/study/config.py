@@ -64,6 +64,10 @@ class Main(Checked):
     tensorboard: bool = option(
         False, "write the history of each training for TensorBoard, to <results>/tensorboard"
     )
+    slices: tuple[str, ...] = option(
+        (), "folders in which results folders of slices lie, taken over before anything runs; one "
+        "may stand without a list",
+    )  # fmt: skip
 
     def check(self, where: str) -> None:
         if self.tensorboard and find_spec("tensorboard") is None:
@@ -86,6 +90,9 @@ class Main(Checked):
             )
         if not self.data_root.isprintable() or not self.data_root:
             raise UserError(f"{where}: data_root: {quote(self.data_root)} is no name of a folder")
+        for place in self.slices:
+            if not place.isprintable() or not place:
+                raise UserError(f"{where}: slices: {quote(place)} is no name of a folder")
 
 
 @dataclass(frozen=True)
@@ -245,9 +252,11 @@ class Config:
 def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read ``config.yaml`` under ``root`` with the files it names.
 
-    ``overrides`` are the scalar keys given on the command line (``study``, ``protocol`` …).
+    ``overrides`` are the keys given on the command line (``study``, ``protocol`` …).
     """
     main = dict(mapping(read_yaml(root / "config.yaml"), "config.yaml")) | dict(overrides or {})
+    if isinstance(main.get("slices"), str):
+        main["slices"] = [main["slices"]] if main["slices"] else []
     parsed: Main = parse(Main, main, "config.yaml")
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]

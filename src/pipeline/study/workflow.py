@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import allocator
-from pipeline.artifacts import finished, keys
+from pipeline.artifacts import finished, keys, slices
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import digest
@@ -33,6 +34,8 @@ from pipeline.watch import Watch
 TABLE = (".csv", ".html", ".md", ".tex")
 COMPARISON = (".comparison.csv", ".comparison.html", ".comparison.md")
 FIGURE = (".pdf", ".png", ".svg", ".csv")
+#: How the lines of jobs begin that SIGTERM has ended: saved, or with nothing to save yet.
+STOPPED = ("failed: stopped by SIGTERM", "failed: it ended without a word")
 
 
 class Workflow:
@@ -46,6 +49,7 @@ class Workflow:
     ) -> None:
         allocator.tune()
         submitted = frozen()
+        self.submitted = submitted is not None  #: whether this is a job that another call started
         self.config = submitted or read(Path(root), overrides)
         self.graph = Graph(self.config)
         self.config.outputs  # noqa: B018 (checked before any job)
@@ -70,8 +74,40 @@ class Workflow:
         job again and, since nothing depends on its time, none of the jobs after it.
         """
         for facts in Path(self.results).glob("data/*/facts.json"):
-            name = urlsafe_b64encode(f"{self.results}/data/{facts.parent.name}/facts.json".encode())
-            (Path(".snakemake") / "incomplete" / name.decode()).unlink(missing_ok=True)
+            _unmark("incomplete", f"{self.results}/data/{facts.parent.name}/facts.json")
+
+    # -- slices ----------------------------------------------------------------------------
+
+    def take_over(self, dry: bool) -> None:
+        """Take over what slices have made of the study; before any job is looked for.
+
+        In a dry run only say so. Inside a job of another call nothing: that call has done it.
+
+        Raises:
+            UserError: a folder of slices is missing, another workflow is working on their runs, or
+                the results cannot be written.
+        """
+        if self.submitted or not self.config.main.slices:
+            return
+        places = slices.folders(self.config.main.slices)
+        if not places or dry:
+            where = ", ".join(self.config.main.slices)
+            why = "a dry run takes nothing over" if places else "no results folder of a slice there"
+            print(f"slices: {where}: {why}", file=sys.stderr)
+            return
+        runs = self.graph.closure(self.graph.outputs(self.config.outputs))
+        asked = wanted(self.graph, runs)
+        taken = slices.take_over(self.config.results, places, asked, self._forget)
+        print(taken, file=sys.stderr, flush=True)
+
+    def _forget(self, names: Collection[str]) -> None:
+        """Take Snakemake's memory of files that are about to be replaced.
+
+        It would run again what an earlier call was killed in, or had made with other settings.
+        """
+        for name in names:
+            for kind in ("incomplete", "metadata"):
+                _unmark(kind, f"{self.results}/{name}")
 
     # -- runs ------------------------------------------------------------------------------
 
@@ -294,13 +330,23 @@ class Workflow:
         else:
             self._watch.start(int(cores))
 
-    def ended(self, fine: bool) -> None:
+    def ended(self, fine: bool, stopped: bool = False) -> bool:
+        """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
+
+        Returns whether that is the only reason why targets are missing: nothing failed.
+        """
+        saved = (
+            stopped
+            and self._watch is not None
+            and all(line.startswith(STOPPED) for line in self._watch.failed())
+        )
         if self._watch:
-            self._watch.stop(fine)
+            self._watch.stop(fine or saved)
         if fine:
             finished.forget(self.config.results, self._runs)
         if self._reservation:
             self._reservation.give_back()
+        return saved
 
     def _reserve(self, jobs: list[Any]) -> None:
         """Keep other workflows from the files of these jobs."""
@@ -315,6 +361,30 @@ class Workflow:
         self._reservation.take(reads - writes, writes)
         if self._reservation.alone:
             finished.forget_others(self.config.results, self._runs)
+
+
+def wanted(graph: Graph, runs: Iterable[Run]) -> list[slices.Wanted]:
+    """What is asked of slices for these runs."""
+    return [
+        slices.Wanted(
+            keys.folder(run),
+            keys.OUTPUTS[run.stage],
+            graph.digest(run),
+            tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
+        )
+        for run in runs
+    ]
+
+
+def _unmark(kind: str, file: str) -> None:
+    """Remove what Snakemake has noted of a file: that a job was making it, or how it was made."""
+    folder = Path(".snakemake") / kind
+    if not folder.is_dir():
+        return
+    name = urlsafe_b64encode(file.encode()).decode()
+    most = (os.pathconf(folder, "PC_NAME_MAX") or 255) - 1
+    *first, last = (name[place : place + most] for place in range(0, len(name), most))
+    folder.joinpath(*(f"@{part}" for part in first), last).unlink(missing_ok=True)
 
 
 def device() -> str:
