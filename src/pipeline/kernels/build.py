@@ -1,4 +1,4 @@
-"""Compiling ``batch_norm.cpp`` for this machine, once, and loading it.
+"""Compiling the kernels for this machine, once, and loading them.
 
 The library has a plain C interface, so that a C++ compiler is all it needs. It is kept under the
 user's cache folder by the digest of everything that decides its machine code.
@@ -13,10 +13,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+SOURCES = ("batch_norm.cpp", "convolution_bf16.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 #: No flag here lets the compiler change what a floating-point expression means.
 FLAGS = (
@@ -35,10 +37,11 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     try:
-        source = resources.files(__package__).joinpath("batch_norm.cpp").read_bytes()
-        path = _folder() / f"batch_norm-{_identity(compiler, source)}.so"
+        folder = resources.files(__package__)
+        sources = {name: folder.joinpath(name).read_bytes() for name in SOURCES}
+        path = _folder() / f"kernels-{_identity(compiler, sources)}.so"
         if not path.exists():
-            _compile(compiler, source, path)
+            _compile(compiler, sources, path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
@@ -49,12 +52,12 @@ def in_use() -> str:
     return "torch" if library() is None else "own"
 
 
-def _identity(compiler: str, source: bytes) -> str:
-    """Digest of source, flags, compiler and processor."""
+def _identity(compiler: str, sources: Mapping[str, bytes]) -> str:
+    """Digest of sources, flags, compiler and processor."""
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS
     ).stdout
-    parts = (source, " ".join(FLAGS).encode(), version, _processor().encode())
+    parts = (*sources.values(), " ".join(FLAGS).encode(), version, _processor().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -81,13 +84,14 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="pipeline-kernels-"))
 
 
-def _compile(compiler: str, source: bytes, path: Path) -> None:
+def _compile(compiler: str, sources: Mapping[str, bytes], path: Path) -> None:
     """Compile to a name of its own and rename: processes side by side do not see a half file."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        file, made = Path(folder) / "batch_norm.cpp", Path(folder) / path.name
-        file.write_bytes(source)
+        files, made = [Path(folder) / name for name in sources], Path(folder) / path.name
+        for file in files:
+            file.write_bytes(sources[file.name])
         subprocess.run(
-            [compiler, *FLAGS, "-o", str(made), str(file)],
+            [compiler, *FLAGS, "-o", str(made), *map(str, files)],
             capture_output=True, check=True, timeout=_SECONDS,
         )  # fmt: skip
         made.replace(path)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.kernels.build import library
+from pipeline.kernels.plain import hooked, on_one_thread, packed
 
 #: Elements that the kernels handle side by side (``LANES`` in ``batch_norm.cpp``).
 LANES = 64
@@ -28,7 +29,7 @@ def batch_norm_relu(
     statistics move as `torch.nn.BatchNorm2d` moves them. Everywhere else, under hooks, and for
     shapes that do not fill the kernels' lanes, the modules themselves are called.
     """
-    if isinstance(inputs, Tensor) and _fits(norm, relu, inputs, added):
+    if on_one_thread(inputs) and _fits(norm, relu, inputs, added):
         tracked = norm.num_batches_tracked
         assert tracked is not None
         tracked.add_(1)
@@ -46,8 +47,6 @@ def _fits(norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | N
     channels = inputs.shape[1]
     return (
         norm.training
-        and inputs.device.type == "cpu"
-        and torch.get_num_threads() == 1
         and inputs.dtype in _TYPES
         and type(norm) is nn.BatchNorm2d
         and norm.affine
@@ -57,20 +56,12 @@ def _fits(norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | N
         and (LANES % channels == 0 or channels % LANES == 0)
         and inputs.numel() % LANES == 0
         and inputs.numel() > channels
-        and _packed(inputs)
+        and packed(inputs)
         and (added is None or (added.dtype == inputs.dtype and added.shape == inputs.shape))
-        and not _hooked(norm)
-        and not _hooked(relu)
+        and not hooked(norm)
+        and not hooked(relu)
         and library() is not None
     )
-
-
-def _packed(tensor: Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
@@ -90,7 +81,7 @@ class _BatchNormReLU(torch.autograd.Function):
         ctx: Any, inputs: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor,
         running_mean: Tensor, running_var: Tensor, momentum: float, eps: float,
     ) -> Tensor:  # fmt: skip
-        if added is not None and not _packed(added):
+        if added is not None and not packed(added):
             added = added.contiguous(memory_format=torch.channels_last)
         channels = inputs.shape[1]
         rows = inputs.numel() // channels

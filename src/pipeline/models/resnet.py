@@ -11,6 +11,7 @@ import math
 
 from torch import Generator, Tensor, nn
 
+from pipeline.kernels.convolve import convolve
 from pipeline.kernels.normalise import batch_norm_relu
 from pipeline.models import catalog
 from pipeline.models.groups import Observed
@@ -28,6 +29,10 @@ class Shortcut(nn.Sequential):
         self.conv = _conv3x3(inputs, outputs, stride=2)
         self.bn = nn.BatchNorm2d(outputs)
 
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.bn(convolve(self.conv, images))
+        return outputs
+
 
 class BasicBlock(nn.Module):
     """``relu2(bn2(conv2(relu1(bn1(conv1(x))))) + shortcut(x))``."""
@@ -43,8 +48,9 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner = batch_norm_relu(self.bn1, self.relu1, self.conv1(images))
-        return batch_norm_relu(self.bn2, self.relu2, self.conv2(inner), self.shortcut(images))
+        inner = batch_norm_relu(self.bn1, self.relu1, convolve(self.conv1, images))
+        outer = convolve(self.conv2, inner)
+        return batch_norm_relu(self.bn2, self.relu2, outer, self.shortcut(images))
 
 
 def _stage(number: int, inputs: int, outputs: int) -> nn.Sequential:
