@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make test: the whole test suite.
-.PHONY: demo test lint tiny torture bench test-environment test-browser test-slurm install clean
+.PHONY: demo test lint tiny torture bench test-environment test-browser test-slurm cells install clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -40,6 +40,10 @@ test-browser: $(VENV)/.installed-dev
 # The workflow on a real Slurm that the test installs (as root, Debian), starts and stops itself.
 test-slurm: $(VENV)/.installed-dev
 	python tests/slurm/run.py
+
+# Study cifar10-cells in miniature: slices on three machines, merged by the workflow.
+cells: $(VENV)/.installed-dev
+	python tests/cells/run.py
 
 # Kills a whole workflow at random moments (TORTURE_KILLS, 50) and compares what it ends with.
 torture: $(VENV)/.installed-dev
