@@ -302,7 +302,9 @@ def test_every_study_is_read_under_every_protocol() -> None:
 
 
 def test_files_that_are_missing_or_broken(checkout: Path) -> None:
-    refused(lambda: read(checkout, {"study": "bad"}), "unknown study 'bad'", "allowed: cells-digits, ")
+    refused(
+        lambda: read(checkout, {"study": "bad"}), "unknown study 'bad'", "allowed: cells-digits, "
+    )
     refused(lambda: read(checkout, {"study": "../../x"}), "unknown study '../../x'")
     refused(lambda: read(checkout, {"study": 5}), "study: expected text, got 5")
     refused(lambda: read(checkout, {"study": "a\nb"}), r"unknown study 'a\nb'")
