@@ -20,14 +20,6 @@
 #define HAVE_BF16 0
 #endif
 
-// A convolution. x, dx are [images][height][width][inputs], y, dy [images][ceil(height / stride)]
-// [ceil(width / stride)][outputs], both bfloat16; element [o][i][h][w] of the weights and of their
-// gradient, both fp32, lies at o * by_output + i * by_input + h * by_row + w * by_column.
-struct Convolution {
-    long images, height, width, inputs, outputs, stride;
-    long by_output, by_input, by_row, by_column;
-};
-
 namespace {
 
 constexpr int BLOCK = 16;  // output channels in a vector of sums
@@ -85,9 +77,10 @@ struct Map {
     long size() const { return height * width * channels; }
 };
 
-Map map_in(const Convolution& c) { return {c.height, c.width, c.inputs}; }
-
-Map map_out(const Convolution& c) { return {(c.height - 1) / c.stride + 1, (c.width - 1) / c.stride + 1, c.outputs}; }
+// The images that a convolution with this stride makes of others, with so many channels.
+Map behind(const Map& in, long stride, long channels) {
+    return {(in.height - 1) / stride + 1, (in.width - 1) / stride + 1, channels};
+}
 
 // Steps between weights, in elements.
 struct Strides {
@@ -359,55 +352,53 @@ bool weight_gradient(const Bits* dy, const Bits* x, float* dw, long images, cons
     return true;
 }
 
-bool provided(const Convolution& c) {
-    return c.images > 0 && c.height > 0 && c.width > 0 && c.inputs > 0 && c.inputs % BLOCK == 0 && c.outputs > 0 &&
-           c.outputs % BLOCK == 0 && (c.stride == 1 || c.stride == 2);
+bool provided(long images, const Map& in, long outputs, long stride) {
+    return images > 0 && in.height > 0 && in.width > 0 && in.channels > 0 && in.channels % BLOCK == 0 && outputs > 0 &&
+           outputs % BLOCK == 0 && (stride == 1 || stride == 2);
 }
 
 #endif
 
 }  // namespace
 
-// All return 1 if the work was done, and 0 where nothing was: without these instructions, for a
-// shape that is not provided for, for want of memory.
+// x, dx are [images][height][width][inputs], y, dy [images][ceil(height / stride)][ceil(width /
+// stride)][outputs], all bfloat16; the weights and their gradient are fp32, [outputs][3][3][inputs].
+// Each returns 1 if the work was done, and 0 where nothing was: for a shape that is not provided for,
+// or for want of memory.
 extern "C" {
 
-int conv_bf16_available() { return HAVE_BF16; }
+int bf16_available() { return HAVE_BF16; }
 
-int conv_bf16_forward(const Convolution* conv, const std::uint16_t* x, const float* w, std::uint16_t* y) {
 #if HAVE_BF16
-    if (!provided(*conv)) return 0;
-    const Strides at{conv->by_output, conv->by_input, conv->by_row, conv->by_column};
-    const Bits* weights = packed(w, at, conv->inputs, conv->outputs);
+
+int bf16_forward(const Bits* x, const float* w, Bits* y, long images, long height, long width, long inputs, long outputs,
+                 long stride) {
+    const Map in{height, width, inputs};
+    if (!provided(images, in, outputs, stride)) return 0;
+    const Bits* weights = packed(w, {9 * inputs, 1, 3 * inputs, inputs}, inputs, outputs);
     if (weights == nullptr) return 0;
-    (conv->stride == 1 ? convolve<1, 1> : convolve<2, 1>)(x, map_in(*conv), weights, y, map_out(*conv), conv->images);
+    (stride == 1 ? convolve<1, 1> : convolve<2, 1>)(x, in, weights, y, behind(in, stride, outputs), images);
     return 1;
-#else
-    return (void)conv, (void)x, (void)w, (void)y, 0;
-#endif
 }
 
-int conv_bf16_data(const Convolution* conv, const std::uint16_t* dy, const float* w, std::uint16_t* dx) {
-#if HAVE_BF16
-    if (!provided(*conv)) return 0;
-    const Strides turned{conv->by_input, conv->by_output, -conv->by_row, -conv->by_column};
-    const Bits* weights = packed(w + 2 * conv->by_row + 2 * conv->by_column, turned, conv->outputs, conv->inputs);
+int bf16_data_gradient(const Bits* dy, const float* w, Bits* dx, long images, long height, long width, long inputs,
+                       long outputs, long stride) {
+    const Map in{height, width, inputs};
+    if (!provided(images, in, outputs, stride)) return 0;
+    const Strides turned{1, 9 * inputs, -3 * inputs, -inputs};  // read from the last weight backwards
+    const Bits* weights = packed(w + 8 * inputs, turned, outputs, inputs);
     if (weights == nullptr) return 0;
-    (conv->stride == 1 ? convolve<1, 1> : convolve<1, 2>)(dy, map_out(*conv), weights, dx, map_in(*conv), conv->images);
+    (stride == 1 ? convolve<1, 1> : convolve<1, 2>)(dy, behind(in, stride, outputs), weights, dx, in, images);
     return 1;
-#else
-    return (void)conv, (void)dy, (void)w, (void)dx, 0;
-#endif
 }
 
-int conv_bf16_weights(const Convolution* conv, const std::uint16_t* dy, const std::uint16_t* x, float* dw) {
-#if HAVE_BF16
-    if (!provided(*conv)) return 0;
-    const Strides at{conv->by_output, conv->by_input, conv->by_row, conv->by_column};
-    const Map in = map_in(*conv), out = map_out(*conv);
-    return (conv->stride == 1 ? weight_gradient<1> : weight_gradient<2>)(dy, x, dw, conv->images, in, out, at);
-#else
-    return (void)conv, (void)dy, (void)x, (void)dw, 0;
-#endif
+int bf16_weight_gradient(const Bits* x, const Bits* dy, float* dw, long images, long height, long width, long inputs,
+                         long outputs, long stride) {
+    const Map in{height, width, inputs}, out = behind(in, stride, outputs);
+    if (!provided(images, in, outputs, stride)) return 0;
+    return (stride == 1 ? weight_gradient<1> : weight_gradient<2>)(dy, x, dw, images, in, out,
+                                                                   {9 * inputs, 1, 3 * inputs, inputs});
 }
+
+#endif
 }

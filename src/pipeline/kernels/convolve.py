@@ -15,25 +15,18 @@ from pipeline.kernels.plain import hooked, on_one_thread, packed
 
 #: Channels must be multiples of this: they fill a vector.
 LANES = 16
-_POINTER = ctypes.c_void_p
-_FIELDS = (
-    "images", "height", "width", "inputs", "outputs", "stride",
-    "by_output", "by_input", "by_row", "by_column",
-)  # fmt: skip
-
-
-class _Convolution(ctypes.Structure):
-    """``Convolution`` of ``convolution_bf16.cpp``."""
-
-    _fields_ = [(name, ctypes.c_long) for name in _FIELDS]
+#: Activations -> prefix of their kernels' names.
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+_ARGUMENTS = (ctypes.c_void_p,) * 3 + (ctypes.c_long,) * 6
 
 
 def convolve(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
     """``convolution(inputs)``; inputs [N, C, H, W].
 
-    A 3x3 convolution without bias, padding 1, stride 1 or 2, of bfloat16 activations under autocast
-    is computed by kernels of our own on one CPU thread: sums in fp32, rounded once; weights and
-    their gradient stay fp32. Everywhere else, and under hooks, the module itself is called.
+    A 3x3 convolution without bias, padding 1, stride 1 or 2, is computed by kernels of our own on
+    one CPU thread: of fp32 activations by Winograd's method (relative error about 1e-6), of
+    bfloat16 ones, which autocast makes, with sums in fp32 that are rounded once. Weights and their
+    gradient are fp32. Everywhere else, and under hooks, the module itself is called.
     """
     if on_one_thread(inputs) and _fits(convolution, inputs):
         result: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
@@ -46,8 +39,8 @@ def convolve(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
 
 def _fits(module: nn.Conv2d, inputs: Tensor) -> bool:
     return (
-        inputs.dtype == torch.bfloat16
-        and torch.is_autocast_enabled("cpu")
+        inputs.dtype in _TYPES
+        and torch.is_autocast_enabled("cpu") == (inputs.dtype == torch.bfloat16)
         and type(module) is nn.Conv2d
         and module.weight.dtype == torch.float32
         and module.kernel_size == (3, 3)
@@ -62,30 +55,25 @@ def _fits(module: nn.Conv2d, inputs: Tensor) -> bool:
         and inputs.numel() > 0
         and packed(inputs)
         and not hooked(module)
-        and _available()
+        and _available(_TYPES[inputs.dtype])
     )
 
 
 @cache
-def _available() -> bool:
+def _available(kind: str) -> bool:
     """Whether this processor has the instructions; asked once a process."""
     found = library()
-    return found is not None and bool(found.conv_bf16_available())
+    return found is not None and bool(getattr(found, f"{kind}_available")())
 
 
-@cache
-def _shape(*values: int) -> _Convolution:
-    return _Convolution(*values)
-
-
-def _call(name: str, inputs: Tensor, weight: Tensor, stride: int, *tensors: Tensor) -> None:
-    """Call a kernel on the convolution of ``inputs``-shaped images with ``weight``-shaped weights."""
+def _call(name: str, inputs: Tensor, outputs: int, stride: int, *tensors: Tensor) -> None:
+    """Call a kernel for a convolution of images like ``inputs`` to so many channels."""
     function = getattr(library(), name)
     if function.argtypes is None:
-        function.argtypes, function.restype = (_POINTER,) * 4, ctypes.c_int
+        function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
     images, channels, height, width = inputs.shape
-    shape = _shape(images, height, width, channels, len(weight), stride, *weight.stride())
-    if not function(ctypes.byref(shape), *(tensor.data_ptr() for tensor in tensors)):
+    places = (tensor.data_ptr() for tensor in tensors)
+    if not function(*places, images, height, width, channels, outputs, stride):
         raise MemoryError(f"{name}: no memory for its scratch space")
 
 
@@ -93,11 +81,13 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
         images, _, height, width = inputs.shape
+        weight = weight.contiguous(memory_format=torch.channels_last)
         outputs = torch.empty(
             (images, len(weight), (height - 1) // stride + 1, (width - 1) // stride + 1),
             dtype=inputs.dtype, memory_format=torch.channels_last,
         )  # fmt: skip
-        _call("conv_bf16_forward", inputs, weight, stride, inputs, weight, outputs)
+        name = f"{_TYPES[inputs.dtype]}_forward"
+        _call(name, inputs, len(weight), stride, inputs, weight, outputs)
         ctx.save_for_backward(inputs, weight)
         ctx.stride = stride
         return outputs
@@ -107,11 +97,12 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
         gradient = gradient.to(inputs.dtype).contiguous(memory_format=torch.channels_last)
-        to_inputs = to_weight = None
+        kind, to_inputs, to_weight = _TYPES[inputs.dtype], None, None
+        shape = (inputs, len(weight), ctx.stride)
         if ctx.needs_input_grad[0]:
             to_inputs = torch.empty_like(inputs)
-            _call("conv_bf16_data", inputs, weight, ctx.stride, gradient, weight, to_inputs)
+            _call(f"{kind}_data_gradient", *shape, gradient, weight, to_inputs)
         if ctx.needs_input_grad[1]:
             to_weight = torch.empty_like(weight)
-            _call("conv_bf16_weights", inputs, weight, ctx.stride, gradient, inputs, to_weight)
+            _call(f"{kind}_weight_gradient", *shape, inputs, gradient, to_weight)
         return to_inputs, to_weight, None
