@@ -18,7 +18,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-SOURCES = ("batch_norm.cpp", "convolution_bf16.cpp", "winograd_fp32.cpp")
+SOURCES = ("batch_norm.cpp", "direct.cpp", "winograd.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 #: No flag here lets the compiler change what a floating-point expression means.
 FLAGS = (

@@ -15,8 +15,8 @@ from pipeline.kernels.plain import hooked, on_one_thread, packed
 
 #: Channels must be multiples of this: they fill a vector.
 LANES = 16
-#: Activations -> prefix of their kernels' names.
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+#: From so many channels on, Winograd's method is faster than the direct one in bfloat16.
+WIDE = 32
 _ARGUMENTS = (ctypes.c_void_p,) * 3 + (ctypes.c_long,) * 6
 
 
@@ -25,8 +25,8 @@ def convolve(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
 
     A 3x3 convolution without bias, padding 1, stride 1 or 2, is computed by kernels of our own on
     one CPU thread: of fp32 activations by Winograd's method (relative error about 1e-6), of
-    bfloat16 ones, which autocast makes, with sums in fp32 that are rounded once. Weights and their
-    gradient are fp32. Everywhere else, and under hooks, the module itself is called.
+    bfloat16 ones, which autocast makes, by it or directly, with sums in fp32 that are rounded once.
+    Weights and their gradient are fp32. Everywhere else, and under hooks, the module itself is called.
     """
     if on_one_thread(inputs) and _fits(convolution, inputs):
         result: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
@@ -39,7 +39,7 @@ def convolve(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
 
 def _fits(module: nn.Conv2d, inputs: Tensor) -> bool:
     return (
-        inputs.dtype in _TYPES
+        inputs.dtype in (torch.float32, torch.bfloat16)
         and torch.is_autocast_enabled("cpu") == (inputs.dtype == torch.bfloat16)
         and type(module) is nn.Conv2d
         and module.weight.dtype == torch.float32
@@ -55,19 +55,29 @@ def _fits(module: nn.Conv2d, inputs: Tensor) -> bool:
         and inputs.numel() > 0
         and packed(inputs)
         and not hooked(module)
-        and _available(_TYPES[inputs.dtype])
+        and _available(inputs.dtype)
     )
 
 
+def _kernel(inputs: Tensor, outputs: int, stride: int) -> str:
+    """First part of the kernels' names for a convolution of ``inputs`` to so many channels."""
+    if inputs.dtype == torch.float32:
+        return "winograd_fp32"
+    wide = stride == 1 and min(inputs.shape[1], outputs) >= WIDE
+    return "winograd_bf16" if wide else "direct_bf16"
+
+
 @cache
-def _available(kind: str) -> bool:
+def _available(dtype: torch.dtype) -> bool:
     """Whether this processor has the instructions; asked once a process."""
     found = library()
-    return found is not None and bool(getattr(found, f"{kind}_available")())
+    needed = "winograd" if dtype == torch.float32 else "direct"  # which needs more of them
+    return found is not None and bool(getattr(found, f"{needed}_available")())
 
 
-def _call(name: str, inputs: Tensor, outputs: int, stride: int, *tensors: Tensor) -> None:
-    """Call a kernel for a convolution of images like ``inputs`` to so many channels."""
+def _call(which: str, inputs: Tensor, outputs: int, stride: int, *tensors: Tensor) -> None:
+    """Call the kernel of one pass for a convolution of images like ``inputs`` to so many channels."""
+    name = f"{_kernel(inputs, outputs, stride)}_{which}"
     function = getattr(library(), name)
     if function.argtypes is None:
         function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
@@ -86,8 +96,7 @@ class _Convolve(torch.autograd.Function):
             (images, len(weight), (height - 1) // stride + 1, (width - 1) // stride + 1),
             dtype=inputs.dtype, memory_format=torch.channels_last,
         )  # fmt: skip
-        name = f"{_TYPES[inputs.dtype]}_forward"
-        _call(name, inputs, len(weight), stride, inputs, weight, outputs)
+        _call("forward", inputs, len(weight), stride, inputs, weight, outputs)
         ctx.save_for_backward(inputs, weight)
         ctx.stride = stride
         return outputs
@@ -97,12 +106,12 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
         gradient = gradient.to(inputs.dtype).contiguous(memory_format=torch.channels_last)
-        kind, to_inputs, to_weight = _TYPES[inputs.dtype], None, None
+        to_inputs = to_weight = None
         shape = (inputs, len(weight), ctx.stride)
         if ctx.needs_input_grad[0]:
             to_inputs = torch.empty_like(inputs)
-            _call(f"{kind}_data_gradient", *shape, gradient, weight, to_inputs)
+            _call("data_gradient", *shape, gradient, weight, to_inputs)
         if ctx.needs_input_grad[1]:
             to_weight = torch.empty_like(weight)
-            _call(f"{kind}_weight_gradient", *shape, inputs, gradient, to_weight)
+            _call("weight_gradient", *shape, inputs, gradient, to_weight)
         return to_inputs, to_weight, None

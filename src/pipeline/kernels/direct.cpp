@@ -367,11 +367,11 @@ bool provided(long images, const Map& in, long outputs, long stride) {
 // or for want of memory.
 extern "C" {
 
-int bf16_available() { return HAVE_BF16; }
+int direct_available() { return HAVE_BF16; }
 
 #if HAVE_BF16
 
-int bf16_forward(const Bits* x, const float* w, Bits* y, long images, long height, long width, long inputs, long outputs,
+int direct_bf16_forward(const Bits* x, const float* w, Bits* y, long images, long height, long width, long inputs, long outputs,
                  long stride) {
     const Map in{height, width, inputs};
     if (!provided(images, in, outputs, stride)) return 0;
@@ -381,7 +381,7 @@ int bf16_forward(const Bits* x, const float* w, Bits* y, long images, long heigh
     return 1;
 }
 
-int bf16_data_gradient(const Bits* dy, const float* w, Bits* dx, long images, long height, long width, long inputs,
+int direct_bf16_data_gradient(const Bits* dy, const float* w, Bits* dx, long images, long height, long width, long inputs,
                        long outputs, long stride) {
     const Map in{height, width, inputs};
     if (!provided(images, in, outputs, stride)) return 0;
@@ -392,7 +392,7 @@ int bf16_data_gradient(const Bits* dy, const float* w, Bits* dx, long images, lo
     return 1;
 }
 
-int bf16_weight_gradient(const Bits* x, const Bits* dy, float* dw, long images, long height, long width, long inputs,
+int direct_bf16_weight_gradient(const Bits* x, const Bits* dy, float* dw, long images, long height, long width, long inputs,
                          long outputs, long stride) {
     const Map in{height, width, inputs}, out = behind(in, stride, outputs);
     if (!provided(images, in, outputs, stride)) return 0;

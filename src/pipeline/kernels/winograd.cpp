@@ -1,8 +1,9 @@
-// 3x3 convolutions with padding 1, stride 1 or 2, fp32, channels-last, and both their gradients, on
-// one thread, by Winograd's method: a tile of the input is transformed to a few elements, each of
-// them is multiplied with its own matrix [inputs, outputs] of transformed weights, and the products
-// are transformed to a tile of the output. A tile of 4x4 outputs takes 36 products for each pair of
-// channels instead of 144 (stride 1), a tile of 2x2 takes 25 instead of 36 (stride 2).
+// 3x3 convolutions with padding 1 and both their gradients on one thread, by Winograd's method: of fp32
+// with stride 1 or 2, of bfloat16 with stride 1; tensors are channels-last. A tile of the input is
+// transformed to a few elements, each of them is multiplied with its own matrix [inputs, outputs] of
+// transformed weights, and the products are transformed to a tile of the output. A tile of 4x4 outputs
+// takes 36 products for each pair of channels instead of 144 (stride 1), a tile of 2x2 takes 25 instead
+// of 36 (stride 2). All of it is fp32; bfloat16 is rounded to once, on writing.
 //
 // A block of tiles goes through all three steps while it stays in the cache. 16 channels are one
 // register everywhere, so channels are multiples of 16. Sums have a fixed order, which depends
@@ -16,6 +17,12 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define HAVE_BF16 1
+#else
+#define HAVE_BF16 0
+#endif
 
 namespace {
 
@@ -177,6 +184,23 @@ private:
 };
 thread_local Scratch scratch;
 
+// Pixels are fp32 or bfloat16; everything between reading and writing them is fp32.
+INLINE Lanes load(const float* from) { return _mm512_loadu_ps(from); }
+INLINE Lanes load(const float* from, __mmask16 inside) { return _mm512_maskz_loadu_ps(inside, from); }
+INLINE void store(float* to, Lanes value) { _mm512_storeu_ps(to, value); }
+
+#if HAVE_BF16
+struct Bfloat16 {
+    unsigned short bits;
+};
+INLINE Lanes wide(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+INLINE Lanes load(const Bfloat16* from) { return wide(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
+INLINE Lanes load(const Bfloat16* from, __mmask16 inside) { return wide(_mm256_maskz_loadu_epi16(inside, from)); }
+INLINE void store(Bfloat16* to, Lanes value) {  // to nearest, ties to even
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(value));
+}
+#endif
+
 template <typename T>
 struct Images {
     T* data;
@@ -207,9 +231,9 @@ Tiles tiles_over(long images, long height, long width) {  // of the output
 
 // Transforms the N by N pixels from (row, column) on, zeros outside the image, to E by E elements:
 // those of a register of channels go to place(block) and every `step` floats behind it.
-template <int N, int E, typename Transform, typename Place>
-INLINE void read_tile(Transform transform, const Images<const float>& x, const float* zeros, long image, long row, long column, long step, Place place) {
-    const float* rows[N];
+template <int N, int E, typename Pixel, typename Transform, typename Place>
+INLINE void read_tile(Transform transform, const Images<const Pixel>& x, const Pixel* zeros, long image, long row, long column, long step, Place place) {
+    const Pixel* rows[N];
     __mmask16 inside[N];
     bool edge = false;
     for (int i = 0; i < N; ++i) {
@@ -223,9 +247,9 @@ INLINE void read_tile(Transform transform, const Images<const float>& x, const f
         const auto write = [&](int i, int j, Lanes value) { _mm512_store_ps(to + (i * E + j) * step, value); };
         const auto from = [&](int i, int j) { return rows[i] + j * x.channels + block * LANES; };
         if (edge)  // an empty mask reads nothing and gives zeros
-            both_ways<N, E>(transform, [&](int i, int j) { return _mm512_maskz_loadu_ps(inside[j], from(i, j)); }, write);
+            both_ways<N, E>(transform, [&](int i, int j) { return load(from(i, j), inside[j]); }, write);
         else
-            both_ways<N, E>(transform, [&](int i, int j) { return _mm512_loadu_ps(from(i, j)); }, write);
+            both_ways<N, E>(transform, [&](int i, int j) { return load(from(i, j)); }, write);
     }
 }
 
@@ -278,16 +302,18 @@ INLINE void product(const float* v, const float* u, long inputs, float* m) {
 
 // While the products are computed, the memory for the transforms around them is fetched: the
 // transforms walk over short pieces of rows, which the processor does not foresee.
-INLINE void fetch(const float* const* tiles, long count, long shift, long channels) {
+template <typename Pixel>
+INLINE void fetch(const Pixel* const* tiles, long count, long shift, long channels) {
+    constexpr long LINE = 64 / sizeof(Pixel);
     for (long t = 0; t < count; ++t)
-        for (long c = 0; c < channels; c += LANES) __builtin_prefetch(tiles[t] + shift + c, 0, 3);
+        for (long c = 0; c < channels; c += LINE) __builtin_prefetch(tiles[t] + shift + c, 0, 3);
 }
 
 // Bytes for a block of tiles: wide layers read all weights for every block, so make those few.
 inline long block_bytes(long weights) { return std::max(CACHE, weights * static_cast<long>(sizeof(float)) / 4); }
 
-template <typename Scheme, int CB, int T>
-void convolve(const Tiles& tiles, const Images<const float>& x, const float* w, bool turned, const Images<float>& y) {
+template <typename Scheme, int CB, int T, typename Pixel>
+void convolve(const Tiles& tiles, const Images<const Pixel>& x, const float* w, bool turned, const Images<Pixel>& y) {
     constexpr int E = Scheme::elements, OUT = Scheme::outputs, STEP = Scheme::step;
     const long in = x.channels / LANES, out = y.channels / LANES, size = E * E * x.channels * y.channels;
     // Products replace the transformed input where a group of tiles needs no second pass over it.
@@ -296,13 +322,14 @@ void convolve(const Tiles& tiles, const Images<const float>& x, const float* w, 
     const long wanted = block_bytes(size) / (E * E * group * static_cast<long>(sizeof(float)));
     const long groups = std::max(1L, std::min({wanted, TILES / T, (tiles.count() + T - 1) / T}));
     const long step = groups * group + LANES;  // an odd number of lines: elements do not share cache sets
-    float* zeros = scratch.get(Scheme::samples * x.channels + size + E * E * step);
-    float* u = zeros + Scheme::samples * x.channels;
+    float* blank = scratch.get(Scheme::samples * x.channels + size + E * E * step);
+    float* u = blank + Scheme::samples * x.channels;
     float* v = u + size;
-    std::memset(zeros, 0, Scheme::samples * x.channels * sizeof(float));
+    std::memset(blank, 0, Scheme::samples * x.channels * sizeof(float));
+    const Pixel* zeros = reinterpret_cast<const Pixel*>(blank);
     transform_weights<Scheme>(w, x.channels, y.channels, turned, CB, u);
-    const float* here[TILES] = {};
-    const float* next[TILES] = {};
+    const Pixel* here[TILES] = {};
+    const Pixel* next[TILES] = {};
     for (long first = 0; first < tiles.count(); first += groups * T) {
         const long last = std::min(first + groups * T, tiles.count());
         tiles.each(first, last, [&](long tile, long image, long row, long column) {
@@ -329,11 +356,11 @@ void convolve(const Tiles& tiles, const Images<const float>& x, const float* w, 
             const long height = y.height - row * OUT, width = y.width - column * OUT;
             for (long block = 0; block < out; ++block) {
                 const float* from = v + tile / T * group + products + (block * T + tile % T) * LANES;
-                float* to = y.at(image, row * OUT, column * OUT) + block * LANES;
+                Pixel* to = y.at(image, row * OUT, column * OUT) + block * LANES;
                 both_ways<E, OUT>(
                     Scheme::output, [&](int i, int j) { return _mm512_load_ps(from + (i * E + j) * step); },
                     [&](int i, int j, Lanes value) {
-                        if (i < height && j < width) _mm512_storeu_ps(to + (i * y.width + j) * y.channels, value);
+                        if (i < height && j < width) store(to + (i * y.width + j) * y.channels, value);
                     });
             }
         });
@@ -365,20 +392,21 @@ INLINE void outer(const float* a, const float* b, long tiles, float* u, long lin
         }
 }
 
-template <typename Scheme, int CB, int R>
-void correlate(const Tiles& tiles, const Images<const float>& x, const Images<const float>& dy, float* dw) {
+template <typename Scheme, int CB, int R, typename Pixel>
+void correlate(const Tiles& tiles, const Images<const Pixel>& x, const Images<const Pixel>& dy, float* dw) {
     constexpr int E = Scheme::elements, OUT = Scheme::outputs, STEP = Scheme::step;
     const long in = x.channels / LANES, out = dy.channels / LANES, size = x.channels * dy.channels;
     const long wanted = block_bytes(E * E * size) / (E * E * (in + out) * LANES * static_cast<long>(sizeof(float)));
     const long most = std::min({std::max(wanted, 8L), TILES, tiles.count()});
     const long step = most * (in + out) * LANES + LANES;
     const long blank = Scheme::samples * std::max(x.channels, dy.channels);
-    float* zeros = scratch.get(blank + E * E * (size + step));
-    float* u = zeros + blank;
+    float* start = scratch.get(blank + E * E * (size + step));
+    float* u = start + blank;
     float* v = u + E * E * size;
-    std::memset(zeros, 0, (blank + E * E * size) * sizeof(float));
-    const float* next_x[TILES] = {};
-    const float* next_dy[TILES] = {};
+    std::memset(start, 0, (blank + E * E * size) * sizeof(float));
+    const Pixel* zeros = reinterpret_cast<const Pixel*>(start);
+    const Pixel* next_x[TILES] = {};
+    const Pixel* next_dy[TILES] = {};
     for (long first = 0; first < tiles.count(); first += most) {
         const long last = std::min(first + most, tiles.count()), count = last - first;
         const long coming = std::min(most, tiles.count() - last);
@@ -413,8 +441,8 @@ void correlate(const Tiles& tiles, const Images<const float>& x, const Images<co
 }
 
 // The widest group of outputs that divides them: fewer reads of the input for a multiplication.
-template <typename Scheme>
-void convolve(long images, const Images<const float>& x, const float* w, bool turned, const Images<float>& y) {
+template <typename Scheme, typename Pixel>
+void convolve(long images, const Images<const Pixel>& x, const float* w, bool turned, const Images<Pixel>& y) {
     const Tiles tiles = tiles_over<Scheme>(images, y.height, y.width);
     const long blocks = y.channels / LANES;
     if (blocks % 4 == 0)
@@ -425,8 +453,8 @@ void convolve(long images, const Images<const float>& x, const float* w, bool tu
         convolve<Scheme, 1, 12>(tiles, x, w, turned, y);
 }
 
-template <typename Scheme>
-void correlate(long images, const Images<const float>& x, const Images<const float>& dy, float* dw) {
+template <typename Scheme, typename Pixel>
+void correlate(long images, const Images<const Pixel>& x, const Images<const Pixel>& dy, float* dw) {
     const Tiles tiles = tiles_over<Scheme>(images, dy.height, dy.width);
     const long blocks = x.channels / LANES;
     if (blocks % 4 == 0)
@@ -452,51 +480,75 @@ int attempt(long images, long height, long width, long inputs, long outputs, lon
     if (images < 1 || height < 1 || width < 1 || inputs < LANES || outputs < LANES) return 0;
     if (inputs % LANES || outputs % LANES || (stride != 1 && stride != 2)) return 0;
     try {
-        work();
+        return work();
     } catch (const std::bad_alloc&) {
         return 0;
     }
-    return 1;
+}
+
+// Stride 2 is for fp32 alone: a direct kernel is faster for bfloat16.
+template <typename Pixel>
+int forward(const Pixel* x, const float* w, Pixel* y, long images, long height, long width, long inputs, long outputs, long stride) {
+    return attempt(images, height, width, inputs, outputs, stride, [=] {
+        const auto from = before(x, height, width, inputs);
+        const auto to = after(y, height, width, outputs, stride);
+        if (stride == 1) return convolve<Same>(images, from, w, false, to), true;
+        if constexpr (sizeof(Pixel) == sizeof(float)) return convolve<Halved>(images, from, w, false, to), true;
+        return false;
+    });
+}
+
+template <typename Pixel>
+int data_gradient(const Pixel* dy, const float* w, Pixel* dx, long images, long height, long width, long inputs, long outputs, long stride) {
+    return attempt(images, height, width, inputs, outputs, stride, [=] {
+        const auto from = after(dy, height, width, outputs, stride);
+        const auto to = before(dx, height, width, inputs);
+        if (stride == 1) return convolve<Same>(images, from, w, true, to), true;
+        if constexpr (sizeof(Pixel) == sizeof(float)) return convolve<Doubled>(images, from, w, true, to), true;
+        return false;
+    });
+}
+
+template <typename Pixel>
+int weight_gradient(const Pixel* x, const Pixel* dy, float* dw, long images, long height, long width, long inputs, long outputs, long stride) {
+    return attempt(images, height, width, inputs, outputs, stride, [=] {
+        const auto a = before(x, height, width, inputs), b = after(dy, height, width, outputs, stride);
+        if (stride == 1) return correlate<Same>(images, a, b, dw), true;
+        if constexpr (sizeof(Pixel) == sizeof(float)) return correlate<Halved>(images, a, b, dw), true;
+        return false;
+    });
 }
 
 }  // namespace
 
 // height and width are those of x; y and dy have ceil(height / stride) by ceil(width / stride). The
-// weights and their gradient are [outputs][3][3][inputs]. Each returns 1 where it did the work and 0,
-// nothing written, for a shape it does not handle or for want of memory.
+// weights and their gradient are fp32, [outputs][3][3][inputs]. Each returns 1 where it did the work
+// and 0, nothing written, for a shape it does not handle or for want of memory.
+#define KERNELS(NAME, PIXEL)                                                                                           \
+    int NAME##_forward(const PIXEL* x, const float* w, PIXEL* y, long images, long height, long width, long inputs,    \
+                       long outputs, long stride) {                                                                    \
+        return forward(x, w, y, images, height, width, inputs, outputs, stride);                                       \
+    }                                                                                                                  \
+    int NAME##_data_gradient(const PIXEL* dy, const float* w, PIXEL* dx, long images, long height, long width,         \
+                             long inputs, long outputs, long stride) {                                                 \
+        return data_gradient(dy, w, dx, images, height, width, inputs, outputs, stride);                               \
+    }                                                                                                                  \
+    int NAME##_weight_gradient(const PIXEL* x, const PIXEL* dy, float* dw, long images, long height, long width,       \
+                               long inputs, long outputs, long stride) {                                               \
+        return weight_gradient(x, dy, dw, images, height, width, inputs, outputs, stride);                             \
+    }
+
 extern "C" {
 
-int fp32_available() { return 1; }
-
-int fp32_forward(const float* x, const float* w, float* y, long images, long height, long width, long inputs,
-                     long outputs, long stride) {
-    return attempt(images, height, width, inputs, outputs, stride, [=] {
-        const auto from = before(x, height, width, inputs);
-        const auto to = after(y, height, width, outputs, stride);
-        stride == 1 ? convolve<Same>(images, from, w, false, to) : convolve<Halved>(images, from, w, false, to);
-    });
-}
-
-int fp32_data_gradient(const float* dy, const float* w, float* dx, long images, long height, long width, long inputs,
-                           long outputs, long stride) {
-    return attempt(images, height, width, inputs, outputs, stride, [=] {
-        const auto from = after(dy, height, width, outputs, stride);
-        const auto to = before(dx, height, width, inputs);
-        stride == 1 ? convolve<Same>(images, from, w, true, to) : convolve<Doubled>(images, from, w, true, to);
-    });
-}
-
-int fp32_weight_gradient(const float* x, const float* dy, float* dw, long images, long height, long width, long inputs,
-                             long outputs, long stride) {
-    return attempt(images, height, width, inputs, outputs, stride, [=] {
-        const auto a = before(x, height, width, inputs), b = after(dy, height, width, outputs, stride);
-        stride == 1 ? correlate<Same>(images, a, b, dw) : correlate<Halved>(images, a, b, dw);
-    });
-}
+int winograd_available() { return 1; }
+KERNELS(winograd_fp32, float)
+#if HAVE_BF16
+KERNELS(winograd_bf16, Bfloat16)
+#endif
 }
 
 #else  // the instructions are missing: the caller computes as if there were no such library
 
-extern "C" int fp32_available() { return 0; }
+extern "C" int winograd_available() { return 0; }
 
 #endif
