@@ -1,7 +1,7 @@
 """Our convolutions beside PyTorch's (oneDNN), layer by layer: ``python benchmarks/kernels.py --write``.
 
 One thread, batch 128, the layers of ResNet20 on 32 x 32 pixels; both ways in turns on the same
-tensors, medians. Errors are relative root mean squares beside double precision. Takes a minute, and
+tensors, medians. Errors are relative root mean squares beside double precision. Takes seconds, and
 writes docs/evidence/kernels.md.
 """
 

@@ -103,14 +103,18 @@ def _batches(images: Tensor, batch: int) -> Callable[[], Iterator[Tensor]]:
 
 
 def match(
-    model: str, width: float, size: int, images: int, device: str = "cpu"
+    model: str, width: float, size: int, images: int, device: str = "cpu", held: int = 0
 ) -> Callable[[], dict[str, Tensor]]:
-    """A unit is one matching of network 0 to network 1, with one pass for all groups."""
+    """A unit is one matching of network 0 to network 1, with one pass for all groups.
+
+    ``held``: images in memory, of which the first ``images`` are read; 0: as many.
+    """
     _thread()
     place = torch.device(device)
     nets = [_last(network(model, width, size, seed)).to(place).eval() for seed in (0, 1)]
     spec = models.permutation_spec(model, nets[0])
-    batches = _batches(torch.from_numpy(arrays(images, size)[0]).to(place), 100)
+    pixels = torch.from_numpy(arrays(held or images, size)[0])[:images]
+    batches = _batches(pixels.to(place), 100)
 
     def work() -> dict[str, Tensor]:
         return matching.match(matching.collect(nets[0], nets[1], spec, batches())).permutation

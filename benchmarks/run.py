@@ -151,7 +151,9 @@ def growth(quick: bool) -> list[tuple[str, list[tuple[str, float, float]]]]:
     points = (3, 5) if quick else (7, 13, 25, 49)
     few = 100 if quick else 500
     return [
-        ("matching: images", [(str(n), *own_way(own.match, **net, images=n)) for n in images]),
+        ("matching: images", [
+            (str(n), *own_way(own.match, **net, images=n, held=max(images))) for n in images
+        ]),
         ("matching: width", [
             (str(w), *own_way(own.match, **(net | {"width": w}), images=few // 5)) for w in widths
         ]),
@@ -266,7 +268,8 @@ def page(
         "alone would take at this rate on all cores.\n",
         table(found, rates) + "\n",
         f"Both ways of matching find the same permutation: **{'yes' if same else 'NO'}**.\n",
-        "## Growth\n\nOne process of one thread, in a fresh process each; median of three.\n",
+        "## Growth\n\nOne process of one thread, in a fresh process each; median of three. The images of "
+        "matching are so many of those in memory, the most that the table names.\n",
     ]
     for name, values in sizes:
         head, what = name.split(": ")

@@ -2,7 +2,8 @@
 
 Every block of commands of ``docs/tutorial.md`` is run in order by one shell command each, from the
 install on; the study that it declares is written where its first line says. Ends with the minutes
-of each step, and status 1 at the first command that fails.
+of each step, and status 1 at the first command that fails. The clone is removed at the end, or kept
+in the folder that is given.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def follow(folder: Path) -> list[tuple[str, float]]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "clone"
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else place) / "clone"
         began = time.monotonic()
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
         spent = [("clone", time.monotonic() - began), *follow(folder)]
