@@ -103,7 +103,7 @@ def test_batch_norm_over_all_processes_equals_one_whole_batch(place: Path) -> No
     model = work.network(data)
     alone, history = work.found(model, work.train(ALONE, data, work.WHOLE, model))
     tensors, facts = of(place, "grouped")
-    assert near(weights(tensors), weights(alone), 2e-3)
+    assert near(weights(tensors), weights(alone), 1e-2)
     for one, two in zip(facts["history"], history["history"], strict=True):
         assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-3)
     # one process takes the group as a whole
@@ -112,7 +112,7 @@ def test_batch_norm_over_all_processes_equals_one_whole_batch(place: Path) -> No
     assert same(again.state_dict(), model.state_dict())
     cut = work.network(data)
     work.train(ALONE, data, work.CUT, cut)
-    assert not near(cut.state_dict(), model.state_dict(), 2e-3)
+    assert not near(cut.state_dict(), model.state_dict(), 1e-2)
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(place: Path) -> None:
