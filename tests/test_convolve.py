@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,14 +26,6 @@ KINDS = [
 every_kind = pytest.mark.parametrize(("dtype", "limit"), KINDS)
 #: Largest relative error of a gradient of weights: sums in fp32.
 SUMMED = 1e-5
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def layer(inputs: int, outputs: int, stride: int, seed: int = 0) -> nn.Conv2d:

@@ -6,7 +6,6 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,6 @@ pytestmark = pytest.mark.skipif(
     not any(map(build.shutil.which, build.COMPILERS)), reason="no C++ compiler on this machine"
 )
 EXACT = {torch.float32: 2e-5, torch.bfloat16: 1.6e-2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:

@@ -56,16 +56,15 @@ def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path
 
 
 def _head(config: Config, missing: int) -> str:
-    main = config.main
-    chosen = f"study={main.study}" + (
-        f" protocol={main.protocol}" if main.protocol != "paper" else ""
-    )
+    study, protocol = config.main.study, config.main.protocol
+    other = protocol != "paper"
     state = f"\n\n**{missing} runs are missing**; what needs them says so." if missing else ""
-    options = f" --protocol {main.protocol}" if main.protocol != "paper" else ""
     return (
         f"# {config.title}{state}\n\nThe runs, and this page:\n\n```sh\n"
-        f"DATA_ROOT=... snakemake -c2 --config {chosen}\n"
-        f"python -m pipeline evidence docs/evidence/{main.study} --study {main.study}{options}\n```"
+        f"DATA_ROOT=... snakemake -c2 --config study={study}"
+        + (f" protocol={protocol}\n" if other else "\n")
+        + f"python -m pipeline evidence docs/evidence/{study} --study {study}"
+        + (f" --protocol {protocol}\n```" if other else "\n```")
     )
 
 

@@ -80,6 +80,12 @@ def check_measured(
         choose(correction, experiment.line.corrections, f"{recipe}: corrections", "correction")
 
 
+def check_pairs(experiment: Experiment, where: str) -> None:
+    """Raise UserError where an experiment declares no pairs of seeds."""
+    if not experiment.pairs:
+        raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+
+
 def check_declared(
     experiment: Experiment, sparsity: float, rewind_epoch: int | None, where: str
 ) -> None:
@@ -202,7 +208,17 @@ class AccuracyVsSparsity(_WithDense):
 
 
 @dataclass(frozen=True)
-class Interpolation(Output):
+class _OfCurves(Output):
+    """An output of the curves between a and b, and pi(a) and b, of every pair."""
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        for experiment in self.chosen(experiments):
+            for pair in experiment.pairs:
+                yield Curve(experiment.matching(pair), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class Interpolation(_OfCurves):
     """Loss along the line from pi(a) to b, a line per width: Figure 3."""
 
     what = "figure"
@@ -224,17 +240,11 @@ class Interpolation(Output):
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
             check_measured(experiment, self.split, self.corrections, where)
-            if not experiment.pairs:
-                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
-
-    def needs(self, experiments: Experiments) -> Iterable[Run]:
-        for experiment in self.chosen(experiments):
-            for pair in experiment.pairs:
-                yield Curve(experiment.matching(pair), experiment.connectivity)
+            check_pairs(experiment, where)
 
 
 @dataclass(frozen=True)
-class Barriers(Output):
+class Barriers(_OfCurves):
     """Barriers between a and b, and between pi(a) and b, by correction (eq. 3 and at 1/2)."""
 
     shows = (
@@ -249,13 +259,7 @@ class Barriers(Output):
         for experiment in self.chosen(experiments):
             for split in self.splits or experiment.line.splits:
                 check_measured(experiment, split, self.corrections, where)
-            if not experiment.pairs:
-                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
-
-    def needs(self, experiments: Experiments) -> Iterable[Run]:
-        for experiment in self.chosen(experiments):
-            for pair in experiment.pairs:
-                yield Curve(experiment.matching(pair), experiment.connectivity)
+            check_pairs(experiment, where)
 
 
 @dataclass(frozen=True)
@@ -280,8 +284,7 @@ class ImpBarriers(Output):
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
             check_measured(experiment, self.split or "train", (), where)
-            if not experiment.pairs:
-                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+            check_pairs(experiment, where)
 
     def of(self, experiment: Experiment) -> Iterable[ImpBarrier]:
         """The barriers of one experiment, a run per chain."""
@@ -409,8 +412,7 @@ class MatchingQuality(Output):
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         for experiment in self.chosen(experiments):
-            if not experiment.pairs:
-                raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+            check_pairs(experiment, where)
 
     def of(self, experiment: Experiment) -> Iterable[tuple[tuple[int, int], int | None, Match]]:
         """Pair, matching epoch (None: the end) and matching, for all of one experiment."""

@@ -22,7 +22,6 @@ from pipeline.tables.rewind_grid import HEADERS
 from pipeline.tables.table import ABSENT, Table, spec_notes
 
 _PLACE = ["dataset", "model", "width"]
-_CELL = [*_PLACE, "sparsity", "rewind_epoch"]
 LEVEL = 0.95
 _RULE = (
     "Percentage points, the first method minus the second on the same pair of seeds; a run from a's "
