@@ -38,7 +38,7 @@ def owner(path: Path, seconds: float) -> subprocess.Popen[str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.1)
     monkeypatch.setattr(lock, "LOOK", 0.05)
-    monkeypatch.setattr(lock, "PATIENCE", 1.0)
+    monkeypatch.setattr(lock, "PATIENCE", 30.0)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
@@ -55,7 +55,7 @@ def test_waiting_ends_when_the_owner_does(tmp_path: Path) -> None:
     process = owner(path, 0.6)
     second = Lock(path)
     assert second.acquire(wait=True) is True
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
     assert json.loads(path.read_bytes())["pid"] == os.getpid()
     second.release()
     assert not path.exists()
@@ -67,7 +67,7 @@ def test_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     process.wait()
     started = time.monotonic()
     assert Lock(tmp_path / ".lock").acquire(wait=False) is False
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < lock.PATIENCE
 
 
 def elsewhere(path: Path, count: int, **changes: object) -> None:
@@ -80,7 +80,7 @@ def test_counting_owner_on_another_node_keeps_the_run(tmp_path: Path) -> None:
     elsewhere(path, 0)
     program = (
         "import json, pathlib, sys, time\n"
-        "for n in range(1, 40):\n"
+        "for n in range(1, 300):\n"
         "    time.sleep(0.1)\n"
         "    record = dict(host='another-node', pid=1, job='7', count=n)\n"
         "    pathlib.Path(sys.argv[1]).write_text(json.dumps(record))\n"
@@ -94,11 +94,14 @@ def test_counting_owner_on_another_node_keeps_the_run(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_silent_owner_on_another_node_loses_the_run(tmp_path: Path) -> None:
+def test_silent_owner_on_another_node_loses_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 1.0)
     elsewhere(tmp_path / ".lock", 5)
     started = time.monotonic()
     assert Lock(tmp_path / ".lock").acquire(wait=False) is False
-    assert time.monotonic() - started >= 1.0
+    assert time.monotonic() - started >= lock.PATIENCE
 
 
 def test_requeued_job_takes_its_own_lock_at_once(
@@ -108,7 +111,7 @@ def test_requeued_job_takes_its_own_lock_at_once(
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     started = time.monotonic()
     assert Lock(tmp_path / ".lock").acquire(wait=False) is False
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < lock.PATIENCE
 
 
 def test_process_that_lost_the_run_ends(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_process_that_lost_the_run_ends(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     elsewhere(path, 3)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=25)
     assert process.returncode == 1
     assert "took over" in errors
     assert path.exists()
