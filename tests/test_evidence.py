@@ -40,6 +40,14 @@ def test_missing_runs_are_refused_or_shown(own: Tiny, capsys: pytest.CaptureFixt
     assert re.search(r"\*\*\d+ runs are missing\*\*", page) and "missing" in page
 
 
+def test_missing_runs_are_counted_once(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    """One curve gives many rows of the barriers' table; a run is a side of two differences."""
+    for name, missing in (("table_barriers", 1), ("table_difference", 12)):
+        with pytest.raises(SystemExit):
+            main(["table", name])
+        assert f"error: {name}: {missing} run" in capsys.readouterr().err
+
+
 def test_the_folder_holds_what_the_page_shows_and_keeps_the_conclusion(own: Tiny) -> None:
     for run in own.graph.closure(own.graph.outputs(["table_difference", "table_barriers"])):
         own.make(run)

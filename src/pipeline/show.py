@@ -109,6 +109,12 @@ def table(config: Config, name: str) -> Table:
     )
 
 
+def missing(config: Config, name: str) -> int:
+    """How many of the runs that a table or figure shows are not finished."""
+    results = Results(config)
+    return sum(not results.provenance(run) for run in results.graph.outputs([name]))
+
+
 def write_table(config: Config, name: str) -> list[Path]:
     """Write a table as CSV (tidy), HTML, Markdown and LaTeX."""
     return tables.write(table(config, name), _stem(config, "tables", name))

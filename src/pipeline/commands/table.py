@@ -24,10 +24,11 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     from pipeline.tables import to_markdown
 
     found = show.table(config, arguments.name)
-    missing = int(found.tidy["n_missing"].sum()) if "n_missing" in found.tidy else 0
-    if missing and not arguments.partial:
+    incomplete = "n_missing" in found.tidy and bool(found.tidy["n_missing"].any())
+    if incomplete and not arguments.partial and (missing := show.missing(config, arguments.name)):
         raise UserError(
-            f"{arguments.name}: {missing} runs are missing; run them (snakemake {arguments.name} -c2 "
+            f"{arguments.name}: {missing} run{'s are' if missing > 1 else ' is'} missing; run "
+            f"{'them' if missing > 1 else 'it'} (snakemake {arguments.name} -c2 "
             f"--config study={config.main.study}) or ask for --partial"
         )
     print(to_markdown(found))
