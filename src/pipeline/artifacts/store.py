@@ -267,13 +267,19 @@ def write_provenance(
         "digest": digest(settings),
         "code": code_version(),
         "host": platform.node(),
-        "machine": platform.machine(),
+        "machine": machine(),
         "python": platform.python_version(),
         "versions": _versions(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **volatile,
     }
     write_json(folder / PROVENANCE, record | {"record": digest(record)})
+
+
+def machine() -> str:
+    """This machine's architecture and size; memory in GiB, as far as the system shows it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 @cache
