@@ -18,7 +18,7 @@ from run import machine
 from torch import Tensor
 
 from pipeline.kernels import convolve
-from pipeline.kernels.build import library
+from pipeline.kernels.build import compiled
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "kernels.md"
 BATCH = 128
@@ -93,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    if library() is None:
+    if compiled() is None:
         raise SystemExit("error: no compiler, or PIPELINE_KERNELS=0: nothing to measure")
     lines = [
         "# Convolution kernels\n",

@@ -20,10 +20,10 @@ import torch  # noqa: E402, F401
 part("import torch")
 import own  # noqa: E402
 
-from pipeline.kernels.build import library  # noqa: E402
+from pipeline.kernels.build import compiled  # noqa: E402
 
 part("import of the package and SciPy")
-library()
+compiled()
 part("kernels, compiled before")
 step = own.train("resnet20", 1, 32, 128, 1, sparse=True, precision="bf16")
 part("data and network")

@@ -152,16 +152,16 @@ def test_kernels_are_built_once_and_without_a_compiler_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build.library.cache_clear()
-    assert build.library() is not None
+    build.compiled.cache_clear()
+    assert build.compiled() is not None
     (made,) = (tmp_path / "pipeline-kernels").iterdir()
     before = made.stat().st_mtime_ns
-    build.library.cache_clear()
-    assert build.library() is not None and made.stat().st_mtime_ns == before
+    build.compiled.cache_clear()
+    assert build.compiled() is not None and made.stat().st_mtime_ns == before
     monkeypatch.setattr(build, "COMPILERS", ())
-    build.library.cache_clear()
-    assert build.library() is None and build.in_use() == "torch"
-    build.library.cache_clear()
+    build.compiled.cache_clear()
+    assert build.compiled() is None and build.in_use() == "torch"
+    build.compiled.cache_clear()
 
 
 def test_a_folder_that_others_can_write_to_is_not_trusted(

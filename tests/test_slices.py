@@ -417,10 +417,12 @@ class Place(Checkout):
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def slice(self, *words: str) -> tuple[int, str]:
-        """Exit status and output of a slice."""
+    def slice(self, *words: str, frozen: Path | None = None) -> tuple[int, str]:
+        """Exit status and output of a slice, a run of ``frozen`` halted in the middle of its training."""
         process = self.start(*words)
         try:
+            if frozen is not None:
+                halt(process, frozen)
             text, _ = process.communicate(timeout=300)
         finally:
             process.terminate()
@@ -480,9 +482,9 @@ def halt(process: subprocess.Popen[str], runs: Path) -> None:
     The end of its time wakes it: timeout(1) sends SIGCONT after SIGTERM.
     """
     while process.poll() is None:
-        for state in runs.glob("*/.resume.safetensors"):
+        for state in runs.glob(f"*/{slices.RESUME}"):
             with suppress(OSError):
-                owner = json.loads((state.parent / ".lock").read_bytes())
+                owner = json.loads((state.parent / slices.LOCK).read_bytes())
                 os.kill(owner["pid"], signal.SIGSTOP)
                 return
         time.sleep(0.005)
@@ -495,10 +497,8 @@ def test_slices_that_are_stopped_go_on_to_the_same_bits(whole: Place, tmp_path: 
     words = ("-c2", "tables", "--config", "study=micro")
     run = own.folder / "results/dense/digits/resnet20-w0.25/dense-micro"
     for minutes in (0.4, 0.8, 1.6, 3.2):  # however slow it is here
-        process = own.start(f"{minutes}", *words)
-        halt(process, run)
-        text, _ = process.communicate(timeout=300)
-        assert process.returncode == 75, text
+        status, text = own.slice(f"{minutes}", *words, frozen=run)
+        assert status == 75, text
         assert "Error in rule" not in text and "with errors" not in text, text
         assert text.splitlines()[-1].startswith("slice: ")
         if list(run.glob("*/.resume.safetensors")):

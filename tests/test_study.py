@@ -496,11 +496,11 @@ def test_the_offset_counts_towards_T() -> None:
 
 def test_the_settings_of_the_authors_code_reach_the_recipes() -> None:
     text, code = (config(protocol=name) for name in ("paper", "authors-code"))
-    (ours, theirs) = (c.library.resolve("imp", c.experiments["one"].imp) for c in (text, code))
+    (ours, theirs) = (c.recipes.resolve("imp", c.experiments["one"].imp) for c in (text, code))
     assert (ours.momentum, ours.weight_decay, ours.prunable) == (0.9, 5e-4, "all")
     assert (theirs.momentum, theirs.weight_decay, theirs.prunable) == (0, 0, "no-shortcut")
     assert (ours.lr, ours.epochs) == (theirs.lr, theirs.epochs) == (0.01, 50)
-    (ours, theirs) = (c.library.resolve("match", c.experiments["one"].match) for c in (text, code))
+    (ours, theirs) = (c.recipes.resolve("match", c.experiments["one"].match) for c in (text, code))
     assert (ours.taps, ours.std, ours.similarity) == ("last", "pooled", "correlation")
     assert (theirs.taps, theirs.std, theirs.similarity) == ("authors", "batch-mean", "correlation")
     for kind in ("dense", "sparse", "connectivity"):

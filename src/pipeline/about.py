@@ -100,7 +100,7 @@ def settings(config: Config) -> Table:
         if kind == "match":
             labels += [m for e in config.experiments.values() for _, _, m in e.methods if m]
         for label in sorted(set(labels)):
-            recipe = config.library.resolve(kind, label)
+            recipe = config.recipes.resolve(kind, label)
             for item in fields(recipe):
                 value = getattr(recipe, item.name)
                 add(group, label, item.name, value, item.default, item.metadata.get("help", ""))

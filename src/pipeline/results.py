@@ -272,7 +272,7 @@ class Results:
         """Barriers along the IMP chains of an output's experiments."""
         rows: list[dict[str, Any]] = []
         for experiment in output.chosen(self.config.experiments):
-            style = self.config.library.resolve("imp", experiment.imp).style
+            style = self.config.recipes.resolve("imp", experiment.imp).style
             for run in output.of(experiment):
                 if self.metrics(run) is None:
                     continue
@@ -391,7 +391,7 @@ class Results:
         """
         rows: list[dict[str, Any]] = []
         for experiment in output.chosen(self.config.experiments):
-            similarity = self.config.library.resolve("match", experiment.match).similarity
+            similarity = self.config.recipes.resolve("match", experiment.match).similarity
             for (a, b), epoch, match in output.of(experiment):
                 found = self.metrics(match) or {}
                 row = _place(experiment) | {

@@ -50,7 +50,7 @@ def find(config: Config, name: str, what: str | None = None) -> Output:
 
 def spec_for(config: Config, output: Output) -> dict[str, Any]:
     """Settings of an output for its builder: labels and colours of methods, the protocol's choices."""
-    methods = config.library.methods
+    methods = config.recipes.methods
     spec = spec_of(output, {name: method.label for name, method in methods.items()})
     horizons = {experiment.horizon for experiment in output.chosen(config.experiments)}
     if len(horizons) == 1:
@@ -197,7 +197,7 @@ def hyperparameters(config: Config, output: Hyperparameters) -> list[tuple[str, 
     for experiment in output.chosen(config.experiments):
         rows.append((experiment.name, "Optimizer", "SGD"))
         for stage in output.stages:
-            settings = vars(config.library.resolve(stage, getattr(experiment, stage)))
+            settings = vars(config.recipes.resolve(stage, getattr(experiment, stage)))
             if stage == "sparse":
                 settings = {"epochs": f"{experiment.horizon} − k", **settings}
             for key, name in _NAMES.items():

@@ -29,7 +29,7 @@ _SECONDS = 120
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled kernels; None where there is no compiler, or where `PIPELINE_KERNELS` is 0."""
     if os.environ.get("PIPELINE_KERNELS") == "0":
         return None
@@ -49,7 +49,7 @@ def library() -> ctypes.CDLL | None:
 
 def in_use() -> str:
     """What computes on the CPU, for the provenance of a run: "own" kernels or "torch" alone."""
-    return "torch" if library() is None else "own"
+    return "torch" if compiled() is None else "own"
 
 
 def _identity(compiler: str, sources: Mapping[str, bytes]) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pipeline.kernels.build import library
+from pipeline.kernels.build import compiled
 from pipeline.kernels.plain import hooked, on_one_thread, packed
 
 #: Channels must be multiples of this: they fill a vector.
@@ -70,7 +70,7 @@ def _kernel(inputs: Tensor, outputs: int, stride: int) -> str:
 @cache
 def _available(dtype: torch.dtype) -> bool:
     """Whether this processor has the instructions; asked once a process."""
-    found = library()
+    found = compiled()
     needed = "winograd" if dtype == torch.float32 else "direct"  # which needs more of them
     return found is not None and bool(getattr(found, f"{needed}_available")())
 
@@ -78,7 +78,7 @@ def _available(dtype: torch.dtype) -> bool:
 def _call(which: str, inputs: Tensor, outputs: int, stride: int, *tensors: Tensor) -> None:
     """Call the kernel of one pass for a convolution of images like ``inputs`` to so many channels."""
     name = f"{_kernel(inputs, outputs, stride)}_{which}"
-    function = getattr(library(), name)
+    function = getattr(compiled(), name)
     if function.argtypes is None:
         function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
     images, channels, height, width = inputs.shape

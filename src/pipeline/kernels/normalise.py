@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pipeline.kernels.build import library
+from pipeline.kernels.build import compiled
 from pipeline.kernels.plain import hooked, on_one_thread, packed
 
 #: Elements that the kernels handle side by side (``LANES`` in ``batch_norm.cpp``).
@@ -60,7 +60,7 @@ def _fits(norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | N
         and (added is None or (added.dtype == inputs.dtype and added.shape == inputs.shape))
         and not hooked(norm)
         and not hooked(relu)
-        and library() is not None
+        and compiled() is not None
     )
 
 
@@ -69,7 +69,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _call(name: str, types: tuple[Any, ...], *arguments: object) -> None:
-    function = getattr(library(), name)
+    function = getattr(compiled(), name)
     if function.argtypes is None:
         function.argtypes, function.restype = types, None
     function(*arguments)

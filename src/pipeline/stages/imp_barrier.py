@@ -25,7 +25,7 @@ def execute(job: Job) -> None:
     dense = job.state("dense")
     status = "ok"
     rows = []
-    per_block = job.graph.config.library.resolve("imp", run.imp).rounds_per_block
+    per_block = job.graph.config.recipes.resolve("imp", run.imp).rounds_per_block
     for number in range(1, run.rounds + 1):
         path = job.input(f"block{math.ceil(number / per_block)}")
         state, mask = dense_state(read_tensors(path, round_prefix(number)), shapes)

@@ -120,8 +120,8 @@ class Config:
             **model_catalog.MODELS,
             **custom.own_models(raw.get("models")),
         }
-        self.library = Library(raw["recipes"], "config/recipes.yaml")
-        protocols = self.library.protocols
+        self.recipes = Library(raw["recipes"], "config/recipes.yaml")
+        protocols = self.recipes.protocols
         for name, protocol in protocols.items():
             place = f"config/recipes.yaml: protocols: {name}"
             for model in protocol.sparsity_tolerance or ():
@@ -183,22 +183,22 @@ class Config:
         check_entry(entry, where)
         self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
-            kind: self.library.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
+            kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in ("dense", "imp", "match", "sparse", "connectivity")
         }
         source = dict(entry.mask_from or {})
         mask_dataset = choose(
             source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
         )
-        mask_dense = self.library.label(
+        mask_dense = self.recipes.label(
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
-        horizon = self.library.resolve("dense", labels["dense"]).epochs
+        horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
-        imp = self.library.resolve("imp", labels["imp"])
+        imp = self.recipes.resolve("imp", labels["imp"])
         if imp.style == "rewind":
-            end = self.library.resolve("dense", mask_dense).epochs
+            end = self.recipes.resolve("dense", mask_dense).epochs
             if imp.rewind_epoch >= end:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
         tolerance = (self.protocol.sparsity_tolerance or {}).get(entry.model, 0.0)
@@ -206,12 +206,12 @@ class Config:
         prunes = tuple((float(sparsity), count) for sparsity, count in full.items())
         return Experiment(
             name=name, dataset=entry.dataset, model=entry.model, width=entry.width, **labels,
-            methods=resolve_methods(entry, self.library, self.protocol, where),
+            methods=resolve_methods(entry, self.recipes, self.protocol, where),
             sparsities=entry.sparsities, rewind_epochs=entry.rewind_epochs, pairs=entry.pairs,
             matching_epochs=entry.matching_epochs, replicates=entry.replicates,
             mask_dataset=mask_dataset, mask_dense=mask_dense, horizon=horizon,
             fraction=imp.fraction, tolerance=tolerance, prunes=prunes, offset=self.protocol.rewind_offset,
-            line=self.library.resolve("connectivity", labels["connectivity"]),
+            line=self.recipes.resolve("connectivity", labels["connectivity"]),
         )  # fmt: skip
 
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:

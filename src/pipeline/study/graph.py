@@ -50,7 +50,7 @@ class Graph:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._recipe = config.library.resolve
+        self._recipe = config.recipes.resolve
         self.inputs = cache(self._inputs)
         self.settings = cache(self._settings)
         self._digests: dict[Run, str] = {}
@@ -199,7 +199,7 @@ class Graph:
                 limits = {"matching epoch t": (run.epoch, run.b)}
             case Sparse():
                 limits = {"rewind epoch k": (run.rewind, run.init)}
-                methods = self.config.library.methods
+                methods = self.config.recipes.methods
                 method = methods[choose(run.method, methods, where, "method")]
                 if method.permute != (run.match is not None) or run.paired != (method.init == "b"):
                     raise UserError(

@@ -214,7 +214,7 @@ class Workflow:
         """What decides an output: its entry, its runs and their settings."""
         output = self.config.outputs[name]
         runs = {run.key: self.graph.digest(run) for run in self.graph.outputs([name])}
-        labels = {k: [m.label, m.color] for k, m in sorted(self.config.library.methods.items())}
+        labels = {k: [m.label, m.color] for k, m in sorted(self.config.recipes.methods.items())}
         return {
             "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": labels,
