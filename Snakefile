@@ -9,7 +9,7 @@ min_version("9.20")
 
 from pipeline.artifacts import keys
 from pipeline.errors import UserError
-from pipeline.study import workflow as declared
+from pipeline.study import rules as declared
 
 
 include: "workflow/rules/common.smk"

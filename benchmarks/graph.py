@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.data import catalog
+from pipeline.catalog import datasets as catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "config.yaml", "environment.yml", "config", "workflow", "profiles")

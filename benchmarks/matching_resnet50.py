@@ -28,14 +28,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from pipeline import symmetry
+from pipeline.catalog.datasets import parse_entry
 from pipeline.connectivity import reset_batch_norm
 from pipeline.data import load
 from pipeline.data.augment import normalise
-from pipeline.data.catalog import parse_entry
 from pipeline.data.photographs import Photographs
-from pipeline.matching import collect, match
 from pipeline.models import build, permutation_spec
-from pipeline.symmetry import Group
+from pipeline.symmetry.matching import collect, match
+from pipeline.symmetry.permutation import Group
 
 ENTRY = {
     "kind": "image_folder", "path": "imagenette-mini", "classes": 10, "size": 224,

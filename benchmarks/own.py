@@ -9,16 +9,18 @@ import torch
 from drawn import CLASSES, MEAN, STD, arrays, network
 from torch import Tensor, nn
 
-from pipeline import matching, models, training
+from pipeline import models
 from pipeline.connectivity import curve
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
 from pipeline.stages.job import settle
-from pipeline.step import Step
 from pipeline.streams import generator
 from pipeline.study.settings import SparseSettings
-from pipeline.training import Schedule, Trainer
+from pipeline.symmetry import matching
+from pipeline.training import loop as training
+from pipeline.training.loop import Schedule, Trainer
+from pipeline.training.step import Step
 
 
 def _thread() -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline import allocator, data, models
+from pipeline import data, models
+from pipeline.machine import memory as allocator
 from pipeline.streams import generator
 from pipeline.study.settings import DenseSettings
-from pipeline.training import Schedule, Trainer
+from pipeline.training.loop import Schedule, Trainer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "precision.md"
 PRECISIONS = ("fp32", "bf16")

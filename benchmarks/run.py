@@ -25,8 +25,8 @@ import own
 import torch
 from sides import Pairs, Way, alone, compare
 
-from pipeline import allocator
-from pipeline.models.catalog import MODELS
+from pipeline.catalog.networks import MODELS
+from pipeline.machine import memory as allocator
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "evidence" / "performance.md"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.models import catalog
-from pipeline.symmetry import Group, PermutationSpec
+from pipeline.catalog import networks as catalog
+from pipeline.symmetry.permutation import Group, PermutationSpec
 
 Axes = dict[str, tuple[str | None, ...]]
 

@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.study.config import Config
-from pipeline.study.files import read_yaml
 from pipeline.study.graph import Graph
+from pipeline.study.strict_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 

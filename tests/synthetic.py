@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline import published
+from pipeline.report import published
 
 SEEDS = (1, 2, 3)
 COLUMNS = [

@@ -1,6 +1,6 @@
 """What the processes of a team do in tests: the same short trainings, whatever their number.
 
-``team.py FOLDER``, started by ``pipeline.launch``, writes what each process found to FOLDER.
+``team.py FOLDER``, started by ``pipeline.machine.launch``, writes what each process found to FOLDER.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from pipeline import pruning
 from pipeline.artifacts.store import write_json, write_tensors
+from pipeline.catalog.datasets import parse_entry
 from pipeline.data import DataSet, load
-from pipeline.data.catalog import parse_entry
 from pipeline.data.photographs import Photographs
-from pipeline.distributed import Team
-from pipeline.distributed import team as joined
+from pipeline.machine.team import Team
+from pipeline.machine.team import team as joined
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
-from pipeline.training import Interrupted, Keeper, Outcome, Schedule, Trainer, graceful
+from pipeline.training.loop import Interrupted, Keeper, Outcome, Schedule, Trainer, graceful
 
 CPU = torch.device("cpu")
 #: Six steps of 48 images an epoch, 32 images dropped; each in two micro-batches.

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from small import STUDY, Tiny, write_study
 
-from pipeline import about
 from pipeline.errors import UserError
-from pipeline.report import finished, targets
+from pipeline.report import about
+from pipeline.report.page import finished, targets
 from pipeline.study.config import FROZEN, read
 from pipeline.study.graph import Graph
+from pipeline.study.rules import Workflow
 from pipeline.study.settings import ALGORITHM
-from pipeline.study.workflow import Workflow
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = """

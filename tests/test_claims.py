@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import synthetic
 
-from pipeline import claims, published, tables
-from pipeline.claims import barriers, claims_markdown, claims_table, evaluate, on_results
+from pipeline.report import claims, published, tables
+from pipeline.report.claims import barriers, claims_markdown, claims_table, evaluate, on_results
 
 # Verdict and (hold, fail, without cells) of every claim on the published numbers.
 PUBLISHED = {

@@ -8,8 +8,14 @@ import pytest
 import synthetic
 from scipy import stats
 
-from pipeline import published, tables
-from pipeline.comparison import compare, compare_dense, compare_diversity, uncertainty, welch_p
+from pipeline.report import published, tables
+from pipeline.report.comparison import (
+    compare,
+    compare_dense,
+    compare_diversity,
+    uncertainty,
+    welch_p,
+)
 
 SPEC = {"title": "ResNet20×1 / CIFAR-10", "published": "5"}
 

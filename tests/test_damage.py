@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from small import STUDY, Tiny, contents, write_study
 
-from pipeline import show
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, ImpBarrier, Plane, Run
 from pipeline.artifacts.store import PROVENANCE, read_json, write_json
 from pipeline.commands.check import damaged, wrong_tables
 from pipeline.errors import UserError
+from pipeline.report import build as show
 
 OUTPUTS = """
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}

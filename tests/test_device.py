@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import device
+from pipeline.machine import gpu_slots as device
 
 PROCESS = """
 import os, sys
-from pipeline.device import take_slot
+from pipeline.machine.gpu_slots import take_slot
 print(take_slot(), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """

@@ -21,23 +21,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import few, same
 
-from pipeline import batch_norm, stages
+from pipeline import stages
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Mask
 from pipeline.artifacts.store import read_json, read_tensors
-from pipeline.distributed import ALONE
 from pipeline.errors import UserError
-from pipeline.launch import RENDEZVOUS, launch
+from pipeline.machine.launch import RENDEZVOUS, launch
+from pipeline.machine.team import ALONE
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
-from pipeline.training import RESUME, Schedule
+from pipeline.training import group_batch_norm as batch_norm
+from pipeline.training.loop import RESUME, Schedule
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "workflow" / "scripts" / "run.py"
-START = "import sys; from pipeline.launch import launch; sys.exit(launch(sys.argv[1:], 2))"
+START = "import sys; from pipeline.machine.launch import launch; sys.exit(launch(sys.argv[1:], 2))"
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +153,9 @@ def test_accumulating_equals_the_whole_batch_without_batch_norm() -> None:
 def double_inputs(patch: pytest.MonkeyPatch) -> None:
     from functools import partial
 
-    from pipeline import evaluation, step
+    from pipeline import evaluation
     from pipeline.data.augment import normalise
+    from pipeline.training import step
 
     for module in (step, evaluation):
         patch.setattr(module, "normalise", partial(normalise, dtype=torch.float64))
@@ -174,7 +176,7 @@ def test_statistics_move_once_a_step_by_the_mean_over_micro_batches() -> None:
         fresh = work.network(data).train()
         fresh(normalise(batch, data.mean, data.std))
         parts.append(fresh.state_dict())
-    from pipeline.training import Trainer
+    from pipeline.training.loop import Trainer
 
     Trainer(data, settings, work.CPU).train(model, Schedule(0, 1, 1), work.streams)
     for name, value in model.state_dict().items():
@@ -280,7 +282,7 @@ time.sleep(60)
 WAITS = """
 import os, pathlib, signal, sys, time
 
-from pipeline.launch import end_with_parent
+from pipeline.machine.launch import end_with_parent
 end_with_parent()
 def stop(*_):
     pathlib.Path("stopped" + os.environ["RANK"]).touch()
@@ -315,7 +317,7 @@ MEETS = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from pipeline.distributed import team
+from pipeline.machine.team import team
 me = team()
 me.meet(cuda=False)
 total = torch.tensor([me.rank + 1.0])

@@ -15,19 +15,19 @@ import pytest
 import yaml
 
 from pipeline.artifacts import keys
-from pipeline.claims import FAILS, on_published
+from pipeline.catalog import datasets as catalog
 from pipeline.commands import COMMANDS, parser, reference
 from pipeline.commands.plan import plan
-from pipeline.data import catalog
 from pipeline.errors import UserError
+from pipeline.report.claims import FAILS, on_published
 from pipeline.results import COLUMNS
 from pipeline.study.config import Config, read
-from pipeline.study.files import read_yaml
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
+from pipeline.study.rules import COMPARISON, FIGURE, TABLE
 from pipeline.study.state import resolve, run_of
-from pipeline.study.workflow import COMPARISON, FIGURE, TABLE
-from pipeline.training import HISTORY
+from pipeline.study.strict_yaml import read_yaml
+from pipeline.training.loop import HISTORY
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -13,9 +13,10 @@ from small import Tiny, contents
 from studies import refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline import events, stages
+from pipeline import stages
 from pipeline.artifacts import keys
 from pipeline.artifacts.store import read_csv
+from pipeline.progress import tensorboard as events
 from pipeline.study import config as configuration
 
 
@@ -89,7 +90,8 @@ def test_a_missing_package_is_one_line_before_any_job(
 def test_nothing_loads_it_otherwise(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "import pipeline.stages.dense, pipeline.stages.sparse, pipeline.stages.imp, pipeline.events\n"
+        "import pipeline.progress.tensorboard\n"
+        "import pipeline.stages.dense, pipeline.stages.sparse, pipeline.stages.imp\n"
         "print([n for n in sys.modules if n.split('.')[0] == 'tensorboard'])"
     )
     found = subprocess.run(

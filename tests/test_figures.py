@@ -7,8 +7,8 @@ import pytest
 import synthetic
 from matplotlib.colors import to_rgb
 
-from pipeline import figures
-from pipeline.figures import style
+from pipeline.report import figures
+from pipeline.report.figures import style
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical
 from pipeline.errors import UserError
 from pipeline.study.config import Config
-from pipeline.study.files import parse_yaml
 from pipeline.study.graph import Graph
+from pipeline.study.strict_yaml import parse_yaml
 
 REFUSED, READ = "refused", "read"
 QUICK = settings(

@@ -29,7 +29,7 @@ from small import Tiny, seeded, write_study
 from test_figures import CASES as figure_cases
 from torch import Tensor
 
-from pipeline import figures, models, pruning, published, symmetry, tables
+from pipeline import models, pruning, symmetry
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import (
     Curve,
@@ -53,6 +53,7 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.data.augment import Augmenter
+from pipeline.report import figures, published, tables
 from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
 from pipeline.study.settings import ALGORITHM, RECIPES

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import models
-from pipeline.graphed import WARM_UP, GraphedStep, step_of
-from pipeline.step import Step
 from pipeline.study.settings import TrainSettings
+from pipeline.training.cuda_graph import WARM_UP, GraphedStep, step_of
+from pipeline.training.step import Step
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5,), (0.25,)

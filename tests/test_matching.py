@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.matching import SIMILARITIES, Match, Statistics, collect, match
 from pipeline.models import build, permutation_spec, prunable_parameters
-from pipeline.symmetry import PermutationSpec
+from pipeline.symmetry.matching import SIMILARITIES, Match, Statistics, collect, match
+from pipeline.symmetry.permutation import PermutationSpec
 
 WIDTHS = {"resnet20": 0.5, "vgg11": 0.25}
 SETTINGS = [("correlation", "pooled"), ("correlation", "batch-mean"), ("inner", "pooled")]

@@ -12,9 +12,10 @@ from handwritten_groups import handwritten
 from small import same, seeded
 from torch import nn
 
-from pipeline import symmetry, tracing
+from pipeline import symmetry
 from pipeline.models import build, permutation_spec, resnet, resnet50, vgg
 from pipeline.models.groups import Observed, named
+from pipeline.symmetry import trace as tracing
 
 FAMILIES: dict[str, Any] = {"resnet20": resnet, "vgg11": vgg, "resnet50": resnet50}
 #: Width, classes, channels and size of the images.

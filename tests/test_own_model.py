@@ -22,7 +22,7 @@ from torch import nn
 from pipeline import interop, results
 from pipeline.artifacts.keys import Curve, Dense
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.data.catalog import INFO
+from pipeline.catalog.datasets import INFO
 from pipeline.models import custom, prunable_parameters
 from pipeline.models.custom import Entry, OwnModel
 from pipeline.study.cost import Costs

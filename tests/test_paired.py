@@ -10,8 +10,8 @@ import pytest
 import synthetic
 from scipy import stats
 
-from pipeline import tables
-from pipeline.tables.paired import interval
+from pipeline.report import tables
+from pipeline.report.tables.paired import interval
 
 ONE = {"sparsities": [0.95], "rewind_epochs": [20]}
 

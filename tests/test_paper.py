@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import published
 from pipeline.artifacts.keys import Run
 from pipeline.errors import UserError
+from pipeline.report import published
 from pipeline.study.config import Config, read
 from pipeline.study.cost import DECODED, Costs
 from pipeline.study.graph import Graph
-from pipeline.study.workflow import Workflow
+from pipeline.study.rules import Workflow
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 3
@@ -212,8 +212,8 @@ def test_a_protocol_that_names_nothing_is_refused(changes: dict[str, Any], words
 
 def test_a_shared_training_asks_for_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("pipeline.study.workflow.freeze", lambda *_: None)
-    monkeypatch.setattr("pipeline.study.workflow.device", lambda: "cuda")
+    monkeypatch.setattr("pipeline.study.rules.freeze", lambda *_: None)
+    monkeypatch.setattr("pipeline.study.rules.device", lambda: "cuda")
     one = Workflow(ROOT, {"study": "paper"})
     many = Workflow(ROOT, {"study": "paper", "processes": 8, "nodes": 2})
     for name, shared in (("table_10", True), ("table_5", False)):

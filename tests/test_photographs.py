@@ -22,8 +22,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop, v2
 
 from pipeline.artifacts.keys import Curve, Dense, Match
+from pipeline.catalog.datasets import DataInfo, parse_entry, status
 from pipeline.data import load
-from pipeline.data.catalog import DataInfo, parse_entry, status
 from pipeline.data.photographs import (
     RATIO,
     SCALE,
@@ -36,7 +36,7 @@ from pipeline.data.photographs import (
 )
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
-from pipeline.stages import paths
+from pipeline.stages import lines as paths
 from pipeline.study.settings import ConnectivitySettings
 
 TRAIN, TEST, SIZE = 48, 16, 24

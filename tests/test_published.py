@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import published
+from pipeline.report import published
 
 DIGESTS = {
     "published_dense.csv": "2eb276c1b0736e76cf5c8eb1697910b23d78b32ee825742f93014bde120f2066",
@@ -20,7 +20,7 @@ ORIGINALS = Path(__file__).resolve().parents[2] / "shared" / "paper"
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_files_are_the_published_ones_byte_for_byte(name):
-    content = resources.files("pipeline.published").joinpath(name).read_bytes()
+    content = resources.files("pipeline.report.published").joinpath(name).read_bytes()
     assert hashlib.sha256(content).hexdigest() == DIGESTS[name]
     if ORIGINALS.is_dir():
         assert content == (ORIGINALS / name).read_bytes()

@@ -14,9 +14,9 @@ from studies import BASE, STUDY, config, digests, graph, recipes, refused
 from pipeline.artifacts import keys
 from pipeline.errors import UserError
 from pipeline.study import recipes as module
-from pipeline.study.files import parse_yaml
 from pipeline.study.recipes import LONGEST, Library
 from pipeline.study.settings import RECIPES, Protocol, SparseSettings
+from pipeline.study.strict_yaml import parse_yaml
 
 PLAIN = Protocol()
 

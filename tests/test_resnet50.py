@@ -13,10 +13,11 @@ from small import fit, same, seeded
 from test_matching import digits, live_part, permuted
 from torch import Tensor, nn
 
-from pipeline import pruning, symmetry, tracing
+from pipeline import pruning, symmetry
 from pipeline.connectivity import interpolate
-from pipeline.matching import collect, match
 from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.matching import collect, match
 
 WIDTH, SIZE = 0.25, 32
 

@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import one_line, refused
 
-from pipeline.errors import UserError
-from pipeline.study.files import parse_yaml, read_yaml
-from pipeline.study.schema import (
+from pipeline.catalog.schema import (
     FRACTION,
     LARGEST,
     Bounds,
@@ -27,6 +25,8 @@ from pipeline.study.schema import (
     quote,
     without_defaults,
 )
+from pipeline.errors import UserError
+from pipeline.study.strict_yaml import parse_yaml, read_yaml
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from test_reservation import workflow as living
 from test_stages import interrupt
 from test_workflow import ROOT, Checkout
 
-from pipeline import training
 from pipeline.artifacts import keys, slices
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.lock import Lock
@@ -30,10 +29,11 @@ from pipeline.artifacts.slices import Taken
 from pipeline.artifacts.store import PROVENANCE, digest, read_json, write_json
 from pipeline.errors import UserError
 from pipeline.stages import job
-from pipeline.step import Step
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
-from pipeline.study.workflow import Workflow, wanted
+from pipeline.study.rules import Workflow, wanted
+from pipeline.training import loop as training
+from pipeline.training.step import Step
 
 
 def closure(study: Tiny, *runs: Run) -> list[Run]:

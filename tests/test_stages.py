@@ -18,7 +18,7 @@ import torch
 from small import REPOSITORY, Tiny, contents, same
 from torch import Tensor
 
-from pipeline import models, pruning, symmetry, training
+from pipeline import models, pruning, symmetry
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
 from pipeline.artifacts.store import (
@@ -32,10 +32,11 @@ from pipeline.artifacts.store import (
 )
 from pipeline.errors import UserError
 from pipeline.stages.job import LOCK, Job
-from pipeline.step import Step
 from pipeline.streams import generator
 from pipeline.study.config import freeze
-from pipeline.training import RESUME, Interrupted, Schedule, Trainer
+from pipeline.training import loop as training
+from pipeline.training.loop import RESUME, Interrupted, Schedule, Trainer
+from pipeline.training.step import Step
 from pipeline.weights import dense_state, read_mask, read_state
 
 

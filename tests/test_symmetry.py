@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build, permutation_spec, prunable_parameters
-from pipeline.symmetry import Group, PermutationSpec
+from pipeline.symmetry.permutation import Group, PermutationSpec
 
 CASES = [
     ("resnet50", 0.25, 32),

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import synthetic
 
-from pipeline import published, tables
 from pipeline.errors import UserError
-from pipeline.tables.cells import aggregate, select
-from pipeline.tables.table import SPAN
+from pipeline.report import published, tables
+from pipeline.report.tables.cells import aggregate, select
+from pipeline.report.tables.table import SPAN
 
 # Bold cells as the paper prints them: (S, k) of perm. (naive never is), per table.
 BOLD = {

@@ -12,11 +12,13 @@ from small import seeded
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import matching, symmetry, tracing
+from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build
-from pipeline.symmetry import Group, PermutationSpec
-from pipeline.tracing import Place, Traced
+from pipeline.symmetry import matching
+from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.permutation import Group, PermutationSpec
+from pipeline.symmetry.trace import Place, Traced
 
 SIZE = 6
 

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from pipeline import evaluation, pruning, step
+from pipeline import evaluation, pruning
 from pipeline.data.augment import Augmenter, normalise
 from pipeline.evaluation import evaluate
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
-from pipeline.training import (
+from pipeline.training import step
+from pipeline.training.loop import (
     HISTORY,
     RESUME,
     Interrupted,

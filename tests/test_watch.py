@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from small import REPOSITORY, Tiny
 
-from pipeline import progress
 from pipeline.artifacts import keys
 from pipeline.commands import main
-from pipeline.progress import FOLDER, Writer, clock, running, until
-from pipeline.watch import SILENT, Watch, describe, share, words
+from pipeline.progress import job as progress
+from pipeline.progress.job import FOLDER, Writer, clock, running, until
+from pipeline.progress.workflow import SILENT, Watch, describe, share, words
 
 KEY = "digits/resnet20-w0.5/dense-digits/imp-ft-digits/permuted.activations/S0.97/k1-e15/sparse-digits/a0-b1"
 

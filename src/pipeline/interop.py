@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline import models, symmetry, tracing
+from pipeline import models, symmetry
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse
 from pipeline.artifacts.store import PROVENANCE, read_json, read_tensors, verify
 from pipeline.errors import UserError
 from pipeline.models import custom
+from pipeline.symmetry import trace as tracing
 from pipeline.weights import dense_state
 
 

@@ -7,7 +7,7 @@ from pipeline.cli import main
 
 
 def job() -> None:
-    from pipeline import about
+    from pipeline.report import about
     from pipeline.study.config import load
 
     write = {"settings": about.write_settings, "provenance": about.write_provenance}[sys.argv[1]]

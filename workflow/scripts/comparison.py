@@ -7,7 +7,7 @@ from pipeline.cli import main
 
 
 def job() -> None:
-    from pipeline.show import write_comparison
+    from pipeline.report.build import write_comparison
     from pipeline.study.config import load
 
     write_comparison(load(Path.cwd()), sys.argv[1])

@@ -7,7 +7,7 @@ from pipeline.cli import main
 
 
 def job() -> None:
-    from pipeline.show import write_figure
+    from pipeline.report.build import write_figure
     from pipeline.study.config import load
 
     write_figure(load(Path.cwd()), sys.argv[1])

@@ -7,7 +7,7 @@ from pipeline.cli import main
 
 
 def job() -> None:
-    from pipeline.report import write_report
+    from pipeline.report.page import write_report
     from pipeline.study.config import load
 
     write_report(load(Path.cwd()), Path(sys.argv[1]))

@@ -13,7 +13,7 @@ def job() -> None:
     parser.add_argument("key")
     parser.add_argument("--digest", help="digest of the settings at submission")
     arguments = parser.parse_args()
-    from pipeline import launch
+    from pipeline.machine import launch
 
     if launch.started():
         launch.end_with_parent()

@@ -7,7 +7,7 @@ from pipeline.cli import main
 
 
 def job() -> None:
-    from pipeline.show import write_table
+    from pipeline.report.build import write_table
     from pipeline.study.config import load
 
     write_table(load(Path.cwd()), sys.argv[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import PROVENANCE, digest, file_digest, mend, read_json
-from pipeline.data import catalog
+from pipeline.catalog import datasets as catalog
 from pipeline.errors import UserError
 from pipeline.stages.job import LOCK
 from pipeline.study.config import Config
@@ -99,7 +99,8 @@ def damaged(results: Path) -> Iterator[str]:
 
 def wrong_tables(config: Config) -> Iterator[str]:
     """Tables of the study that are there and are not what their runs give."""
-    from pipeline import show, tables
+    from pipeline.report import build as show
+    from pipeline.report import tables
 
     formats = {
         "csv": tables.to_csv, "html": tables.to_html, "md": tables.to_markdown,

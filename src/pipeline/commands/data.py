@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
-from pipeline.study.schema import suggest
 
 EXAMPLE = "data cifar10"
 

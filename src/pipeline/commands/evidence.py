@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Write the folder, and say what is in it."""
-    from pipeline import evidence
+    from pipeline.report import evidence
 
     print(evidence.names(evidence.publish(config, arguments.folder, partial=arguments.partial)))
     return 0

@@ -7,7 +7,7 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
-from pipeline.progress import clock
+from pipeline.progress.job import clock
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
@@ -88,7 +88,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _device() -> str:
-    from pipeline.study.workflow import device
+    from pipeline.study.rules import device
 
     return device()
 

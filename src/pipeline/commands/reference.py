@@ -110,7 +110,7 @@ def copy_pictures(results: Path) -> None:
 
 def claims_page() -> str:
     """The claims on the published numbers, and in words what those that fail mean."""
-    from pipeline.claims import FAILS, claims_markdown, on_published
+    from pipeline.report.claims import FAILS, claims_markdown, on_published
 
     claims = on_published()
     head, _, rest = claims_markdown(claims, "The claims on the published numbers").partition(

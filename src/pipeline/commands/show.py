@@ -10,12 +10,12 @@ from typing import Any
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import PROVENANCE, read_json
-from pipeline.progress import running
+from pipeline.progress.job import running
+from pipeline.progress.workflow import describe, words
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
-from pipeline.watch import describe, words
 
 EXAMPLE = "show results/dense/digits/resnet20-w0.5/dense-digits/seed0"
 

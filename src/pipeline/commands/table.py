@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Print the table as Markdown."""
-    from pipeline import show
-    from pipeline.tables import to_markdown
+    from pipeline.report import build as show
+    from pipeline.report.tables import to_markdown
 
     found = show.table(config, arguments.name)
     incomplete = "n_missing" in found.tidy and bool(found.tidy["n_missing"].any())

@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
+from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
-from pipeline.study.schema import suggest
 from pipeline.study.state import States, run_of
 
 EXAMPLE = "trace results/demo/tables/table_digits_half.csv --cell sparsity=0.97 method=naive"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.artifacts.keys import Run
-from pipeline.progress import clock, running, until
+from pipeline.progress.job import clock, running, until
+from pipeline.progress.workflow import describe, share
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
+from pipeline.study.rules import device
 from pipeline.study.state import States, resolve
-from pipeline.study.workflow import device
-from pipeline.watch import describe, share
 
 EXAMPLE = "watch table_5 --study paper --every 30"
 #: Finished runs from which rates are taken: enough for a median, and few files to read.

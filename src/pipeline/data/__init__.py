@@ -1,7 +1,7 @@
 """Data sets as whole uint8 tensors, each with its own normalisation and augmentation.
 
 Importing this package costs nothing: torch, torchvision and scikit-learn are imported when a data
-set is loaded (the Snakefile imports ``pipeline.data.catalog`` through here).
+set is loaded (the Snakefile imports ``pipeline.catalog.datasets`` through here).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.data import catalog
-from pipeline.data.catalog import DataInfo
+from pipeline.catalog import datasets as catalog
+from pipeline.catalog.datasets import DataInfo
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:

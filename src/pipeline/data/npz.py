@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts.store import write_atomic
+from pipeline.catalog.datasets import NPZ_ARRAYS, DataInfo, locate, status
 from pipeline.data import Split
-from pipeline.data.catalog import NPZ_ARRAYS, DataInfo, locate, status
 from pipeline.data.digits import read_digits
 from pipeline.errors import UserError
 

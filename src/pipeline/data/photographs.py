@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.catalog.datasets import IMAGE_FILES, DataInfo, locate, status
 from pipeline.data import Split
-from pipeline.data.catalog import IMAGE_FILES, DataInfo, locate, status
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
 from pipeline.study.shares import Shares

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.catalog.datasets import DataInfo, File, advice, locate, status
 from pipeline.data import Split
-from pipeline.data.catalog import DataInfo, File, advice, locate, status
 from pipeline.errors import UserError
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a node without network must not hang

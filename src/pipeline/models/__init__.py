@@ -13,13 +13,13 @@ import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
+from pipeline.catalog.networks import MODELS
 from pipeline.errors import UserError
-from pipeline.models.catalog import MODELS
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from pipeline.symmetry import PermutationSpec
+    from pipeline.symmetry.permutation import PermutationSpec
 
 _FAMILIES = {
     "resnet20": "pipeline.models.resnet",

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.catalog.networks import MODELS, Cost, ModelInfo
+from pipeline.catalog.schema import AT_LEAST_ONE, NOT_NEGATIVE, mapping, option, parse, quote
 from pipeline.errors import UserError
-from pipeline.models.catalog import MODELS, Cost, ModelInfo
-from pipeline.study.schema import AT_LEAST_ONE, NOT_NEGATIVE, mapping, option, parse, quote
 
 if TYPE_CHECKING:
     from torch import Generator, nn

@@ -1,7 +1,7 @@
 """Permutation groups of the built-in networks: traced, then named and observed as declared.
 
 Which axes of which tensors move together, and how many units there are, is read off the forward
-pass (`pipeline.tracing`). A network declares what no trace can know: what its groups are called, in
+pass (`pipeline.symmetry.trace`). A network declares what no trace can know: what its groups are called, in
 which order they come, and where the paper observes them.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline import tracing
-from pipeline.symmetry import Group, PermutationSpec
-from pipeline.tracing import Side, Traced
+from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.permutation import Group, PermutationSpec
+from pipeline.symmetry.trace import Side, Traced
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import math
 
 from torch import Generator, Tensor, nn
 
+from pipeline.catalog import networks as catalog
 from pipeline.kernels.convolve import convolve
 from pipeline.kernels.normalise import batch_norm_relu
-from pipeline.models import catalog
 from pipeline.models.groups import Observed
 
 

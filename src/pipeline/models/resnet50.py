@@ -11,7 +11,7 @@ import math
 
 from torch import Generator, Tensor, nn
 
-from pipeline.models import catalog
+from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 
 

@@ -16,7 +16,7 @@ from pipeline.study.config import Config
 from pipeline.study.processes import TRAINED
 
 if TYPE_CHECKING:
-    from pipeline.distributed import Team
+    from pipeline.machine.team import Team
 
 MODULES = {
     "dense": "dense",
@@ -50,7 +50,7 @@ def _team(stage: str) -> Team | None:
     """The processes that share this run, if torchrun has started this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    from pipeline import distributed
+    from pipeline.machine import team as distributed
 
     if stage not in TRAINED:
         raise UserError(f"{stage}: only trainings can be shared by processes")
@@ -72,7 +72,7 @@ def _there(job: Job) -> bool:
 
 def _write_events(config: Config, run: keys.Run) -> None:
     """For people only: a run that is done does not fail for want of them."""
-    from pipeline.events import write_events
+    from pipeline.progress.tensorboard import write_events
 
     try:
         write_events(config.results, run)

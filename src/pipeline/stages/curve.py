@@ -9,8 +9,8 @@ from pipeline.artifacts.keys import Curve
 from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import barrier, curve
 from pipeline.stages.job import Job
-from pipeline.stages.paths import alphas, csv_rows, ground
-from pipeline.stages.results import finite
+from pipeline.stages.lines import alphas, csv_rows, ground
+from pipeline.stages.outcome import finite
 
 HEADER = ("matched", "alpha", "correction", "split", "loss", "error")
 

@@ -10,9 +10,9 @@ from pipeline.artifacts.keys import Dense, epoch_prefix
 from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
-from pipeline.stages.results import final_metrics
+from pipeline.stages.outcome import final_metrics
 from pipeline.streams import generator
-from pipeline.training import HISTORY, Schedule, graceful, history_rows
+from pipeline.training.loop import HISTORY, Schedule, graceful, history_rows
 
 
 def execute(job: Job) -> None:

@@ -14,10 +14,10 @@ from pipeline.artifacts.keys import Dense, ImpBlock, round_prefix
 from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
-from pipeline.stages.results import finite
+from pipeline.stages.outcome import finite
 from pipeline.streams import generator
 from pipeline.study.settings import ImpSettings, TrainSettings
-from pipeline.training import HISTORY, Outcome, Schedule, Trainer, graceful, history_rows
+from pipeline.training.loop import HISTORY, Outcome, Schedule, Trainer, graceful, history_rows
 from pipeline.weights import dense_state, sparse_state, state_of
 
 

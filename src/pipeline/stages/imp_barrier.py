@@ -9,8 +9,8 @@ from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import barrier, curve
 from pipeline.pruning import sparsity
 from pipeline.stages.job import Job
-from pipeline.stages.paths import alphas, csv_rows, ground
-from pipeline.stages.results import finite
+from pipeline.stages.lines import alphas, csv_rows, ground
+from pipeline.stages.outcome import finite
 from pipeline.weights import dense_state
 
 HEADER = ("iteration", "sparsity", "correction", "split", "loss_barrier", "error_barrier")

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pipeline import progress
 from pipeline.artifacts import finished, keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.lock import Lock
@@ -22,8 +21,9 @@ from pipeline.artifacts.store import (
     write_provenance,
     write_tensors,
 )
-from pipeline.device import take_slot
 from pipeline.errors import UserError
+from pipeline.machine.gpu_slots import take_slot
+from pipeline.progress import job as progress
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from pipeline.data import DataSet
     from pipeline.data.photographs import Photographs
-    from pipeline.distributed import Team
+    from pipeline.machine.team import Team
     from pipeline.study.settings import TrainSettings
-    from pipeline.symmetry import PermutationSpec
-    from pipeline.training import Keeper, Outcome, Trainer
+    from pipeline.symmetry.permutation import PermutationSpec
+    from pipeline.training.loop import Keeper, Outcome, Trainer
 
 LOCK = ".lock"
 
@@ -216,7 +216,7 @@ class Job:
 
     def _traced(self, dense: keys.Dense, model: nn.Module) -> PermutationSpec:
         """The traced and proven groups of a network; the log says which layers are in none."""
-        from pipeline import tracing
+        from pipeline.symmetry import trace as tracing
 
         info = self.config.datasets[dense.dataset]
         found = tracing.permutation_spec(model, channels=info.channels, size=info.size)
@@ -226,12 +226,12 @@ class Job:
 
     def trainer(self, settings: TrainSettings) -> Trainer:
         """A trainer on the run's data set, shared with the other processes of the run."""
-        from pipeline.training import Trainer
+        from pipeline.training.loop import Trainer
 
         return Trainer(self.data, settings, self.device, *([self.team] if self.team else []))
 
     def keeper(self, slot: int = 0) -> Keeper:
-        from pipeline.training import Keeper
+        from pipeline.training.loop import Keeper
 
         return Keeper(self.folder, self.digest, slot)
 

@@ -6,7 +6,7 @@ from pipeline import models, pruning
 from pipeline.artifacts.keys import Mask
 from pipeline.artifacts.store import read_tensors
 from pipeline.stages.job import Job
-from pipeline.stages.results import finite
+from pipeline.stages.outcome import finite
 from pipeline.weights import dense_state, write_mask
 
 

@@ -8,14 +8,15 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from pipeline import matching, symmetry
+from pipeline import symmetry
 from pipeline.artifacts.keys import Match
 from pipeline.artifacts.store import write_tensors
 from pipeline.data.augment import normalise
 from pipeline.data.subsets import training_batches
 from pipeline.stages.job import Job
-from pipeline.stages.results import finite
+from pipeline.stages.outcome import finite
 from pipeline.streams import generator
+from pipeline.symmetry import matching
 
 
 def execute(job: Job) -> None:

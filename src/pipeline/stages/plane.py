@@ -10,7 +10,7 @@ from pipeline.artifacts.store import read_tensors, recorded, write_csv
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.stages.job import Job
-from pipeline.stages.paths import csv_rows, ground
+from pipeline.stages.lines import csv_rows, ground
 from pipeline.weights import read_state
 
 GRID = ("correction", "x", "y", "split", "loss", "error")

@@ -6,7 +6,7 @@ from pipeline.artifacts.keys import Snapshot, epoch_prefix
 from pipeline.artifacts.store import read_tensors
 from pipeline.stages.job import Job
 from pipeline.streams import generator
-from pipeline.training import Schedule, graceful
+from pipeline.training.loop import Schedule, graceful
 
 
 def execute(job: Job) -> None:

@@ -6,9 +6,9 @@ from pipeline.artifacts.keys import Solution
 from pipeline.pruning import sparsity
 from pipeline.stages.imp import round_of
 from pipeline.stages.job import Job
-from pipeline.stages.results import final_metrics, finite, nothing
+from pipeline.stages.outcome import final_metrics, finite, nothing
 from pipeline.study.experiment import target_rounds
-from pipeline.training import HISTORY, graceful, history_rows
+from pipeline.training.loop import HISTORY, graceful, history_rows
 from pipeline.weights import read_mask, sparse_state, state_of
 
 

@@ -7,9 +7,9 @@ from pipeline.artifacts.keys import Sparse
 from pipeline.artifacts.store import read_tensors
 from pipeline.pruning import sparsity
 from pipeline.stages.job import Job
-from pipeline.stages.results import final_metrics, finite, nothing
+from pipeline.stages.outcome import final_metrics, finite, nothing
 from pipeline.streams import generator
-from pipeline.training import HISTORY, Schedule, graceful, history_rows
+from pipeline.training.loop import HISTORY, Schedule, graceful, history_rows
 from pipeline.weights import read_mask, sparse_state, state_of
 
 

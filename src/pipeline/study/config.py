@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical, digest, write_atomic
-from pipeline.data import catalog as data_catalog
+from pipeline.catalog import datasets as data_catalog
+from pipeline.catalog import networks as model_catalog
+from pipeline.catalog.schema import AT_LEAST_ONE, choose, extended, mapping, option, parse, quote
 from pipeline.errors import UserError
-from pipeline.models import catalog as model_catalog
 from pipeline.models import custom
 from pipeline.study.experiment import (
     Experiment,
@@ -29,11 +30,10 @@ from pipeline.study.experiment import (
     check_prunes,
     resolve_methods,
 )
-from pipeline.study.files import read_yaml
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library, check_name, named
-from pipeline.study.schema import AT_LEAST_ONE, choose, extended, mapping, option, parse, quote
 from pipeline.study.settings import Checked, Protocol
+from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
 DATA_ROOT = "DATA_ROOT"

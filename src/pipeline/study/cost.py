@@ -23,7 +23,7 @@ from pipeline.artifacts.keys import (
     Sparse,
 )  # fmt: skip
 from pipeline.artifacts.store import PROVENANCE
-from pipeline.data.catalog import DataInfo
+from pipeline.catalog.datasets import DataInfo
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
 from pipeline.study.settings import ImpSettings

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.artifacts.keys import Dense, Mask, Match, Solution, Sparse, sparsity_text, width_text
-from pipeline.errors import UserError
-from pipeline.study.recipes import Library
-from pipeline.study.schema import (
+from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
     NOT_NEGATIVE,
@@ -18,6 +16,8 @@ from pipeline.study.schema import (
     option,
     quote,
 )
+from pipeline.errors import UserError
+from pipeline.study.recipes import Library
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).

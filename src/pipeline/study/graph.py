@@ -23,12 +23,12 @@ from pipeline.artifacts.keys import (
     Sparse,
 )  # fmt: skip
 from pipeline.artifacts.store import digest
+from pipeline.catalog.schema import choose, without_defaults
 from pipeline.errors import UserError
 from pipeline.models.custom import OwnModel
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
 from pipeline.study.outputs import Linked
-from pipeline.study.schema import choose, without_defaults
 from pipeline.study.settings import ALGORITHM, ImpSettings
 
 

@@ -1,7 +1,7 @@
 """Tables and figures as data: what each kind needs, before anything is computed.
 
 A new kind is one entry class here (its settings and ``needs``) and one builder in
-``pipeline.tables`` or ``pipeline.figures``.
+``pipeline.report.tables`` or ``pipeline.report.figures``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts.keys import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse, lth_of
-from pipeline.errors import UserError
-from pipeline.study.experiment import Experiment, rounds_for
-from pipeline.study.schema import (
+from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
     NOT_NEGATIVE,
@@ -23,6 +21,8 @@ from pipeline.study.schema import (
     parse,
     suggest,
 )
+from pipeline.errors import UserError
+from pipeline.study.experiment import Experiment, rounds_for
 from pipeline.study.settings import Correction, Protocol
 
 Experiments = Mapping[str, Experiment]

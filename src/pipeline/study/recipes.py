@@ -14,8 +14,8 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
+from pipeline.catalog.schema import choose, extended, mapping, parse, quote
 from pipeline.errors import UserError
-from pipeline.study.schema import choose, extended, mapping, parse, quote
 from pipeline.study.settings import RECIPES, Method, Protocol, StageSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")

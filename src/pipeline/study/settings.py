@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.catalog.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Bounds, option, quote
 from pipeline.errors import UserError
-from pipeline.study.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Bounds, option, quote
 
 ALGORITHM = {
     "data": 1,

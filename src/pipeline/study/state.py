@@ -11,10 +11,10 @@ from typing import Literal
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import PROVENANCE
+from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
-from pipeline.study.schema import suggest
 
 State = Literal["done", "missing", "stale"]
 ALL = ("all", "report", "tables", "figures")

@@ -50,7 +50,7 @@ class Finder:
     """Finds one module, and observes it once it is loaded."""
 
     def find_spec(self, name, path, target=None):
-        if name != "pipeline.training":
+        if name != "pipeline.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

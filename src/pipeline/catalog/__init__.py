@@ -1,0 +1,1 @@
+"""What exists, for validation and planning before any job: no torch."""

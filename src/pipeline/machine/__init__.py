@@ -1,0 +1,1 @@
+"""The machine under a job: its processes, GPUs and memory."""

@@ -1,0 +1,89 @@
+"""What a study says, as one folder of a repository: tables, figures and a page that joins them.
+
+Numbers and pictures only, no weights. A text of the reader's own, ``conclusion.md`` in the folder,
+stands on the page as it is and outlives writing the folder anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.artifacts.store import write_atomic
+from pipeline.errors import UserError
+from pipeline.report import about, figures, tables
+from pipeline.report import build as show
+from pipeline.report.tables import Table
+from pipeline.study.config import Config
+from pipeline.study.outputs import Output
+
+CONCLUSION = "conclusion.md"
+_KEPT = ("csv", "md")
+
+
+def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path]:
+    """Write every table (CSV, Markdown) and figure (PNG) of a study that is not optional, and README.md.
+
+    Returns the files, the page first. Raises UserError where runs are missing, unless ``partial``:
+    tables and figures then show them as missing.
+    """
+    provenance = about.provenance(config)
+    missing = int(provenance.tidy["missing"].sum())
+    if missing and not partial:
+        raise UserError(
+            f"{config.main.study}: {missing} runs are missing; run them (snakemake -c2 --config "
+            f"study={config.main.study}) or ask for --partial"
+        )
+    files: list[Path] = []
+    parts = [_head(config, missing)]
+    own = folder / CONCLUSION
+    if own.exists():
+        parts.append(own.read_text(encoding="utf-8").strip())
+    for name, output in config.outputs.items():
+        if output.optional or output.what == "group":
+            continue
+        if output.what == "figure":
+            parts.append(_figure(config, name, output, folder / name, files))
+            continue
+        parts.append(_table(show.table(config, name), folder / name, files))
+        if output.published:
+            beside = show.comparison_of(config, name)
+            parts.append(_table(beside, folder / f"{name}.comparison", files))
+    parts.append(_table(provenance, folder / "provenance", files))
+    page = folder / "README.md"
+    write_atomic(page, ("\n\n".join(parts) + "\n").encode())
+    return [page, *files]
+
+
+def _head(config: Config, missing: int) -> str:
+    study, protocol = config.main.study, config.main.protocol
+    other = protocol != "paper"
+    state = f"\n\n**{missing} runs are missing**; what needs them says so." if missing else ""
+    return (
+        f"# {config.title}{state}\n\nThe runs, and this page:\n\n```sh\n"
+        f"DATA_ROOT=... snakemake -c2 --config study={study}"
+        + (f" protocol={protocol}\n" if other else "\n")
+        + f"python -m pipeline evidence docs/evidence/{study} --study {study}"
+        + (f" --protocol {protocol}\n```" if other else "\n```")
+    )
+
+
+def _table(table: Table, stem: Path, files: list[Path]) -> str:
+    """The table as it stands on the page; its files are added to ``files``."""
+    files += tables.write(table, stem, _KEPT)
+    heading, _, rest = tables.to_markdown(table).strip().partition("\n")
+    return f"## {heading.lstrip('# ')} ([CSV]({stem.name}.csv))\n{rest}"
+
+
+def _figure(config: Config, name: str, output: Output, stem: Path, files: list[Path]) -> str:
+    files += figures.save(*show.figure(config, name), stem, ("png",))
+    title, shows = output.title or name, re.sub(r"\s+", " ", output.shows)
+    return f"## {title} ([CSV]({name}.csv))\n\n![{title}]({name}.png)\n\n{shows}"
+
+
+def names(files: Iterable[Path]) -> str:
+    """The files of ``publish`` in a few words."""
+    found = list(files)
+    pictures = sum(path.suffix == ".png" for path in found)
+    return f"{found[0]}: {len(found) - 1} files beside it, {pictures} of them pictures"

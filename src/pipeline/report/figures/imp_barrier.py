@@ -1,0 +1,87 @@
+"""Barrier between dense and IMP solution against IMP iteration: Figure 4a, thesis Figure 4.5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.report.figures import style
+from pipeline.report.tables import names
+from pipeline.report.tables.cells import as_list
+
+_STYLES = {"rewind": "IMP with rewinding", "finetune": "IMP-FT (fine-tuning)"}
+_LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("no correction", {"color": "#D55E00", "marker": "s", "linestyle": "-"}),
+    "reset": ("BatchNorm reset", {"color": "#E69F00", "marker": "D", "linestyle": "-"}),
+    "repair": ("REPAIR", {"color": "#0072B2", "marker": "o", "linestyle": "-"}),
+}
+_KEYS = ["style", "iteration", "sparsity", "correction", "split"]
+
+
+def build(
+    name: str, spec: Mapping[str, Any], imp_barriers: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
+    """A panel per IMP style; x: IMP iteration (top: sparsity); a line per correction.
+
+    ``imp_barriers`` as in `pipeline.results`. Settings: title, experiments, corrections (default
+    none and repair), split (default test), metric (``error``, in percentage points, or ``loss``,
+    in nats). Lines are means over seeds with a band of ± one sample standard deviation. Returns
+    the figure and the points that it shows.
+    """
+    metric, split = spec.get("metric", "error"), spec.get("split", "test")
+    corrections = as_list(spec.get("corrections", ["none", "repair"]))
+    chosen = imp_barriers[imp_barriers["split"] == split]
+    chosen = chosen[chosen["correction"].isin(corrections)]
+    if "experiments" in spec:
+        chosen = chosen[chosen["experiment"].isin(as_list(spec["experiments"]))]
+    chosen = chosen.drop_duplicates([*_KEYS, "a"])
+    points = (
+        chosen.assign(value=chosen[f"{metric}_barrier"].astype(float))
+        .groupby(_KEYS, sort=True)
+        .agg(mean=("value", "mean"), std=("value", "std"), n=("value", "count"))
+        .reset_index()
+    )
+    points.insert(len(_KEYS), "metric", metric)
+    kinds = sorted(points["style"].unique(), key=lambda kind: (kind != "rewind", kind))
+    with matplotlib.rc_context(style.RC):
+        figure, axes = style.grid(1, max(1, len(kinds)), panel=(3.2, 2.3), sharey=True)
+        for panel, kind in zip(axes[0], kinds, strict=False):
+            _draw(panel, points[points["style"] == kind], corrections)
+            panel.set_title(_STYLES.get(kind, kind), pad=7)
+            panel.set_xlabel("IMP iteration")
+        unit = "error barrier (percentage points)" if metric == "error" else "loss barrier (nats)"
+        axes[0][0].set_ylabel(f"{split.capitalize()} {unit}")
+        if spec.get("title"):
+            figure.suptitle(spec["title"], fontsize=9.5)
+        missing = int(points["mean"].isna().sum())
+        handles = [style.handle(_LOOKS[key][1], _LOOKS[key][0]) for key in corrections]
+        style.legend(figure, handles, style.missing_note(len(points), missing))
+    return figure, points
+
+
+def _draw(panel: Axes, points: pd.DataFrame, corrections: list[str]) -> None:
+    for correction in corrections:
+        own = points[points["correction"] == correction].sort_values("iteration")
+        style.band_line(
+            panel,
+            own["iteration"].tolist(),
+            own["mean"].tolist(),
+            own["std"].tolist(),
+            _LOOKS[correction][1],
+        )
+    panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
+    at = sorted(points["iteration"].unique())
+    shown = style.ticks(at, least=0.08)
+    panel.set_xticks(shown, [f"{value:g}" for value in shown])
+    sparsity = points.groupby("iteration")["sparsity"].mean().to_dict()
+    top = panel.secondary_xaxis("top")
+    few = style.ticks(at, least=0.16)
+    top.set_xticks(few, [names.percent(round(sparsity[value], 3)) for value in few])
+    top.set_xlabel("Sparsity")
+    top.spines["top"].set_visible(True)
+    style.few_y_ticks(panel)

@@ -1,0 +1,287 @@
+"""One look for every figure: colours, markers, fonts, legends, and files without dates."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.artifacts.store import write_atomic
+from pipeline.report.tables import names
+
+# Okabe and Ito's colours, distinct for all common kinds of colour vision.
+COLOURS = {
+    "dense": "#000000",
+    "lth": "#0072B2",
+    "naive": "#D55E00",
+    "permuted": "#009E73",
+    "imp": "#CC79A7",
+}
+MARKERS = {"dense": "", "lth": "o", "naive": "s", "permuted": "^", "imp": "D"}
+LINES = {"dense": "--", "lth": "-", "naive": "-", "permuted": "-", "imp": "-"}
+_OTHER_COLOURS = ["#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F"]
+_OTHER_MARKERS = ["v", "P", "X", "p"]
+_LABELS = {"permuted": "permuted"}
+
+# Widths are ordered: dark to light, clear of the methods' colours.
+_WIDTH_COLOURS = ["#440154", "#31688E", "#35B779", "#E3A008", "#B5367A"]
+_WIDTH_MARKERS = ["o", "s", "^", "D", "v"]
+
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.6,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "pipeline",
+    "svg.fonttype": "path",
+    "savefig.dpi": 200,
+    "figure.dpi": 100,
+}
+
+_Share = bool | Literal["none", "all", "row", "col"]
+
+PANEL = (1.9, 1.55)  # inches, width and height of one panel
+
+
+def method_style(method: str, colours: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Colour, marker and line of a method, the same in every figure.
+
+    A user's own method gets the colour that the study names, else one fixed by its name.
+    """
+    pick = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(_OTHER_COLOURS)
+    colour = (colours or {}).get(method) or COLOURS.get(method, _OTHER_COLOURS[pick])
+    return {
+        "color": colour,
+        "marker": MARKERS.get(method, _OTHER_MARKERS[pick]),
+        "linestyle": LINES.get(method, "-."),
+    }
+
+
+def method_label(method: str, labels: Mapping[str, str] | None = None) -> str:
+    """A figure has room for the word that a table shortens."""
+    return (labels or {}).get(method) or _LABELS.get(method) or names.method(method)
+
+
+def width_style(position: int) -> dict[str, Any]:
+    """Colour and marker of the width at a position of the sorted widths."""
+    return {
+        "color": _WIDTH_COLOURS[position % len(_WIDTH_COLOURS)],
+        "marker": _WIDTH_MARKERS[position % len(_WIDTH_MARKERS)],
+        "linestyle": "-",
+    }
+
+
+def grid(
+    rows: int,
+    columns: int,
+    *,
+    panel: tuple[float, float] = PANEL,
+    sharey: _Share = False,
+    sharex: _Share = True,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of rows × columns panels, laid out so that nothing overlaps."""
+    width, height = panel
+    # A single column still has room for a legend below it.
+    size = (max(width * columns + 0.5, 3.4), height * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    return figure, [list(row) for row in axes]
+
+
+def band_line(
+    axes: Axes,
+    x: Sequence[float],
+    mean: Sequence[float],
+    std: Sequence[float],
+    style: Mapping[str, Any],
+) -> None:
+    """A line with a band of ± one sample standard deviation.
+
+    A missing value (NaN) breaks line and band. A point without neighbours gets a bar for a band.
+    """
+    position = np.asarray(x, dtype=float)
+    value, spread = np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
+    axes.plot(position, value, markeredgecolor="white", markeredgewidth=0.4, **style)
+    known = np.isfinite(value) & np.isfinite(spread)
+    axes.fill_between(
+        position,
+        value - spread,
+        value + spread,
+        where=known,
+        color=style["color"],
+        alpha=0.18,
+        linewidth=0,
+    )
+    before = np.concatenate([[False], known[:-1]])
+    after = np.concatenate([known[1:], [False]])
+    alone = known & ~before & ~after
+    if alone.any():
+        axes.errorbar(
+            position[alone],
+            value[alone],
+            spread[alone],
+            fmt="none",
+            ecolor=style["color"],
+            elinewidth=1.0,
+            alpha=0.6,
+        )
+
+
+def ticks(values: Iterable[float], least: float = 0.11) -> list[float]:
+    """Those of the values that can stand as ticks side by side, first and last always.
+
+    The most that fit; among equally many, the most evenly spaced. ``least``: smallest distance of
+    two ticks as a share of the axis.
+    """
+    ordered = sorted(set(values))
+    if len(ordered) < 3:
+        return ordered
+    first, last = ordered[0], ordered[-1]
+    room = least * (last - first) * (1 - 1e-9)
+
+    def thinned(candidates: list[float]) -> list[float]:
+        kept = [first]
+        for value in candidates:
+            if value - kept[-1] >= room and last - value >= room:
+                kept.append(value)
+        return [*kept, last]
+
+    # All values in turn, and the multiples of each value (k = 25, 50, 75, 100).
+    choices = [thinned(ordered[1:-1])]
+    for step in ordered[1:-1]:
+        multiples = [value for value in ordered[1:-1] if step and not round(value % step, 6)]
+        choices.append(thinned(multiples))
+    return max(choices, key=lambda kept: (len(kept), -float(np.std(np.diff(kept)))))
+
+
+def few_y_ticks(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=3))
+
+
+def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
+    """Legend below the panels, off the data, in as many rows as it needs; a note above it."""
+    lines = list(handles)
+    columns = len(lines)
+    while columns > 1 and _legend_width(lines, columns) > figure.get_figwidth():
+        columns -= 1
+    box = figure.legend(
+        handles=lines,
+        loc="outside lower center",
+        ncols=max(1, columns),
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.6,
+        title=note or None,
+        title_fontsize=7.0,
+        alignment="center",
+    )
+    box.get_title().set_color("#555555")
+
+
+def _legend_width(lines: Sequence[Line2D], columns: int) -> float:
+    """About how many inches a legend of that many columns takes (filled column by column)."""
+    lengths = [len(str(line.get_label())) for line in lines]
+    widest = [max(part) for part in np.array_split(lengths, columns)]
+    return sum(0.51 + 0.068 * int(letters) for letters in widest)
+
+
+def handle(style: Mapping[str, Any], label: str) -> Line2D:
+    return Line2D([], [], markeredgecolor="white", markeredgewidth=0.4, label=label, **dict(style))
+
+
+def missing_note(total: int, missing: int, diverged: int = 0, what: str = "cells") -> str:
+    """What the figure cannot show: empty when all of ``what`` is there."""
+    parts = []
+    if missing:
+        parts.append(f"{missing} of {total} {what} missing")
+    if diverged:
+        ends = "with diverged runs" if what == "cells" else "diverged"
+        parts.append(f"{diverged} of {total} {what} {ends}")
+    return "; ".join(parts)
+
+
+#: What a format would write of time and software, which equal figures must not differ in.
+_VOLATILE: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+def save(
+    figure: Figure, data: pd.DataFrame, stem: Path, formats: Iterable[str] = tuple(_VOLATILE)
+) -> list[Path]:
+    """Write ``stem`` + .pdf, .png, .svg (those asked for) and .csv, the data shown.
+
+    Equal figures give equal bytes.
+    """
+    paths = []
+    with matplotlib.rc_context(RC):
+        for suffix in formats:
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix, metadata=_VOLATILE[suffix])
+            path = stem.with_name(f"{stem.name}.{suffix}")
+            write_atomic(path, content.getvalue())
+            paths.append(path)
+    table = stem.with_name(f"{stem.name}.csv")
+    text = data.to_csv(index=False, lineterminator="\n", float_format="%.10g")
+    write_atomic(table, text.encode())
+    return [*paths, table]
+
+
+def headings(frame: pd.DataFrame) -> dict[str, str]:
+    """Heading of each experiment of a frame: network and data set, its name where two share them.
+
+    ``frame`` has the columns experiment, dataset, model, width.
+    """
+    places = frame.drop_duplicates("experiment").set_index("experiment")
+    found = {
+        str(name): f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}"
+        for name, row in places.iterrows()
+    }
+    several = [heading for heading in found.values() if list(found.values()).count(heading) > 1]
+    return {
+        n: f"{heading} ({n})" if heading in several else heading for n, heading in found.items()
+    }
+
+
+def name_ticks(axes: Axes, labels: Sequence[str]) -> None:
+    """Names as ticks at 0, 1, …, upright, small enough for the axis; none left out."""
+    axes.set_xticks(
+        range(len(labels)), labels, rotation=90, fontsize=6 if len(labels) < 40 else 4.5
+    )
+    axes.set_xlim(-0.5, len(labels) - 0.5)
+
+
+def absent_note(frame: pd.DataFrame, identity: Sequence[str], what: str) -> str:
+    """`missing_note` of a frame with a column status and several rows for each of ``what``."""
+    status = frame.drop_duplicates(list(identity))["status"]
+    missing, diverged = (int((status == value).sum()) for value in ("missing", "diverged"))
+    return missing_note(len(status), missing, diverged, what)

@@ -1,0 +1,77 @@
+"""The published numbers: paper Tables 1 and 5-15, thesis Tables 4.1, 4.2 and 4.7-4.16.
+
+Three CSV files lie beside this module. A *cell frame* is what every formula on accuracies reads,
+for our own results (`pipeline.report.tables.cells.aggregate`) and for these numbers alike: one row per
+cell with the keys dataset, model, width, sparsity, method, rewind_epoch, matching_epoch, metric
+and the values mean, std (both in %), n, n_diverged, n_missing.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+# Epochs of a complete dense run in Table 15; its column t = 200 is matching at the end.
+_EPOCHS = 200
+# The paper averages over 3 runs (Appendix A.1); Table 10 prints no spread: a single run.
+_RUNS = 3
+# Table 1 is "over five different training runs" (Section 4.2).
+_DIVERSITY_RUNS = 5
+
+
+def _read(name: str) -> pd.DataFrame:
+    file = resources.files(__package__).joinpath(name)
+    with file.open(encoding="utf-8") as stream:
+        return pd.read_csv(stream, dtype={"paper_table": "str", "thesis_table": "str"})
+
+
+def cells() -> pd.DataFrame:
+    """All 718 published cells as a cell frame, with the columns paper_table and thesis_table.
+
+    matching_epoch is NaN for matching at the end of training (also where the table says t = 200)
+    and for methods that need no matching. n is 3, or 1 where no spread was printed.
+    """
+    frame = _read("published_results.csv")
+    frame["matching_epoch"] = frame["matching_epoch"].replace(float(_EPOCHS), np.nan)
+    for column in ("width", "sparsity", "rewind_epoch", "matching_epoch"):
+        frame[column] = frame[column].astype(float)
+    frame["n"] = np.where(frame["std"].notna(), _RUNS, 1)
+    frame["n_diverged"] = 0
+    frame["n_missing"] = 0
+    return frame
+
+
+def table(label: str) -> pd.DataFrame:
+    """Cells of one published table: "5" is the paper's Table 5, "4.2" the thesis' Table 4.2.
+
+    Raises KeyError when no accuracies were published under that label.
+    """
+    frame = cells()
+    column = "thesis_table" if "." in str(label) else "paper_table"
+    found = frame[frame[column] == str(label)]
+    if found.empty:
+        known = sorted({*frame["paper_table"].dropna(), *frame["thesis_table"].dropna()})
+        raise KeyError(f"no published table {label!r}; known: {', '.join(known)}")
+    return found.reset_index(drop=True)
+
+
+def diversity() -> pd.DataFrame:
+    """Paper Table 1: a row per (dataset, model, width, method), accuracies in %, runs = 5."""
+    frame = _read("published_diversity.csv")
+    frame["width"] = frame["width"].astype(float)
+    frame["runs"] = _DIVERSITY_RUNS
+    return frame
+
+
+def dense() -> pd.DataFrame:
+    """Dense test accuracies (%) that are known, with their source.
+
+    n is 5 for Table 1 and NaN for the plotting notebook, which gives a bare number.
+    """
+    frame = _read("published_dense.csv")
+    frame["width"] = frame["width"].astype(float)
+    known = frame["test_accuracy_std"].notna()
+    frame["n"] = np.where(known, float(_DIVERSITY_RUNS), np.nan)
+    return frame

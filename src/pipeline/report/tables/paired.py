@@ -1,0 +1,175 @@
+"""Differences between methods, seed pair by seed pair, with an interval for their mean.
+
+Runs of two methods on the same pair of seeds share dense networks and mask, so their difference
+varies less than either. Its mean over n pairs has the interval mean ± t·s/√n, with the sample
+standard deviation s and the 97.5 % quantile t of Student's distribution with n − 1 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from pipeline.report.tables import names
+from pipeline.report.tables.cells import METRICS, as_list, declared, varying
+from pipeline.report.tables.rewind_grid import HEADERS
+from pipeline.report.tables.table import ABSENT, Table, spec_notes
+
+_PLACE = ["dataset", "model", "width"]
+LEVEL = 0.95
+_RULE = (
+    "Percentage points, the first method minus the second on the same pair of seeds; a run from a's "
+    "own start (LTH) counts for every pair with this a. Interval: 95 % by Student's t over pairs; "
+    "p: paired t-test, two-sided. Bold: the interval leaves out 0."
+)
+
+
+def interval(differences: Iterable[float]) -> tuple[float, float, float, float]:
+    """Mean, lower and upper end of its 95 % interval, and the two-sided p of a paired t-test.
+
+    NaN where there is nothing to take it from: the mean of none, the rest of fewer than two, and
+    p where all differences are equal.
+    """
+    values = np.asarray(list(differences), dtype=float)
+    n = len(values)
+    if n == 0:
+        return math.nan, math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    if n == 1:
+        return mean, math.nan, math.nan, math.nan
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else math.nan
+    return mean, mean - reach, mean + reach, p
+
+
+def build(
+    name: str, spec: Mapping[str, Any], runs: pd.DataFrame, *, protocol: str = "paper"
+) -> Table:
+    """Rows: cell × two methods (the later one in LTH, naive, perm. minus the earlier).
+
+    Columns: mean difference, its interval, p, and in how many pairs it is positive. Where the
+    output has several cells of a network, a row for each two methods over all of them follows: the
+    cells of a pair are averaged first, so that its n is still the number of pairs. Only runs that
+    are finished for both methods count. Settings as of rewind-grid; matchings before the end are
+    left out.
+    """
+    chosen = declared(name, runs, spec)
+    chosen = chosen[chosen["matching_epoch"].isna()]
+    metrics = as_list(spec.get("metric", "top1"))
+    tidy = pd.DataFrame(
+        [
+            {**dict(zip(_PLACE, place, strict=True)), **row}
+            for metric in metrics
+            for place, of_place in chosen.groupby(_PLACE, sort=True)
+            for row in _rows(of_place, metric)
+        ]
+    )
+    layout, bold = _lay_out(tidy, metrics, spec.get("labels"))
+    notes = [*spec_notes(spec), _RULE]
+    unpaired = int(tidy["n_missing"].sum())
+    if unpaired:
+        notes.append(f"{unpaired} differences are missing: a run is missing or diverged.")
+    return Table(name, spec.get("title", name), tidy, layout, notes, protocol, bold)
+
+
+def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
+    """The rows of one network: cell by cell, then over all cells."""
+    methods = sorted(runs["method"].unique(), key=names.method_key)
+    by_cell: dict[tuple[str, str], dict[Any, pd.Series]] = {}
+    for cell, of_cell in runs.groupby(["sparsity", "rewind_epoch"], sort=True):
+        for earlier, later in combinations(methods, 2):
+            differences = _differences(of_cell, later, earlier, metric)
+            by_cell.setdefault((later, earlier), {})[cell] = differences
+            yield _row(cell, later, earlier, metric, differences)
+    for (later, earlier), cells in by_cell.items():
+        if len(cells) > 1:
+            # a pair that lacks a cell has no mean over all of them
+            mean = pd.concat(cells.values(), axis=1).mean(axis=1, skipna=False)
+            yield _row((math.nan, math.nan), later, earlier, metric, mean)
+
+
+def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd.Series:
+    """``later`` minus ``earlier`` (points) by pair of seeds and replicate; NaN where a run is missing."""
+    value = pd.to_numeric(runs[METRICS[metric]], errors="coerce").where(runs["status"] == "ok")
+    sides = []
+    for method in (later, earlier):
+        own = runs[runs["method"] == method]
+        sides.append(
+            pd.DataFrame(
+                {"a": own["a"], "b": own["b"], "replicate": own["replicate"], "value": value[own.index]}
+            ).set_index(["a", "b", "replicate"])["value"]
+        )  # fmt: skip
+    first, second = (_by_pair(side, sides) for side in sides)
+    both = pd.concat([first, second], axis=1, keys=["first", "second"])
+    return both["first"] - both["second"]
+
+
+def _by_pair(own: pd.Series, sides: list[pd.Series]) -> pd.Series:
+    """Values by (a, b, replicate); those of a alone are given to every pair with this a."""
+    frame = own.reset_index()
+    if frame["b"].notna().any():
+        return own
+    others = [side.reset_index() for side in sides]
+    pairs = next((side for side in others if side["b"].notna().any()), None)
+    if pairs is None:
+        return own
+    keys = pairs[["a", "b", "replicate"]]
+    found = keys.merge(frame.drop(columns="b"), on=["a", "replicate"], how="left")
+    return found.set_index(["a", "b", "replicate"])["value"]
+
+
+def _row(
+    cell: tuple[float, float], later: str, earlier: str, metric: str, differences: pd.Series
+) -> dict[str, Any]:
+    known = differences.dropna()
+    mean, low, high, p = interval(known)
+    return {
+        "sparsity": cell[0], "rewind_epoch": cell[1], "first": later, "second": earlier,
+        "metric": metric, "difference": mean, "low": low, "high": high, "p": p,
+        "std": known.std() if len(known) > 1 else math.nan, "n": len(known),
+        "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(known),
+    }  # fmt: skip
+
+
+def _lay_out(
+    tidy: pd.DataFrame, metrics: list[str], labels: Mapping[str, str] | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    outer = varying(tidy, _PLACE)
+    index, text, bold = [], [], []
+    for row in tidy.to_dict("records"):
+        everywhere = math.isnan(row["sparsity"])
+        index.append(
+            (
+                *(HEADERS[key][1](row[key]) for key in outer),
+                "all" if everywhere else names.percent(row["sparsity"]),
+                "all" if everywhere else names.number(row["rewind_epoch"]),
+                *(["top-1" if row["metric"] == "top1" else "top-5"] if len(metrics) > 1 else []),
+                f"{names.method(row['first'], labels)} − {names.method(row['second'], labels)}",
+            )
+        )
+        decided = row["low"] > 0 or row["high"] < 0
+        text.append(
+            [
+                f"{row['difference']:+.2f}" if row["n"] else "missing",
+                ABSENT if math.isnan(row["low"]) else f"{row['low']:+.2f} … {row['high']:+.2f}",
+                ABSENT if math.isnan(row["p"]) else f"{row['p']:.2g}",
+                f"{row['n_positive']} of {row['n']}",
+            ]
+        )
+        bold.append([decided, decided, False, False])
+    metric = ["Accuracy"] if len(metrics) > 1 else []
+    where = pd.MultiIndex.from_tuples(
+        index, names=[*(HEADERS[key][0] for key in outer), "S", "k", *metric, "Methods"]
+    )
+    columns = ["Difference", "95 % interval", "p", "Positive"]
+    return (
+        pd.DataFrame(text, index=where, columns=columns),
+        pd.DataFrame(bold, index=where, columns=columns),
+    )

@@ -1,0 +1,334 @@
+"""Activation matching: find the permutation that makes network a resemble network b.
+
+Paper, section 3, eq. (1): for each group of units the permutation that maximises the summed
+similarity of matched activations, a linear assignment problem with rows b and columns a. The
+procedure is stated layer by layer, but relabelling one layer only reorders what the next ones
+compute, so one pass over the data collects what all groups need and the permutations are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
+
+SIMILARITIES = ("correlation", "inner")
+STDS = ("pooled", "batch-mean")
+
+# A unit whose standard deviation is below 1e-6 of its root mean square only carries rounding noise.
+_CONSTANT = 1e-12
+# Entries per double precision block on a CPU: 1 MiB stays in its cache.
+_BLOCK = 1 << 17
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of one group's activations over all images and positions; float64, on the CPU.
+
+    Vectors are [size]; ``covariance`` is [size of b, size of a]. Variances and covariance are
+    population moments about the pooled means. ``batch_std`` is the mean over batches of the
+    unbiased standard deviation within the batch (NaN if no batch has two samples).
+    """
+
+    count: int
+    mean_a: Tensor
+    mean_b: Tensor
+    variance_a: Tensor
+    variance_b: Tensor
+    batch_std_a: Tensor
+    batch_std_b: Tensor
+    covariance: Tensor
+
+    def similarity(
+        self, kind: str = "correlation", *, std: str = "pooled", epsilon: float = 1e-4
+    ) -> Tensor:
+        """Scores [size of b, size of a]; 0 in the rows and columns of dead units.
+
+        ``"correlation"``: covariance / (outer(std_b, std_a) + epsilon), with the pooled standard
+        deviation or the mean of the batches' own (the authors' code for ResNet20). ``"inner"``:
+        E[b a], the uncentred product of eq. (1) divided by the number of samples; ``std`` and
+        ``epsilon`` play no part in it. Raises `UserError` for an unknown setting, or if there is
+        no batch whose standard deviation could be taken.
+        """
+        _check(kind, std)
+        if kind == "inner":
+            scores = self.covariance + torch.outer(self.mean_b, self.mean_a)
+        else:
+            if std == "pooled":
+                std_a, std_b = self.variance_a.sqrt(), self.variance_b.sqrt()
+            else:
+                std_a, std_b = self.batch_std_a, self.batch_std_b
+                if std_a.isnan().any():
+                    raise UserError('std "batch-mean" needs a batch of at least two samples')
+            scores = self.covariance / (torch.outer(std_b, std_a) + epsilon)
+        dead_a, dead_b = self.dead(kind)
+        return scores.masked_fill(dead_b[:, None] | dead_a[None, :], 0.0)
+
+    def dead(self, kind: str = "correlation") -> tuple[Tensor, Tensor]:
+        """Units of a and of b (bool [size]) that cannot be matched.
+
+        Constant units for the correlation, units that never fire for the inner product.
+        """
+        return (
+            _dead(kind, self.mean_a, self.variance_a),
+            _dead(kind, self.mean_b, self.variance_b),
+        )
+
+
+@dataclass(frozen=True)
+class GroupQuality:
+    """How good the match of one group is.
+
+    ``matched`` is the mean similarity of the matched pairs of live units, ``identity`` that of the
+    pairs (i, i), ``random`` the expected value for a uniformly random matching (the mean over all
+    pairs); each over pairs of live units only, and 0 if there are none. ``objective`` is the sum
+    that the assignment maximised; ``fixed_points`` counts the units that stay where they are.
+    """
+
+    size: int
+    dead_a: int
+    dead_b: int
+    matched: float
+    identity: float
+    random: float
+    fixed_points: int
+    objective: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """The permutation that takes a onto b, ``pi(a)`` close to ``b``, and its quality per group."""
+
+    permutation: Permutation
+    quality: dict[str, GroupQuality]
+
+
+def collect(
+    model_a: nn.Module, model_b: nn.Module, spec: PermutationSpec, batches: Iterable[Tensor]
+) -> dict[str, Statistics]:
+    """Statistics of every group of ``spec`` in one pass over ``batches``.
+
+    A batch is normalised images [N, C, H, W] on the models' device. Both networks see the same
+    batch, in evaluation mode; their modes are restored at the end. Activations are read at the
+    taps of the spec; every image and position is a sample. No activation outlives its batch.
+
+    Sums are taken in double precision: products of single precision numbers are exact in it, so
+    the result does not depend on how the images are split into batches, up to the last bits.
+
+    Raises `UserError` if there is no image, if an activation is not finite (a network diverged),
+    or if a tap does not give the group's size (networks of different widths).
+    """
+    sums: dict[str, _Sums] = {}
+    with _evaluating(model_a), _evaluating(model_b):
+        for images in batches:
+            # not around the loop: the caller's iterator must not make inference tensors
+            with torch.inference_mode():
+                outputs_a = _activations(model_a, spec.groups, images)
+                outputs_b = _activations(model_b, spec.groups, images)
+                for name, size in spec.sizes.items():
+                    if name not in sums:
+                        sums[name] = _Sums(name, size, images.device)
+                    sums[name].add(outputs_a[name], outputs_b[name])
+    if not sums:
+        raise UserError("activation matching was given no images")
+    return {name: total.statistics() for name, total in sums.items()}
+
+
+def match(
+    statistics: dict[str, Statistics],
+    *,
+    similarity: str = "correlation",
+    std: str = "pooled",
+    epsilon: float = 1e-4,
+) -> Match:
+    """The permutation of every group that maximises the summed similarity (paper, eq. 1).
+
+    The settings are those of `Statistics.similarity`. Dead units score 0 with everything: which
+    of them go where is rounding noise to the solver, so they are put in increasing order. Raises
+    `UserError` for an unknown setting.
+    """
+    _check(similarity, std)
+    permutation: Permutation = {}
+    quality: dict[str, GroupQuality] = {}
+    for name, group in statistics.items():
+        scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
+        dead_a, dead_b = (dead.numpy() for dead in group.dead(similarity))
+        index = _assign(scores, dead_a, dead_b)
+        permutation[name] = torch.from_numpy(index)
+        quality[name] = _quality(scores, dead_a, dead_b, index)
+    return Match(permutation, quality)
+
+
+def _assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.ndarray:
+    """Column (unit of a) for each row (unit of b): the assignment of the largest total score."""
+    index: np.ndarray = linear_sum_assignment(scores, maximize=True)[1].astype(np.int64)
+    # A live row may hold any dead column and a dead row any column left over, at no change of the
+    # total: hand them out in increasing order, first to the live rows, then to the dead ones.
+    live_rows = np.flatnonzero(~dead_b & dead_a[index])
+    dead_rows = np.flatnonzero(dead_b)
+    dead_columns = np.flatnonzero(dead_a)
+    index[live_rows] = dead_columns[: len(live_rows)]
+    taken = np.zeros(len(index), dtype=bool)
+    taken[index[~dead_b]] = True
+    index[dead_rows] = np.flatnonzero(~taken)
+    return index
+
+
+def _quality(
+    scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray, index: np.ndarray
+) -> GroupQuality:
+    rows = np.arange(len(index))
+
+    def mean(columns: np.ndarray) -> float:
+        live = ~dead_b & ~dead_a[columns]
+        return float(scores[rows, columns][live].mean()) if live.any() else 0.0
+
+    live_pairs = scores[~dead_b][:, ~dead_a]
+    return GroupQuality(
+        size=len(index),
+        dead_a=int(dead_a.sum()),
+        dead_b=int(dead_b.sum()),
+        matched=mean(index),
+        identity=mean(rows),
+        random=float(live_pairs.mean()) if live_pairs.size else 0.0,
+        fixed_points=int((index == rows).sum()),
+        objective=float(scores[rows, index].sum()),
+    )
+
+
+class _Sums:
+    """Running sums of one group, in double precision on the device of the activations."""
+
+    def __init__(self, name: str, size: int, device: torch.device) -> None:
+        def zeros(rows: int) -> Tensor:
+            return torch.zeros(rows, size, dtype=torch.float64, device=device)
+
+        self.name, self.size = name, size
+        self.count = self.batches = 0
+        self.first, self.second = zeros(2), zeros(2)  # of a and of b
+        self.std = zeros(2)  # summed over batches
+        self.cross = zeros(size)  # rows b, columns a
+
+    def add(self, output_a: Tensor, output_b: Tensor) -> None:
+        units_a, units_b = output_a.shape[1], output_b.shape[1]
+        if units_a != self.size or units_b != self.size:
+            raise UserError(
+                f"group {self.name}: the networks give {units_a} and {units_b} units, "
+                f"expected {self.size}"
+            )
+        first, second = torch.zeros_like(self.first), torch.zeros_like(self.second)
+        for block_a, block_b in _blocks(output_a, output_b):
+            first += torch.stack((block_a.sum((0, 2)), block_b.sum((0, 2))))
+            second += torch.stack((block_a.square().sum((0, 2)), block_b.square().sum((0, 2))))
+            self.cross += torch.bmm(block_b, block_a.mT).sum(0)
+        count = output_a.numel() // self.size
+        self.count += count
+        self.first += first
+        self.second += second
+        if count > 1:  # a single sample has no deviation
+            self.std += ((second - first.square() / count) / (count - 1)).clamp(min=0).sqrt()
+            self.batches += 1
+
+    def statistics(self) -> Statistics:
+        first, second, cross = (
+            total.cpu() / self.count for total in (self.first, self.second, self.cross)
+        )
+        for which, power in zip("ab", second, strict=True):
+            if not power.isfinite().all():
+                raise UserError(
+                    f"group {self.name}: network {which} has activations that are not finite"
+                )
+        variance = (second - first.square()).clamp(min=0)
+        std = self.std.cpu() / self.batches
+        return Statistics(
+            count=self.count,
+            mean_a=first[0],
+            mean_b=first[1],
+            variance_a=variance[0],
+            variance_b=variance[1],
+            batch_std_a=std[0],
+            batch_std_b=std[1],
+            covariance=cross - torch.outer(first[1], first[0]),
+        )
+
+
+def _blocks(output_a: Tensor, output_b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs [n, size, positions] in double precision; small ones on a CPU, the batch on a GPU."""
+    step = total = len(output_a)
+    if output_a.device.type == "cpu":
+        step = max(1, _BLOCK * total // output_a.numel())
+    for start in range(0, total, step):
+        block = slice(start, start + step)
+        yield _as_double(output_a[block]), _as_double(output_b[block])
+
+
+def _as_double(output: Tensor) -> Tensor:
+    return output.reshape(*output.shape[:2], -1).double()
+
+
+def _activations(model: nn.Module, groups: Iterable[Group], images: Tensor) -> dict[str, Tensor]:
+    """Each group's activation [N, size, ...] during one forward pass."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(group: Group, activation: Tensor) -> None:
+        seen[group.name] = activation.movedim(group.axis, 1)
+
+    handles = []
+    for group in groups:
+        module = model.get_submodule(group.tap)
+        if group.side == "output":
+            hook = partial(_keep_output, partial(keep, group))
+            handles.append(module.register_forward_hook(hook))
+        else:
+            before = partial(_keep_input, partial(keep, group))
+            handles.append(module.register_forward_pre_hook(before))
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _keep_output(
+    keep: Callable[[Tensor], None], module: nn.Module, inputs: Any, output: Tensor
+) -> None:
+    keep(output)
+
+
+def _keep_input(keep: Callable[[Tensor], None], module: nn.Module, inputs: Any) -> None:
+    keep(inputs[0])
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every module's own mode again outside."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _dead(kind: str, mean: Tensor, variance: Tensor) -> Tensor:
+    power = variance + mean.square()
+    return power == 0 if kind == "inner" else variance <= _CONSTANT * power
+
+
+def _check(similarity: str, std: str) -> None:
+    if similarity not in SIMILARITIES:
+        raise UserError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}")
+    if std not in STDS:
+        raise UserError(f"std must be one of {', '.join(STDS)}; got {std!r}")

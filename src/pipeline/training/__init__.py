@@ -1,0 +1,1 @@
+"""Training: the one loop, what happens in a step, batches, resume state."""
