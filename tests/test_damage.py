@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     assert permuted.match
     runs: list[Run] = [
         *study.graph.outputs(study.config.outputs),
-        Plane(permuted, keys.lth_of(permuted), "tiny"), Curve(permuted.match, "tiny"),
+        Plane(permuted, "tiny"), Curve(permuted.match, "tiny"),
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
     ]  # fmt: skip
     for run in study.graph.closure(runs):

@@ -54,13 +54,17 @@ from pipeline.artifacts.store import (
 )
 from pipeline.data.augment import Augmenter
 from pipeline.report import figures, published, tables
+from pipeline.runs import STAGES as KINDS
 from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
-from pipeline.study.settings import ALGORITHM, RECIPES
+from pipeline.study.settings import ALGORITHM as MADE
+from pipeline.study.settings import RECIPES
 from pipeline.weights import dense_state, read_mask, read_state, sparse_state, write_mask
 
 GOLDEN = Path(__file__).with_name("golden.json")
-STAGES = list(ALGORITHM)
+#: The number of every stage, and of what is made from runs.
+ALGORITHM = MADE | {stage: kind.algorithm for stage, kind in KINDS.items()}
+STAGES = sorted(ALGORITHM)
 
 GOLDEN_RECIPES = """
 dense:
@@ -170,7 +174,7 @@ class Golden(Tiny):
         for each in range(1, 2 * number + 1):
             state = self.state(20 + each)
             mask = pruning.prune_fraction(self.prunable(state), mask, 0.2)
-            if each in self.graph.block_rounds(run):
+            if each in run.rounds(self.graph):
                 tensors = sparse_state(state, mask)
                 rounds |= {keys.round_prefix(each) + name: t for name, t in tensors.items()}
         self.write(run, {"rounds.safetensors": rounds})

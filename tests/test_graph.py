@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from studies import BASE, ROOT, digests, graph, recipes, refused
 
+from pipeline import runs
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Mask, Match, Snapshot, Solution, Sparse
+from pipeline.runs.snapshot import weights_at
 from pipeline.study.config import read
-from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
-from pipeline.study.settings import ALGORITHM
 
 FIGURES = {
     "table_one": {"kind": "rewind-grid", "experiments": ["one"]},
@@ -41,10 +41,9 @@ def full(**changes: Any) -> Graph:
 def test_table_5_needs_no_more_than_the_paper_says() -> None:
     study = Graph(read(ROOT, {"study": "paper"}))
     runs = study.closure(study.outputs(["table_5"]))
-    costs = Costs(study, "cpu")
     epochs: Counter[str] = Counter()
     for run in runs:
-        epochs[run.stage] += costs.epochs(run)
+        epochs[run.stage] += run.trained_epochs(study)
     count = Counter(run.stage for run in runs)
 
     # Section 4 and Table 5: three pairs of seeds; 80, 90, 95, 97 %; three methods; nine rewind
@@ -66,7 +65,7 @@ def test_table_5_needs_no_more_than_the_paper_says() -> None:
     assert len(chains) == pairs
     for chain in chains:
         blocks = [r for r in runs if isinstance(r, ImpBlock) and (r.dense, r.recipe) == chain]
-        trained = [number for block in blocks for number in study.block_rounds(block)]
+        trained = [number for block in blocks for number in block.rounds(study)]
         assert sorted(trained) == list(range(1, rounds + 1))
 
 
@@ -117,25 +116,25 @@ def _all(study: Graph) -> list[keys.Run]:
 def test_the_weights_of_an_epoch_are_the_end_a_trunk_state_or_a_snapshot() -> None:
     study = graph({"one": BASE})
     dense = study.config.experiments["one"].dense_run(0)
-    assert study.weights_at(dense, 200).path == f"{keys.folder(dense)}/weights.safetensors"
-    trunk = study.weights_at(dense, 50)
+    assert weights_at(study, dense, 200).path == f"{keys.folder(dense)}/weights.safetensors"
+    trunk = weights_at(study, dense, 50)
     assert (trunk.path, trunk.prefix) == (
         keys.path(dense, "trunk.safetensors"),
         "epoch0050/weights/",
     )
-    assert study.weights_at(dense, 51).run == Snapshot(dense, 51)
-    refused(lambda: study.weights_at(dense, 201), "epoch 201 lies beyond T = 200")
+    assert weights_at(study, dense, 51).run == Snapshot(dense, 51)
+    refused(lambda: weights_at(study, dense, 201), "epoch 201 lies beyond T = 200")
 
 
 def test_a_mask_is_cut_from_the_weights_one_round_before() -> None:
     study = graph({"one": BASE})
     one = study.config.experiments["one"]
-    assert study.mask_source(one.mask(0, 0.2)).run == one.source_run(0)  # 20 %: one prune
-    at_80 = study.mask_source(one.mask(0, 0.8))  # 8 prunes: round 7, in block 2 of five each
+    assert one.mask(0, 0.2).source(study).run == one.source_run(0)  # 20 %: one prune
+    at_80 = one.mask(0, 0.8).source(study)  # 8 prunes: round 7, in block 2 of five each
     assert (at_80.run, at_80.prefix) == (ImpBlock(one.source_run(0), "imp-ft", 2), "round07/")
-    at_97 = study.mask_source(one.mask(0, 0.97))
+    at_97 = one.mask(0, 0.97).source(study)
     assert (at_97.run, at_97.prefix) == (ImpBlock(one.source_run(0), "imp-ft", 3), "round15/")
-    thirteen = study.mask_source(Mask(one.source_run(0), "imp-ft", "P13"))
+    thirteen = Mask(one.source_run(0), "imp-ft", "P13").source(study)
     assert (thirteen.run, thirteen.prefix) == (at_97.run, "round12/")
 
 
@@ -310,14 +309,10 @@ def test_a_raised_algorithm_changes_its_stage_and_the_descendants_and_nothing_el
     study = full()
     before = digests(study)
     expected = _descendants(study, lambda run: run.stage == stage)
-    monkeypatch.setitem(ALGORITHM, stage, ALGORITHM[stage] + 1)
+    monkeypatch.setattr(runs.STAGES[stage], "algorithm", 2)
     after = digests(full())
     assert {path for path in before if before[path] != after[path]} == expected != set()
     assert before.keys() == after.keys()
-
-
-def test_every_stage_has_an_algorithm_number() -> None:
-    assert keys.OUTPUTS.keys() <= ALGORITHM.keys()
 
 
 def test_settings_are_sorted_plain_and_complete() -> None:
@@ -326,7 +321,7 @@ def test_settings_are_sorted_plain_and_complete() -> None:
         found = study.settings(run)
         assert list(found) == sorted(found)
         assert (found["stage"], found["run"]) == (run.stage, run.key)
-        assert found["algorithm"] == ALGORITHM[run.stage]
+        assert found["algorithm"] == run.algorithm
         parents = [entry[0] for entry in found.get("parents", {}).values()]
         assert set(parents) == {study.digest(parent) for parent in study.parents(run)}
 

@@ -24,7 +24,6 @@ from pipeline.artifacts.keys import (
     Snapshot,
     Solution,
     Sparse,
-    lth_of,
     parse,
     path,
     sparsity_text,
@@ -83,7 +82,7 @@ def sparse_runs(draw: st.DrawFn, permuted: bool | None = None) -> Sparse:
 @st.composite
 def planes(draw: st.DrawFn) -> Plane:
     run = draw(sparse_runs(permuted=True))
-    return Plane(run, lth_of(run), draw(LABELS))
+    return Plane(run, draw(LABELS))
 
 
 MASKS = st.builds(Mask, DENSE, LABELS, TARGETS)
@@ -158,7 +157,7 @@ def test_two_runs_never_share_a_path() -> None:
     runs |= {ImpBlock(one, label, n) for one in dense for label in labels for n in (1, 11)}
     runs |= {Solution(one) for one in masks} | {Curve(one, "line") for one in match}
     runs |= {ImpBarrier(one, "i", label, n) for one in dense for label in labels for n in (1, 11)}
-    runs |= {Plane(one, lth_of(one), "line") for one in sparse if one.match}
+    runs |= {Plane(one, "line") for one in sparse if one.match}
     assert len({path(run) for run in runs}) == len(runs) > 2000
     assert all(parse(run.stage, run.key) == run for run in runs)
 

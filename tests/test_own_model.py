@@ -234,7 +234,7 @@ def test_costs_are_estimates_of_the_entry_and_say_where_there_are_none() -> None
         graph = study(ALLOWED | counts)
         run = graph.config.experiments["one"].dense_run(0)
         costs = Costs(graph, "cpu")
-        assert costs.parameters(run) == counts.get("parameters", 0) // 4
+        assert costs.network_bytes(run) == 4 * (counts.get("parameters", 0) // 4)
         assert costs.rate(run).basis == basis and costs.seconds(run) > 0
         assert graph.config.models["mine"].forward_flops(2, info.classes, 3, 32) == (
             4 * counts.get("forward_flops", 0)

@@ -45,7 +45,7 @@ def runs_of(graph: Graph, *names: str) -> list[Run]:
 
 def epochs(graph: Graph, runs: list[Run]) -> int:
     costs = Costs(graph, "cpu")
-    return sum(costs.epochs(run) for run in runs)
+    return sum(run.trained_epochs(costs.graph) for run in runs)
 
 
 def stages(runs: list[Run]) -> Counter[str]:
@@ -253,8 +253,8 @@ def test_the_cost_of_imagenet_is_planned(paper: Graph) -> None:
     assert epoch >= 1_281_167 / DECODED["cuda"]
     assert costs.seconds(found["dense"]) > 80 * epoch
     # a pass over 12,800 images with two networks, of 1,281,167
-    assert 0 < costs.passes(found["match"]) < 0.01
-    assert costs.passes(found["curve"]) < 25 * 2 * 3 * 0.05
+    assert 0 < found["match"].passes(costs.graph) < 0.01
+    assert found["curve"].passes(costs.graph) < 25 * 2 * 3 * 0.05
     for stage in ("dense", "match", "curve"):  # never the whole of ImageNet in memory
         assert 4_000 < costs.memory_mb(found[stage]) < 64_000
 
@@ -271,7 +271,7 @@ def test_mask_reuse_shares_the_masks_of_table_5(paper: Graph, thesis: Graph) -> 
         if run.stage == "sparse":
             assert run.init.dataset == "svhn" and run.mask.dense.dataset == "cifar10"
             assert run.epochs == 50 - run.rewind
-            assert thesis.dataset(run) == "svhn"
+            assert run.home.dataset == "svhn"
             assert run.match is None or thesis.dataset(run.match) == "svhn"
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 from pipeline import pruning
 from pipeline.errors import UserError
 from pipeline.models import build, prunable_parameters
-from pipeline.study.experiment import mask_target, rounds_for, target_rounds
+from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 
 #: Convolutions and the classifier of ResNet20x1 on CIFAR-10; the shortcuts hold 23,040 of them.
 ENTRIES = {"all": 291_376, "no-shortcut": 268_336}

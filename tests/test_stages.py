@@ -31,6 +31,7 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.errors import UserError
+from pipeline.runs.snapshot import weights_at
 from pipeline.stages.job import LOCK, Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze
@@ -51,7 +52,7 @@ def rounds_of(study: Tiny, block: ImpBlock) -> list[tuple[dict[str, Tensor], pru
     folder = study.make(block)
     return [
         dense_state(read_tensors(folder / "rounds.safetensors", keys.round_prefix(number)), shapes)
-        for number in study.graph.block_rounds(block)
+        for number in block.rounds(study.graph)
     ]
 
 
@@ -69,14 +70,14 @@ def test_a_snapshot_is_the_dense_run_at_its_epoch(tiny: Tiny) -> None:
     tiny.make(some), tiny.make(every)
     assert tiny.graph.recipe(some).trunk == (0, 2)
     for epoch in range(4):
-        file = tiny.graph.weights_at(some, epoch)
+        file = weights_at(tiny.graph, some, epoch)
         assert isinstance(file.run, Snapshot) == (epoch in (1, 3))
         tiny.make(file.run)
         found = read_state(tiny.results / file.path, file.prefix)
         assert same(found, trunk(tiny, every, epoch)), epoch
     one, two = (tiny.path(run, "weights.safetensors") for run in (some, every))
     assert one.read_bytes() == two.read_bytes()
-    end = tiny.graph.weights_at(some, 4)
+    end = weights_at(tiny.graph, some, 4)
     assert end.path == keys.path(some, "weights.safetensors")
     assert not same(read_state(one), trunk(tiny, every, 3))
 
@@ -295,7 +296,7 @@ def test_a_diverged_parent_gives_a_diverged_child(tiny: Tiny, experiment: str) -
     assert match
     runs += [tiny.solution(0.6, experiment), Curve(match, "tiny"), ImpBarrier(a, imp, "tiny", 3)]
     permuted = tiny.cell("permuted", experiment=experiment).run
-    runs.append(Plane(permuted, keys.lth_of(permuted), "tiny"))
+    runs.append(Plane(permuted, "tiny"))
     for run in tiny.graph.closure(runs):
         if isinstance(run, Snapshot):
             weights = read_state(tiny.make(run) / "weights.safetensors")

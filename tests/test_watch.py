@@ -18,7 +18,7 @@ from pipeline.artifacts import keys
 from pipeline.commands import main
 from pipeline.progress import job as progress
 from pipeline.progress.job import FOLDER, Writer, clock, running, until
-from pipeline.progress.workflow import SILENT, Watch, describe, share, words
+from pipeline.progress.workflow import SILENT, Watch, describe, share
 
 KEY = "digits/resnet20-w0.5/dense-digits/imp-ft-digits/permuted.activations/S0.97/k1-e15/sparse-digits/a0-b1"
 
@@ -51,10 +51,10 @@ def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
         tiny.dense(3), keys.Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
         tiny.solution(), cell.match, cell, keys.Curve(cell.match, "tiny"),
         keys.ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
-        keys.Plane(cell, keys.lth_of(cell), "tiny"),
+        keys.Plane(cell, "tiny"),
     ]  # fmt: skip
     assert {run.stage for run in runs} == set(keys.OUTPUTS)
-    said = [words(run) for run in runs]
+    said = [run.words for run in runs]
     assert len(set(said)) == len(said)
     assert all("resnet20×0.25 on few" in text for text in said)
     assert "seed 3" in said[0] and "S=0.60 k=1 a0-b1" in said[6]

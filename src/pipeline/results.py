@@ -20,8 +20,9 @@ from pipeline.artifacts.keys import Curve, Run
 from pipeline.artifacts.store import PROVENANCE, read_csv, read_json, read_tensors, recorded, verify
 from pipeline.diversity import diversity as diversity_of
 from pipeline.errors import UserError
+from pipeline.runs.mask import target_rounds
 from pipeline.study.config import Config, read
-from pipeline.study.experiment import Experiment, target_rounds
+from pipeline.study.experiment import Experiment
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import (
     Diversity,

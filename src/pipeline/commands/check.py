@@ -31,7 +31,7 @@ def problems(config: Config, results: bool) -> Iterator[str]:
     """One line per problem; reading the study itself has raised for its own mistakes before."""
     graph = Graph(config)
     regular = [name for name, output in config.outputs.items() if not output.optional]
-    wanted = {graph.dataset(run) for run in graph.closure(graph.outputs(regular))}
+    wanted = {run.home.dataset for run in graph.closure(graph.outputs(regular))}
     for name in sorted(wanted):
         info = config.datasets[name]
         generated = any(path.startswith(str(config.results.resolve())) for path, _, _ in info.files)

@@ -40,7 +40,7 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
     for run in needed:
         kind = kinds[run.stage]
         kind["jobs"] += 1
-        kind["epochs"] += costs.epochs(run)
+        kind["epochs"] += run.trained_epochs(graph)
         kind["seconds"] += costs.seconds(run)
     bases = Counter(costs.rate(run).basis.split(" on ")[0] for run in needed)
     return {

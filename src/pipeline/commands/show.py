@@ -11,9 +11,8 @@ from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import PROVENANCE, read_json
 from pipeline.progress.job import running
-from pipeline.progress.workflow import describe, words
+from pipeline.progress.workflow import describe
 from pipeline.study.config import Config
-from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
 
@@ -30,7 +29,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     states = States(graph)
     wanted = run_of(config, arguments.path)
     print(f"{config.results}/{keys.folder(wanted)}")
-    print(f"run       {words(wanted)}")
+    print(f"run       {wanted.words}")
     print(f"state     {states.why(wanted)}")
     for line in changes(graph, states, wanted):
         print(f"          {line}")
@@ -40,7 +39,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     log = config.results / "logs" / f"{keys.folder(wanted)}.log"
     if log.exists():
         print(f"log       {log}")
-    print(f"epochs    {Costs(graph, 'cpu').epochs(wanted)}")
+    print(f"epochs    {wanted.trained_epochs(graph)}")
     print("settings")
     for name, value in sorted(vars(graph.recipe(wanted)).items()):
         print(f"  {name} = {value}")

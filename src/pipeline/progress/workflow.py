@@ -10,20 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import (
-    Curve,
-    Dense,
-    ImpBarrier,
-    ImpBlock,
-    Mask,
-    Match,
-    Plane,
-    Run,
-    Snapshot,
-    Solution,
-    Sparse,
-)  # fmt: skip
+from pipeline import runs
 from pipeline.errors import UserError
 from pipeline.progress.job import clock, running, until
 
@@ -130,8 +117,8 @@ class Watch:
         done = 0.0
         for record in now:
             with suppress(UserError):  # a run of another version of this program
-                run = keys.parse(record["stage"], record["key"])
-                done += share(record) * expected.get(self._results / keys.folder(run), 0.0)
+                run = runs.parse(record["stage"], record["key"])
+                done += share(record) * expected.get(self._results / run.folder, 0.0)
         return done
 
     @staticmethod
@@ -194,7 +181,7 @@ SILENT = 300.0
 def describe(record: dict[str, Any], host: bool = False) -> str:
     """What a running job does: its run, epoch i of T, the accuracy so far; ``host``: and where."""
     try:
-        text = words(keys.parse(record["stage"], record["key"]))
+        text = runs.parse(record["stage"], record["key"]).words
     except (UserError, KeyError):  # a run of another version of this program
         text = f"{record['stage']} {record['key']}"
     if record.get("round"):
@@ -207,52 +194,3 @@ def describe(record: dict[str, Any], host: bool = False) -> str:
     silent = time.time() - record["time"] if isinstance(record.get("time"), float) else 0.0
     text += f", silent for {clock(silent)}" if silent > SILENT else ""
     return _printable(text)
-
-
-def words(run: Run) -> str:
-    """A run in words: method, sparsity S, rewind epoch k, seeds, and its network."""
-    match run:
-        case Dense():
-            return f"dense seed {run.seed} ({_network(run)})"
-        case Snapshot():
-            return f"snapshot k={run.epoch} seed {run.dense.seed} ({_network(run.dense)})"
-        case ImpBlock():
-            return (
-                f"IMP block {run.block} seed {run.dense.seed} ({_network(run.dense, run.recipe)})"
-            )
-        case Mask():
-            return f"mask {_target(run)} seed {run.dense.seed} ({_network(run.dense, run.recipe)})"
-        case Solution(mask):
-            return (
-                f"IMP solution {_target(mask)} seed {mask.dense.seed} "
-                f"({_network(mask.dense, mask.recipe)})"
-            )
-        case Match():
-            return f"matching {run.who} ({_network(run.b, run.recipe)})"
-        case Sparse():
-            method = f"{run.method}.{run.match.recipe}" if run.match else run.method
-            return (
-                f"sparse {method} {_target(run.mask)} k={run.rewind} {run.who} "
-                f"({_network(run.init, run.recipe)})"
-            )
-        case Curve():
-            return f"curve {run.match.who} ({_network(run.match.b, run.recipe)})"
-        case ImpBarrier():
-            return (
-                f"barriers of {run.rounds} IMP rounds seed {run.dense.seed} "
-                f"({_network(run.dense, run.recipe)})"
-            )
-        case Plane(permuted):
-            return (
-                f"plane {_target(permuted.mask)} k={permuted.rewind} {permuted.who} "
-                f"({_network(permuted.init, run.recipe)})"
-            )
-
-
-def _target(mask: Mask) -> str:
-    kind, number = mask.target[0], mask.target[1:]
-    return f"S={number}" if kind == "S" else f"{number} prunes"
-
-
-def _network(dense: Dense, recipe: str | None = None) -> str:
-    return f"{dense.model}×{dense.width} on {dense.dataset}, {recipe or dense.recipe}"

@@ -174,7 +174,7 @@ def _stage(
     runs = [run for run, _ in found]
     known = [record for _, record in found if record]
     status = Counter((results.metrics(run) or {}).get("status", "missing") for run in runs)
-    seeds = {network.seed for run in runs for network in results.graph.networks(run)}
+    seeds = {network.seed for run in runs for network in run.networks}
     return {
         "stage": stage,
         "runs": len(runs),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from pipeline import symmetry
-from pipeline.artifacts.keys import Curve
 from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import barrier, curve
+from pipeline.runs import Curve
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, csv_rows, ground
 from pipeline.stages.outcome import finite

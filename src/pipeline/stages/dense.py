@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.artifacts.keys import Dense, epoch_prefix
 from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
+from pipeline.runs import Dense
+from pipeline.runs.dense import epoch_prefix
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import final_metrics
 from pipeline.streams import generator

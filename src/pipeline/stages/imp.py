@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline import models, pruning
-from pipeline.artifacts.keys import Dense, ImpBlock, round_prefix
 from pipeline.artifacts.store import read_info, read_tensors
 from pipeline.errors import UserError
+from pipeline.runs import Dense, ImpBlock
+from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator
@@ -91,7 +92,7 @@ def execute(job: Job) -> None:
     measured: list[dict[str, object]] = []
     status = "ok"
     with graceful():
-        for number in job.graph.block_rounds(run):
+        for number in run.rounds(job.graph):
             weights = {name: state[name] for name in names}
             mask = pruning.prune_fraction(weights, mask, settings.fraction)
             part = job.folder / f".round{number:02d}.safetensors"

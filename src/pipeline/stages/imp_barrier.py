@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from pipeline.artifacts.keys import ImpBarrier, round_prefix
 from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import barrier, curve
 from pipeline.pruning import sparsity
+from pipeline.runs import ImpBarrier
+from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, csv_rows, ground
 from pipeline.stages.outcome import finite

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pipeline.artifacts import finished, keys
-from pipeline.artifacts.keys import Run
+from pipeline.artifacts import finished
 from pipeline.artifacts.lock import Lock
 from pipeline.artifacts.store import digest as digest_of
 from pipeline.artifacts.store import (
@@ -24,6 +23,7 @@ from pipeline.artifacts.store import (
 from pipeline.errors import UserError
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.progress import job as progress
+from pipeline.runs import Dense, Match, Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -57,11 +57,11 @@ class Job:
         self.digest = digest_of(self.settings)
         if digest is not None and digest != self.digest:
             raise UserError(
-                f"{keys.folder(run)}: the study or its recipes were changed since this job was "
+                f"{run.folder}: the study or its recipes were changed since this job was "
                 "submitted; start the workflow again"
             )
         self.recipe = self.graph.recipe(run)
-        self.folder = config.results / keys.folder(run)
+        self.folder = config.results / run.folder
         self._parents: dict[str, str] = {}
         self._started = time.monotonic()
         self._volatile: dict[str, object] = {}
@@ -106,7 +106,7 @@ class Job:
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
         try:
-            for name in keys.OUTPUTS[self.run.stage]:
+            for name in self.run.files:
                 verify(self.folder / name, self.digest)
         except UserError:
             return False
@@ -121,7 +121,7 @@ class Job:
 
     def read(self, run: Run, name: str) -> Path:
         """Path of any other run's file, checked as an input is, and made with today's settings."""
-        path = keys.path(run, name)
+        path = run.path(name)
         if path not in self._parents:
             self._parents[path] = verify(self.config.results / path, self.graph.digest(run))
         return self.config.results / path
@@ -143,7 +143,7 @@ class Job:
         """The run's data set, on the CPU."""
         from pipeline.data import load
 
-        info = self.config.datasets[self.graph.dataset(self.run)]
+        info = self.config.datasets[self.run.home.dataset]
         return load(info, self.config.data_root, download=False)
 
     # -- network ---------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Job:
             return torch.device("cuda", self.team.local)
         return torch.device("cuda" if cuda else "cpu")
 
-    def model(self, dense: keys.Dense, generator: torch.Generator | None = None) -> nn.Module:
+    def model(self, dense: Dense, generator: torch.Generator | None = None) -> nn.Module:
         """The network of a dense run, initialised from ``generator`` or waiting for a state."""
         from pipeline import models
         from pipeline.models import custom
@@ -200,7 +200,7 @@ class Job:
             e.model == model and any(m.permute for _, m, _ in e.methods) for e in experiments
         )
 
-    def spec(self, match: keys.Match) -> PermutationSpec:
+    def spec(self, match: Match) -> PermutationSpec:
         """The permutation groups of a matching's networks.
 
         Those of a user's own network are traced and proven; ``taps`` changes nothing for it.
@@ -214,7 +214,7 @@ class Job:
         taps = self.graph.recipe(match).taps
         return models.permutation_spec(match.b.model, model, taps=taps)
 
-    def _traced(self, dense: keys.Dense, model: nn.Module) -> PermutationSpec:
+    def _traced(self, dense: Dense, model: nn.Module) -> PermutationSpec:
         """The traced and proven groups of a network; the log says which layers are in none."""
         from pipeline.symmetry import trace as tracing
 
@@ -287,7 +287,7 @@ class Job:
             self.folder, self.settings, names, self._parents, seconds=seconds,
             job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
         )  # fmt: skip
-        finished.keep(self.config.results, keys.folder(self.run), names)
+        finished.keep(self.config.results, self.run.folder, names)
         self.clear_up()
 
     def clear_up(self) -> None:

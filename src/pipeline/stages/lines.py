@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, Plane
 from pipeline.connectivity.batches import Batches, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.data import DataSet, Split
@@ -17,6 +16,7 @@ from pipeline.data.photographs import Photographs
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
+from pipeline.runs import Dense
 from pipeline.stages.job import Job
 from pipeline.streams import generator
 
@@ -54,10 +54,9 @@ def ground(job: Job, dense: Dense) -> Ground:
     data = job.data.to(device)
     images = min(settings.images or len(data.train), len(data.train))
     if isinstance(data, Photographs) and 2 * images * 3 * data.size**2 > KEPT:
-        assert isinstance(job.run, Curve | ImpBarrier | Plane)
         raise UserError(
             f"{images:,} training images of {data.name} do not fit in memory: give the connectivity "
-            f"recipe {job.run.recipe!r} a number of images"
+            f"recipe {job.run.label!r} a number of images"
         )
     drawn = training_batches(
         data,

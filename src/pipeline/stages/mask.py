@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline import models, pruning
-from pipeline.artifacts.keys import Mask
 from pipeline.artifacts.store import read_tensors
+from pipeline.runs import Mask
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.weights import dense_state, write_mask

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pipeline import symmetry
-from pipeline.artifacts.keys import Match
 from pipeline.artifacts.store import write_tensors
 from pipeline.data.augment import normalise
 from pipeline.data.subsets import training_batches
+from pipeline.runs import Match
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator

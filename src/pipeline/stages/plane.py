@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from pipeline import symmetry
-from pipeline.artifacts.keys import Plane, Sparse
 from pipeline.artifacts.store import read_tensors, recorded, write_csv
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
+from pipeline.runs import Plane, Sparse
 from pipeline.stages.job import Job
 from pipeline.stages.lines import csv_rows, ground
 from pipeline.weights import read_state
@@ -25,7 +25,7 @@ def execute(job: Job) -> None:
     run, settings = job.run, job.recipe
     assert isinstance(run, Plane) and run.permuted.match is not None
     match = run.permuted.match
-    if job.diverged(run.lth, run.permuted, match):
+    if job.diverged(run.permuted.lth, run.permuted, match):
         write_csv(job.folder / "plane.csv", GRID, [])
         job.metrics(status="diverged", points=[])
         job.finish("plane.csv", "metrics.json")
@@ -35,7 +35,7 @@ def execute(job: Job) -> None:
     permutation = read_tensors(job.input("permutation"))
     spec = job.spec(match)
     thetas = {
-        "LTH": symmetry.apply(spec, permutation, _weights(job, run.lth, like)),
+        "LTH": symmetry.apply(spec, permutation, _weights(job, run.permuted.lth, like)),
         "dense": symmetry.apply(spec, permutation, job.state("dense")),
         "permuted": _weights(job, run.permuted, like),
     }
@@ -59,7 +59,7 @@ def execute(job: Job) -> None:
 
 def _weights(job: Job, run: Sparse, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The final weights of a sparse run."""
-    path = job.config.results / f"{run.stage}/{run.key}" / "weights.safetensors"
+    path = job.config.results / run.path("weights.safetensors")
     if not path.exists() and not recorded(path):
         raise UserError(
             f"{path}: not kept; set keep_weights: true in the sparse recipe {run.recipe!r} "

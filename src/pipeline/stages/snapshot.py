@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts.keys import Snapshot, epoch_prefix
 from pipeline.artifacts.store import read_tensors
+from pipeline.runs import Snapshot
+from pipeline.runs.dense import epoch_prefix
 from pipeline.stages.job import Job
 from pipeline.streams import generator
 from pipeline.training.loop import Schedule, graceful

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts.keys import Solution
 from pipeline.pruning import sparsity
+from pipeline.runs import Solution
 from pipeline.stages.imp import round_of
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import final_metrics, finite, nothing
-from pipeline.study.experiment import target_rounds
 from pipeline.training.loop import HISTORY, graceful, history_rows
 from pipeline.weights import read_mask, sparse_state, state_of
 
@@ -27,7 +26,7 @@ def execute(job: Job) -> None:
         job.write_tensors(names[3], {"logits": next(iter(state.values())).new_zeros(0)})
         job.finish(*names)
         return
-    number = target_rounds(run.mask.target, settings.fraction)
+    number = run.mask.prunes(job.graph)
     with graceful():
         outcome = round_of(job, run.mask.dense, settings, model).train(
             job, model, state, mask, number, keep_logits=True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline import symmetry
-from pipeline.artifacts.keys import Sparse
 from pipeline.artifacts.store import read_tensors
 from pipeline.pruning import sparsity
+from pipeline.runs import Sparse
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import final_metrics, finite, nothing
 from pipeline.streams import generator

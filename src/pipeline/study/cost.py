@@ -8,25 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import (
-    Curve,
-    Dense,
-    ImpBarrier,
-    ImpBlock,
-    Mask,
-    Match,
-    Plane,
-    Run,
-    Snapshot,
-    Solution,
-    Sparse,
-)  # fmt: skip
 from pipeline.artifacts.store import PROVENANCE
-from pipeline.catalog.datasets import DataInfo
+from pipeline.runs import Run
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
-from pipeline.study.settings import ImpSettings
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
@@ -55,76 +40,9 @@ class Costs:
         self.graph, self.device = graph, device
         self._rates: dict[tuple[str, str, str], Rate] = {}
 
-    def epochs(self, run: Run) -> int:
-        """Epochs of training in a run."""
-        recipe = self.graph.recipe(run)
-        match run:
-            case Dense():
-                return int(recipe.epochs)
-            case Snapshot():
-                return int(run.epoch - max(e for e in recipe.trunk if e <= run.epoch))
-            case ImpBlock():
-                return len(self.graph.block_rounds(run)) * self._round(run.dense, recipe)
-            case Solution():
-                return self._round(run.mask.dense, recipe)
-            case Sparse():
-                return run.epochs
-            case _:
-                return 0
-
-    def _round(self, dense: Dense, recipe: ImpSettings) -> int:
-        if recipe.style == "finetune":
-            return recipe.epochs
-        horizon: int = self.graph.recipe(dense).epochs
-        return horizon - recipe.rewind_epoch
-
-    def passes(self, run: Run) -> float:
-        """Forward passes over the training set of a run that does not train, in epochs' worth."""
-        recipe = self.graph.recipe(run)
-        match run:
-            case Match():
-                share = 1.0
-                if recipe.images:
-                    share = min(1.0, recipe.images / self._info(run).train_images)
-                return 2 * share / 3
-            case Curve():
-                points = 2 * recipe.points
-            case ImpBarrier():
-                points = run.rounds * recipe.points
-            case Plane():
-                points = recipe.grid**2
-            case _:
-                return 0.0
-        share = 1.0
-        if recipe.images:  # those that give statistics, and the two splits evaluated
-            info = self._info(run)
-            share = min(1.0, (2 * recipe.images + info.test_images) / (2 * info.train_images))
-        return float(share * points * len(recipe.corrections) * 2 / 3)
-
-    def _info(self, run: Run) -> DataInfo:
-        return self.graph.config.datasets[self.graph.dataset(run)]
-
-    def network(self, run: Run) -> Dense:
-        """A dense run of the same network, for its data set, model and width."""
-        match run:
-            case Dense():
-                return run
-            case Sparse():
-                return run.init
-            case Match():
-                return run.b
-            case Curve():
-                return run.match.b
-            case Plane():
-                return run.permuted.init
-            case Solution():
-                return run.mask.dense
-            case _:
-                return run.dense
-
     def rate(self, run: Run) -> Rate:
         """Seconds per epoch of a run's network: measured here before, or assumed."""
-        dense = self.network(run)
+        dense = run.home
         network = (dense.dataset, dense.model, dense.width)
         if network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
@@ -152,7 +70,7 @@ class Costs:
             epochs, seconds = record.get("epochs_executed"), record.get("train_seconds")
             device = "cpu" if str(record.get("device", self.device)).startswith("cpu") else "cuda"
             if epochs and seconds and device == self.device:
-                dense = self.network(run)
+                dense = run.home
                 shared = record.get("processes", 1)
                 found[dense.dataset, dense.model, dense.width].append(shared * seconds / epochs)
         for network, values in found.items():
@@ -161,7 +79,7 @@ class Costs:
 
     def provenance(self, run: Run) -> dict[str, float]:
         """The record beside a run's files; empty where there is none."""
-        path = self.graph.config.results / keys.folder(run) / PROVENANCE
+        path = self.graph.config.results / run.folder / PROVENANCE
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError):
@@ -170,49 +88,28 @@ class Costs:
 
     def seconds(self, run: Run) -> float:
         """Expected device seconds of a run, the start of its process included."""
-        if isinstance(run, Mask):
-            return START["cpu"]
-        work = self.epochs(run) + self.passes(run)
-        return START[self.device] + work * self.rate(run).seconds
+        return self._start(run) + self._work(run)
 
     def wall(self, run: Run) -> float:
         """Expected seconds until a run is done, by all the processes that share it."""
-        start = START["cpu" if isinstance(run, Mask) else self.device]
-        return start + (self.seconds(run) - start) / processes(self.graph, run)
+        return self._start(run) + self._work(run) / processes(self.graph, run)
 
-    def parameters(self, run: Run) -> int:
-        """Number of parameters of a run's network."""
-        dense = self.network(run)
-        info = self.graph.config.datasets[dense.dataset]
-        return int(
-            self.graph.config.models[dense.model].parameters(
-                float(dense.width), info.classes, info.channels
-            )
-        )
+    def _start(self, run: Run) -> float:
+        return START[self.device if run.computes else "cpu"]
+
+    def _work(self, run: Run) -> float:
+        epochs = run.trained_epochs(self.graph) + run.passes(self.graph)
+        return epochs * self.rate(run).seconds if epochs else 0.0
+
+    def network_bytes(self, run: Run) -> float:
+        """Bytes of the parameters of a run's network."""
+        info, home = self.graph.info(run), run.home
+        model = self.graph.config.models[home.model]
+        return 4.0 * model.parameters(float(home.width), info.classes, info.channels)
 
     def disk(self, run: Run) -> float:
         """Expected bytes of a run's files."""
-        size = 4.0 * self.parameters(run)
-        recipe = self.graph.recipe(run)
-        match run:
-            case Dense():
-                return float(size * (1 + 2 * len(recipe.trunk)))
-            case Snapshot():
-                return size
-            case ImpBlock():
-                kept = sum((1 - recipe.fraction) ** r for r in self.graph.block_rounds(run))
-                return float(size * (kept + len(self.graph.block_rounds(run)) / 32))
-            case Mask():
-                return size / 32
-            case Sparse() | Solution():
-                target = run.mask.target
-                share = 1 - float(target[1:]) if target[0] == "S" else 0.8 ** int(target[1:])
-                return (
-                    size * (share + 1 / 32)
-                    + 2.0 * self._info(run).test_images * self._info(run).classes
-                )
-            case _:
-                return 1e5
+        return float(run.disk(self.graph, self.network_bytes(run)))
 
     def memory_mb(self, run: Run) -> int:
         """Main memory a run needs, in MB: data and its augmented copies, network, and headroom.
@@ -220,16 +117,12 @@ class Costs:
         Of photographs only those that a run keeps, and batches under way: some thousand images. Of
         a run that is shared, all its processes on one machine.
         """
-        info = self._info(run)
+        info = self.graph.info(run)
         pixels = info.channels * info.size**2
-        images = (info.train_images + info.test_images) * pixels
+        network = 12 * self.network_bytes(run) / 1e6
         if info.kind == "image_folder":
-            kept = 8000.0  # of pixels in bytes
-            recipe = self.graph.recipe(run)
-            if isinstance(run, Curve | ImpBarrier | Plane):
-                kept += 2 * (recipe.images or info.train_images) + info.test_images
-            if isinstance(run, Match):  # the observed activations of a batch, of both networks
-                kept += 270 * recipe.batch_size * max(1.0, float(run.b.width))
+            kept = 8000 + run.images(self.graph)  # of pixels in bytes
             here = processes(self.graph, run) // self.graph.config.main.nodes or 1
-            return int(here * (4000 + kept * pixels / 1e6 + 12 * 4 * self.parameters(run) / 1e6))
-        return int(2000 + 6 * images / 1e6 + 12 * 4 * self.parameters(run) / 1e6)
+            return int(here * (4000 + kept * pixels / 1e6 + network))
+        images = (info.train_images + info.test_images) * pixels
+        return int(2000 + 6 * images / 1e6 + network)

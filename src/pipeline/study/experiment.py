@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.artifacts.keys import Dense, Mask, Match, Solution, Sparse, sparsity_text, width_text
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
@@ -17,11 +16,11 @@ from pipeline.catalog.schema import (
     quote,
 )
 from pipeline.errors import UserError
+from pipeline.runs import Dense, Mask, Match, Solution, Sparse
+from pipeline.runs.form import sparsity_text, width_text
+from pipeline.runs.mask import mask_target
 from pipeline.study.recipes import Library
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
-
-#: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -172,28 +171,6 @@ class Experiment:
                     replicate=replicate,
                 )
                 yield Cell(self.name, name, sparsity, k, t, pair, run)
-
-
-def rounds_for(sparsity: float, fraction: float = 0.2) -> int:
-    """Prunes of ``fraction`` of the remaining weights that reach S, the last one capped."""
-    reached, rounds = 0.0, 0
-    while reached < sparsity - ROUNDING:
-        rounds += 1
-        reached = 1 - (1 - fraction) ** rounds
-    return rounds
-
-
-def mask_target(sparsity: float, fraction: float, tolerance: float) -> str:
-    """``S<sparsity>`` (exact), or ``P<n>`` where n full prunes end within the tolerance below S."""
-    rounds = max(1, rounds_for(sparsity - tolerance, fraction))
-    if rounds < rounds_for(sparsity, fraction):
-        return f"P{rounds}"
-    return f"S{sparsity_text(sparsity)}"
-
-
-def target_rounds(target: str, fraction: float) -> int:
-    """Prunes that lead to a mask target; the mask is cut from the weights after one round less."""
-    return int(target[1:]) if target[0] == "P" else rounds_for(float(target[1:]), fraction)
 
 
 def check_entry(entry: ExperimentEntry, where: str) -> None:

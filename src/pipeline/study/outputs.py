@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts.keys import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse, lth_of
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
@@ -22,7 +21,9 @@ from pipeline.catalog.schema import (
     suggest,
 )
 from pipeline.errors import UserError
-from pipeline.study.experiment import Experiment, rounds_for
+from pipeline.runs import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse
+from pipeline.runs.mask import rounds_for
+from pipeline.study.experiment import Experiment
 from pipeline.study.settings import Correction, Protocol
 
 Experiments = Mapping[str, Experiment]
@@ -336,7 +337,7 @@ class LossPlane(Output):
     def of(self, experiment: Experiment) -> Iterable[Plane]:
         """The plane of one experiment."""
         for run in self._sparse(experiment):
-            yield Plane(run, lth_of(run), experiment.connectivity)
+            yield Plane(run, experiment.connectivity)
 
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         for experiment in self.chosen(experiments):

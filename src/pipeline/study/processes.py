@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.errors import UserError
+from pipeline.runs import Run
 from pipeline.study.graph import Graph
-from pipeline.study.settings import ImpSettings
 from pipeline.study.shares import shares
-
-#: The stages that train.
-TRAINED = frozenset({"dense", "snapshot", "imp", "solution", "sparse"})
 
 
 def processes(graph: Graph, run: Run) -> int:
@@ -21,15 +16,11 @@ def processes(graph: Graph, run: Run) -> int:
     Raises:
         UserError: the run's batch cannot be dealt to so many.
     """
-    info = graph.config.datasets[graph.dataset(run)]
     count = graph.config.main.processes
-    if count == 1 or run.stage not in TRAINED or info.kind != "image_folder":
+    if count == 1 or not run.trains or graph.info(run).kind != "image_folder":
         return 1
-    settings = graph.recipe(run)
-    if isinstance(settings, ImpSettings) and settings.style == "rewind":
-        settings = graph.recipe(graph.networks(run)[0])
     try:
-        shares(settings, count)
+        shares(run.training(graph), count)
     except UserError as error:
-        raise UserError(f"{keys.folder(run)}: config.yaml: processes: {count}: {error}") from None
+        raise UserError(f"{run.folder}: config.yaml: processes: {count}: {error}") from None
     return count

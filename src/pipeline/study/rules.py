@@ -124,7 +124,7 @@ class Workflow:
 
     def data_of(self, key: str) -> str:
         """The check of the data set of a dense run."""
-        return f"{self.results}/data/{self.graph.dataset(self.run('dense', key))}/facts.json"
+        return f"{self.results}/data/{self.run('dense', key).home.dataset}/facts.json"
 
     def data_files(self, dataset: str, dry: bool) -> list[str]:
         """Make sure that a data set can be read before any job starts.
@@ -157,8 +157,8 @@ class Workflow:
         """Processors of a job on one machine: of its compute threads, or those that decode."""
         run = self.run(stage, key)
         each = int(getattr(self.graph.recipe(run), "threads", 1))
-        kind = self.config.datasets[self.graph.dataset(run)].kind
-        if kind == "image_folder" and self.costs.device == "cuda" and stage != "mask":
+        kind = self.graph.info(run).kind
+        if kind == "image_folder" and self.costs.device == "cuda" and run.computes:
             each = max(each, DECODERS)
         return each * max(1, processes(self.graph, run) // self.config.main.nodes)
 
@@ -190,9 +190,9 @@ class Workflow:
         """The first trainings of each network: enough for a rate, and few files to look at."""
         seen: Counter[tuple[str, str, str]] = Counter()
         for run in self.graph.closure(self.graph.outputs(self.config.outputs)):
-            network = self.costs.network(run)
+            network = run.home
             key = (network.dataset, network.model, network.width)
-            if self.costs.epochs(run) and seen[key] < per_network:
+            if run.trained_epochs(self.graph) and seen[key] < per_network:
                 seen[key] += 1
                 yield run
 

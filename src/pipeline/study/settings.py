@@ -1,8 +1,4 @@
-"""The settings of every stage, each a frozen dataclass with bounds and help.
-
-``ALGORITHM`` holds one number per stage. It is raised by hand when the meaning of a stage changes:
-that re-runs the stage and what depends on it, and nothing else.
-"""
+"""The settings of every stage, each a frozen dataclass with bounds and help."""
 
 from __future__ import annotations
 
@@ -13,21 +9,8 @@ from typing import Any, Literal
 from pipeline.catalog.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Bounds, option, quote
 from pipeline.errors import UserError
 
-ALGORITHM = {
-    "data": 1,
-    "dense": 1,
-    "snapshot": 1,
-    "imp": 1,
-    "mask": 1,
-    "solution": 1,
-    "match": 1,
-    "sparse": 1,
-    "curve": 1,
-    "imp-barrier": 1,
-    "plane": 1,
-    "table": 1,
-    "figure": 1,
-}
+#: As ``algorithm`` of a kind of run (`pipeline.runs`), of what is made from runs.
+ALGORITHM = {"data": 1, "table": 1, "figure": 1}
 
 Precision = Literal["fp32", "bf16"]
 

@@ -1,0 +1,164 @@
+"""What a kind of run is: one frozen value that names what changes its bits, and all facts of it.
+
+A new kind is a class here beside the others (found by ``runs.STAGES``), a function ``execute`` in
+the module of `pipeline.stages` of the same name, and a rule in ``workflow/rules``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from pipeline.runs.form import Form, Parts
+
+if TYPE_CHECKING:
+    from pipeline.catalog.datasets import DataInfo
+    from pipeline.runs.dense import Dense
+
+
+class Study(Protocol):
+    """What a run asks of the study that it is in."""
+
+    def recipe(self, run: Run) -> Any:
+        """The settings of a run's own recipe."""
+
+    def resolve(self, kind: str, label: str) -> Any:
+        """The settings of any recipe."""
+
+    def inputs(self, run: Run) -> dict[str, File]:
+        """The files that a run reads, by role."""
+
+    def info(self, run: Run) -> DataInfo:
+        """The data set that a run reads."""
+
+    def method(self, name: str, where: str) -> Any:
+        """A sparse method; UserError for an unknown one."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a run, and the tensors in it that are meant (all, for an empty prefix)."""
+
+    run: Run
+    name: str
+    prefix: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.run.path(self.name)
+
+
+class Run:
+    """A run; two of equal value are the same run, in the same folder.
+
+    Subclasses are frozen dataclasses. What they say is asked by graph, costs, states, progress,
+    tables and documentation; none of these lists the kinds.
+    """
+
+    #: Name of the kind: first folder of the path, name of the rule (with ``_`` for ``-``).
+    stage: ClassVar[str]
+    #: What comes behind it in the path.
+    form: ClassVar[Form]
+    #: What a run leaves for others; the first file is the one that stands for it.
+    files: ClassVar[tuple[str, ...]]
+    #: What people call the runs of this kind.
+    title: ClassVar[str]
+    #: Kind of its recipe in ``config/recipes.yaml``.
+    kind: ClassVar[str]
+    #: Raised by hand when the meaning of the stage changes: that runs it, and what depends on it, anew.
+    algorithm: ClassVar[int] = 1
+    #: Jobs of a higher one begin first: what most others wait for.
+    priority: ClassVar[int] = 5
+    #: Whether it trains: can be shared by processes, is saved when it is stopped.
+    trains: ClassVar[bool] = False
+    #: Whether it computes with a network, on a GPU where there is one.
+    computes: ClassVar[bool] = True
+    #: Whether it leaves the weights of a network.
+    leaves_weights: ClassVar[bool] = False
+
+    @cached_property
+    def key(self) -> str:
+        """The path behind the stage."""
+        return self.form.write(self.parts)
+
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the results folder."""
+        return f"{self.stage}/{self.key}"
+
+    def path(self, name: str | None = None) -> str:
+        """A file of it, relative to the results folder; by default the one that stands for it."""
+        return f"{self.folder}/{name or self.files[0]}"
+
+    @property
+    def parts(self) -> Mapping[str, object]:
+        """The parts of its form."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        """The run of parts that its form has read."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """Label of its own recipe."""
+        return str(getattr(self, "recipe"))  # noqa: B009 (a field of most kinds, none of this class)
+
+    @property
+    def networks(self) -> tuple[Dense, ...]:
+        """The dense runs that it names, its home first."""
+        raise NotImplementedError
+
+    @property
+    def home(self) -> Dense:
+        """The dense run whose data set it reads, and whose network it is of."""
+        return self.networks[0]
+
+    @property
+    def words(self) -> str:
+        """The run in words: what, sparsity S, rewind epoch k, seeds, and its network."""
+        raise NotImplementedError
+
+    def inputs(self, study: Study) -> dict[str, File]:
+        """The files that it reads, by role."""
+        raise NotImplementedError
+
+    def check(self, study: Study) -> None:
+        """Raise UserError where the run, asked for by its path, does not fit the study's methods."""
+
+    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
+        """Epochs that must lie below the end of a dense run, by what they are."""
+        del study
+        return {}
+
+    def training(self, study: Study) -> Any:
+        """The settings by which it trains: its recipe's, unless that leaves them to another."""
+        return study.recipe(self)
+
+    def trained_epochs(self, study: Study) -> int:
+        """Epochs that it trains."""
+        del study
+        return 0
+
+    def passes(self, study: Study) -> float:
+        """Forward passes over the training set, in epochs' worth, where it does not train."""
+        del study
+        return 0.0
+
+    def disk(self, study: Study, network: float) -> float:
+        """Expected bytes of its files; ``network``: of its network's parameters."""
+        del study, network
+        return 1e5
+
+    def images(self, study: Study) -> float:
+        """Photographs in memory beside the batches under way, by their bytes."""
+        del study
+        return 0.0
+
+
+def network_words(dense: Dense, recipe: str) -> str:
+    """A network and a recipe for people."""
+    return f"{dense.model}×{dense.width} on {dense.dataset}, {recipe}"

@@ -1,0 +1,89 @@
+"""Dense run of a seed: T epochs from its initialisation, trunk states on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.form import Form, Parts
+
+#: The folders of everything that is at home on a data set, a network and a dense recipe.
+BASE = "<dataset>/<model>-w<width>/<dense>"
+
+
+@dataclass(frozen=True)
+class Dense(Run):
+    """T epochs of ``recipe`` on ``dataset`` from the initialisation of ``seed``."""
+
+    stage = "dense"
+    form = Form(f"{BASE}/seed<s>")
+    files = ("metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv")
+    title = "Dense runs"
+    kind = "dense"
+    priority = 90
+    trains = True
+    leaves_weights = True
+
+    dataset: str
+    model: str
+    width: str
+    recipe: str
+    seed: int
+
+    @property
+    def base(self) -> dict[str, object]:
+        """The parts of ``BASE``."""
+        return {
+            "dataset": self.dataset, "model": self.model, "width": self.width, "dense": self.recipe,
+        }  # fmt: skip
+
+    @property
+    def parts(self) -> Mapping[str, object]:
+        return self.base | {"s": self.seed}
+
+    @classmethod
+    def of(cls, parts: Parts, seed: str = "s") -> Self:
+        return cls(
+            parts["dataset"], parts["model"], parts["width"], parts["dense"], int(parts[seed])
+        )
+
+    @classmethod
+    def source(cls, parts: Parts) -> Self:
+        """The dense run a, which may come from other data or another recipe."""
+        home = cls.of(parts, "a")
+        if "source_dataset" not in parts:
+            return home
+        return replace(home, dataset=parts["source_dataset"], recipe=parts["source_dense"])
+
+    def source_parts(self, home: Dense) -> dict[str, object]:
+        """The parts ``[@<source_dataset>@<source_dense>]`` of this run beside those of ``home``."""
+        foreign = (self.dataset, self.recipe) != (home.dataset, home.recipe)
+        return {
+            "source_dataset": self.dataset if foreign else None,
+            "source_dense": self.recipe if foreign else None,
+        }
+
+    @property
+    def networks(self) -> tuple[Dense, ...]:
+        return (self,)
+
+    @property
+    def words(self) -> str:
+        return f"dense seed {self.seed} ({network_words(self, self.recipe)})"
+
+    def inputs(self, study: Study) -> dict[str, File]:
+        del study
+        return {}
+
+    def trained_epochs(self, study: Study) -> int:
+        return int(study.recipe(self).epochs)
+
+    def disk(self, study: Study, network: float) -> float:
+        return network * (1 + 2 * len(study.recipe(self).trunk))
+
+
+def epoch_prefix(epoch: int) -> str:
+    """Prefix of the tensors of one epoch in ``trunk.safetensors``."""
+    return f"epoch{epoch:04d}/"

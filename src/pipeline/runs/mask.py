@@ -1,0 +1,106 @@
+"""The mask of a sparsity target, and what the targets mean.
+
+A target is ``S<sparsity>``, met exactly by a last prune that is capped, or ``P<n>``, n full prunes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.dense import BASE, Dense
+from pipeline.runs.form import Form, Parts, sparsity_text
+from pipeline.runs.imp import round_weights
+
+#: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Mask(Run):
+    """The mask of a target, a function of the weights after one round."""
+
+    stage = "mask"
+    form = Form(f"{BASE}/<imp>/seed<s>/<target>")
+    files = ("mask.safetensors", "metrics.json")
+    title = "Masks"
+    kind = "imp"
+    priority = 80
+    computes = False
+
+    dense: Dense
+    recipe: str
+    target: str
+
+    @property
+    def parts(self) -> Mapping[str, object]:
+        return {**self.dense.parts, "imp": self.recipe, "target": self.target}
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        return cls(Dense.of(parts), parts["imp"], parts["target"])
+
+    @property
+    def networks(self) -> tuple[Dense, ...]:
+        return (self.dense,)
+
+    @property
+    def sparsity_words(self) -> str:
+        """The target for people."""
+        kind, number = self.target[0], self.target[1:]
+        return f"S={number}" if kind == "S" else f"{number} prunes"
+
+    @property
+    def words(self) -> str:
+        network = network_words(self.dense, self.recipe)
+        return f"mask {self.sparsity_words} seed {self.dense.seed} ({network})"
+
+    def prunes(self, study: Study) -> int:
+        """Prunes that lead to the target, the last one from `source`."""
+        return target_rounds(self.target, study.recipe(self).fraction)
+
+    def source(self, study: Study) -> File:
+        """The weights from which the mask is cut: those after one round less than its prunes."""
+        return round_weights(study, self.dense, self.recipe, self.prunes(study) - 1)
+
+    def inputs(self, study: Study) -> dict[str, File]:
+        return {"weights": self.source(study)}
+
+    def kept(self, study: Study) -> float:
+        """Share of the prunable weights that the mask keeps."""
+        if self.target[0] == "S":
+            return 1 - float(self.target[1:])
+        return float((1 - study.recipe(self).fraction) ** int(self.target[1:]))
+
+    def disk(self, study: Study, network: float) -> float:
+        return network / 32
+
+    def disk_of_sparse(self, study: Study, network: float) -> float:
+        """Bytes of weights under the mask, with its bits, and of the logits on the test set."""
+        info = study.info(self)
+        logits = 2.0 * info.test_images * info.classes
+        return network * (self.kept(study) + 1 / 32) + logits
+
+
+def rounds_for(sparsity: float, fraction: float = 0.2) -> int:
+    """Prunes of ``fraction`` of the remaining weights that reach S, the last one capped."""
+    reached, rounds = 0.0, 0
+    while reached < sparsity - ROUNDING:
+        rounds += 1
+        reached = 1 - (1 - fraction) ** rounds
+    return rounds
+
+
+def mask_target(sparsity: float, fraction: float, tolerance: float) -> str:
+    """``S<sparsity>`` (exact), or ``P<n>`` where n full prunes end within the tolerance below S."""
+    rounds = max(1, rounds_for(sparsity - tolerance, fraction))
+    if rounds < rounds_for(sparsity, fraction):
+        return f"P{rounds}"
+    return f"S{sparsity_text(sparsity)}"
+
+
+def target_rounds(target: str, fraction: float) -> int:
+    """Prunes that lead to a mask target; the mask is cut from the weights after one round less."""
+    return int(target[1:]) if target[0] == "P" else rounds_for(float(target[1:]), fraction)

@@ -1,0 +1,73 @@
+"""The permutation that matches a's units to b's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.dense import BASE, Dense
+from pipeline.runs.form import Form, Parts
+from pipeline.runs.snapshot import solution_of, weights_at
+
+#: Who is matched; a may come from other data or another recipe, b from an earlier epoch.
+WHO = Form("a<a>[@<source_dataset>@<source_dense>]-b<b>[@t<t>]")
+
+
+@dataclass(frozen=True)
+class Match(Run):
+    """The permutation of ``a`` at its end onto ``b`` at ``epoch`` (None: its end)."""
+
+    stage = "match"
+    form = Form(f"{BASE}/<match>/{WHO.text}")
+    files = ("permutation.safetensors", "metrics.json")
+    title = "Permutations"
+    kind = "match"
+    priority = 70
+
+    a: Dense
+    b: Dense
+    recipe: str
+    epoch: int | None = None
+
+    @property
+    def parts(self) -> Mapping[str, object]:
+        return {
+            **self.b.base, **self.a.source_parts(self.b), "match": self.recipe,
+            "a": self.a.seed, "b": self.b.seed, "t": self.epoch,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        epoch = int(parts["t"]) if "t" in parts else None
+        return cls(Dense.source(parts), Dense.of(parts, "b"), parts["match"], epoch)
+
+    @property
+    def networks(self) -> tuple[Dense, ...]:
+        return (self.b, self.a)
+
+    @property
+    def who(self) -> str:
+        """a and b, as they stand in the path."""
+        return WHO.write(self.parts)
+
+    @property
+    def words(self) -> str:
+        return f"matching {self.who} ({network_words(self.b, self.recipe)})"
+
+    def inputs(self, study: Study) -> dict[str, File]:
+        end = study.recipe(self.b).epochs if self.epoch is None else self.epoch
+        return {"a": solution_of(self.a), "b": weights_at(study, self.b, end)}
+
+    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
+        return {} if self.epoch is None else {"matching epoch t": (self.epoch, self.b)}
+
+    def passes(self, study: Study) -> float:
+        images = study.recipe(self).images
+        share = min(1.0, images / study.info(self).train_images) if images else 1.0
+        return 2 * share / 3
+
+    def images(self, study: Study) -> float:
+        """The observed activations of a batch, of both networks."""
+        return 270 * float(study.recipe(self).batch_size) * max(1.0, float(self.b.width))

@@ -1,0 +1,120 @@
+"""Sparse run: from a rewind snapshot under a's mask, permuted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from pipeline.errors import UserError
+from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.dense import BASE, Dense
+from pipeline.runs.form import Form, Parts
+from pipeline.runs.mask import Mask
+from pipeline.runs.match import Match
+from pipeline.runs.snapshot import weights_at
+
+#: Seeds, matching epoch and replicate (another data order).
+WHO = Form("a<a>[-b<b>][@t<t>][.r<r>]")
+
+
+@dataclass(frozen=True)
+class Sparse(Run):
+    """A sparse run of ``epochs`` epochs from the snapshot ``rewind`` of ``init`` under a's mask.
+
+    ``match`` permutes the mask. ``paired`` says that a pair is meant: ``init`` is then b.
+    """
+
+    stage = "sparse"
+    form = Form(
+        f"{BASE}/<imp>[@<source_dataset>@<source_dense>]/<method>[.<match>]/<target>"
+        f"/k<k>-e<epochs>/<sparse>/{WHO.text}"
+    )
+    files = ("metrics.json", "history.csv")
+    title = "Sparse runs"
+    kind = "sparse"
+    priority = 10
+    trains = True
+    leaves_weights = True
+
+    init: Dense
+    mask: Mask
+    method: str
+    rewind: int
+    epochs: int
+    recipe: str
+    match: Match | None = None
+    replicate: int = 0
+
+    @property
+    def paired(self) -> bool:
+        return self.init.seed != self.mask.dense.seed
+
+    @property
+    def parts(self) -> Mapping[str, object]:
+        return {
+            **self.init.base, **self.mask.dense.source_parts(self.init), "imp": self.mask.recipe,
+            "method": self.method, "match": self.match and self.match.recipe,
+            "target": self.mask.target, "k": self.rewind, "epochs": self.epochs,
+            "sparse": self.recipe, "a": self.mask.dense.seed,
+            "b": self.init.seed if self.paired else None, "t": self.match and self.match.epoch,
+            "r": self.replicate or None,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, parts: Parts) -> Self:
+        a = Dense.source(parts)
+        init = Dense.of(parts, "b" if "b" in parts else "a")
+        epoch = int(parts["t"]) if "t" in parts else None
+        return cls(
+            init, Mask(a, parts["imp"], parts["target"]), parts["method"], int(parts["k"]),
+            int(parts["epochs"]), parts["sparse"],
+            Match(a, init, parts["match"], epoch) if "match" in parts else None,
+            int(parts.get("r", 0)),
+        )  # fmt: skip
+
+    @property
+    def lth(self) -> Sparse:
+        """The LTH run beside it: same mask, rewind epoch and recipe, a's own snapshot."""
+        init = replace(self.init, seed=self.mask.dense.seed)
+        return Sparse(init, self.mask, "lth", self.rewind, self.epochs, self.recipe)
+
+    @property
+    def networks(self) -> tuple[Dense, ...]:
+        return (self.init, self.mask.dense)
+
+    @property
+    def place(self) -> str:
+        """Sparsity, rewind epoch and seeds for people."""
+        return f"{self.mask.sparsity_words} k={self.rewind} {WHO.write(self.parts)}"
+
+    @property
+    def words(self) -> str:
+        method = f"{self.method}.{self.match.recipe}" if self.match else self.method
+        return f"sparse {method} {self.place} ({network_words(self.init, self.recipe)})"
+
+    def inputs(self, study: Study) -> dict[str, File]:
+        files = {
+            "start": weights_at(study, self.init, self.rewind),
+            "mask": File(self.mask, "mask.safetensors"),
+        }
+        if self.match:
+            files["permutation"] = File(self.match, "permutation.safetensors")
+        return files
+
+    def check(self, study: Study) -> None:
+        method = study.method(self.method, self.folder)
+        if method.permute != (self.match is not None) or self.paired != (method.init == "b"):
+            raise UserError(
+                f"{self.folder}: does not fit method {self.method!r}: only init: b goes with a "
+                "pair a<s>-b<s>, and only permute: true with .<match>"
+            )
+
+    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
+        return {"rewind epoch k": (self.rewind, self.init)}
+
+    def trained_epochs(self, study: Study) -> int:
+        return self.epochs
+
+    def disk(self, study: Study, network: float) -> float:
+        return self.mask.disk_of_sparse(study, network)
