@@ -6,7 +6,7 @@ import copy
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.study.settings import MatchSettings
+from pipeline.symmetry.matchers import MATCHERS
 from pipeline.symmetry.matching import SIMILARITIES, Match, Statistics, collect, match
 from pipeline.symmetry.permutation import PermutationSpec
 
@@ -417,3 +419,8 @@ def test_the_solver_sees_rows_of_b_and_columns_of_a() -> None:
     _, columns = linear_sum_assignment(score.numpy(), maximize=True)
     assert found.permutation["g"].tolist() == columns.tolist()
     assert found.permutation["g"].dtype == torch.int64
+
+
+def test_every_value_of_similarity_has_a_matcher_and_no_other() -> None:
+    known = get_args(get_type_hints(MatchSettings)["similarity"])
+    assert sorted(MATCHERS) == sorted(known)

@@ -107,10 +107,14 @@ class GroupQuality:
 
 @dataclass(frozen=True)
 class Match:
-    """The permutation that takes a onto b, ``pi(a)`` close to ``b``, and its quality per group."""
+    """The permutation that takes a onto b, ``pi(a)`` close to ``b``, and its quality per group.
+
+    ``images``: how many were looked at.
+    """
 
     permutation: Permutation
     quality: dict[str, GroupQuality]
+    images: int = 0
 
 
 def collect(
