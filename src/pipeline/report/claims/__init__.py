@@ -19,19 +19,9 @@ from pipeline.report.claims.page import claims_markdown, claims_table, published
 from pipeline.report.tables.cells import aggregate, select
 
 __all__ = [
-    "FAILS",
-    "HOLDS",
-    "UNKNOWN",
-    "Claim",
-    "Headline",
-    "Numbers",
-    "claims_markdown",
-    "claims_table",
-    "evaluate",
-    "on_published",
-    "on_results",
-    "published_page",
-]
+    "FAILS", "HOLDS", "UNKNOWN", "Claim", "Headline", "Numbers", "claims_markdown", "claims_table",
+    "evaluate", "on_published", "on_results", "published_page",
+]  # fmt: skip
 
 #: The modules that state claims, in the order of the paper.
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)

@@ -10,7 +10,8 @@ import pandas as pd
 from pipeline.connectivity.barrier import barrier
 from pipeline.report.claims.growth import steps
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, groups, place
+from pipeline.report.claims.numbers import NETWORK, Numbers, groups
+from pipeline.report.claims.words import place, unless_nan
 
 _CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
 
@@ -44,10 +45,7 @@ def barrier_below_initialisation(numbers: Numbers) -> Found:
     return Found(units, share_but(units, "paths stay below the loss at initialisation"))
 
 
-@claim(
-    "paper, Section 3, Figures 3 and 4a",
-    "mean barrier(REPAIR) < mean barrier(no correction)",
-)
+@claim("paper, Section 3, Figures 3 and 4a", "mean barrier(REPAIR) < mean barrier(no correction)")
 def repair_lowers_the_barrier(numbers: Numbers) -> Found:
     """REPAIR lowers the barrier, between π(a) and b and between dense and IMP solutions."""
     units = []
@@ -68,7 +66,7 @@ def _lowered(name: str, rows: pd.DataFrame, column: str, unit: str) -> Unit:
     without, repaired = (float(means.get(key, math.nan)) for key in ("none", "repair"))
     less = without - repaired
     text = f"{without:.3f}{unit} without, {repaired:.3f}{unit} with REPAIR"
-    return Unit(name, "" if math.isnan(less) else text, above=[less])
+    return Unit(name, unless_nan(less, text), above=[less])
 
 
 def _matched(numbers: Numbers, *, corrected: bool = False) -> pd.DataFrame:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, groups, place, rounded, signed
+from pipeline.report.claims.numbers import NETWORK, Numbers, groups, rounded
+from pipeline.report.claims.words import place, signed, unless_nan
 
 _MEASURES = {"disagreement": "disagreement", "kl": "KL", "js": "JS"}
 
 
-@claim(
-    "paper, Section 4.2, Table 1",
-    "ensemble accuracy(permuted) > ensemble accuracy(LTH)",
-)
+@claim("paper, Section 4.2, Table 1", "ensemble accuracy(permuted) > ensemble accuracy(LTH)")
 def permuted_ensembles_beat_lth(numbers: Numbers) -> Found:
     """An ensemble of permuted solutions is more accurate than one of LTH solutions."""
     units = []
@@ -24,7 +21,7 @@ def permuted_ensembles_beat_lth(numbers: Numbers) -> Found:
         ours, theirs, _ = rows["ensemble_accuracy"]
         more = ours - theirs
         text = f"permuted {ours:.2f}, LTH {theirs:.2f}, difference {signed(more)}"
-        units.append(Unit(name, "" if math.isnan(more) else text, above=[rounded(more)]))
+        units.append(Unit(name, unless_nan(more, text), above=[rounded(more)]))
     return Found(units, share_but(units, "networks have the better permuted ensemble"))
 
 
@@ -36,9 +33,9 @@ def permuted_more_diverse_than_lth(numbers: Numbers) -> Found:
         for measure, label in _MEASURES.items():
             ours, theirs, upper = rows[measure]
             text = f"permuted {ours:.3f}, LTH {theirs:.3f}"
-            text += "" if math.isnan(upper) else f", IMP {upper:.3f}"
+            text += unless_nan(upper, f", IMP {upper:.3f}")
             more = ours - theirs
-            units.append(Unit(f"{name}, {label}", "" if math.isnan(more) else text, above=[more]))
+            units.append(Unit(f"{name}, {label}", unless_nan(more, text), above=[more]))
     return Found(units, share_but(units, "measures are higher for permuted"))
 
 

@@ -8,16 +8,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, share, share_but
-from pipeline.report.claims.numbers import (
-    NETWORK,
-    Numbers,
-    gap,
-    groups,
-    judged,
-    place,
-    rounded,
-    signed,
-)
+from pipeline.report.claims.numbers import NETWORK, Numbers, gap, groups, judged, rounded
+from pipeline.report.claims.words import place, signed, unless_nan
 from pipeline.report.tables import names
 
 
@@ -106,7 +98,7 @@ def steps(
     spread = pd.Series(math.nan, means.index) if variances is None else variances
     errors = 2 * ((spread + spread.shift()) ** 0.5).iloc[1:]
     shown = ", ".join(
-        signed(step) + ("" if math.isnan(error) else f" ± {error:.2f}")
+        signed(step) + unless_nan(error, f" ± {error:.2f}")
         for step, error in zip(change, errors, strict=True)
     )
     margins = [rounded(step if up else -step) for step in change]

@@ -42,11 +42,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Found:
-    """What a formula gives: units, a sentence of evidence, and what else it counts."""
+    """What a formula gives: units, and a sentence of evidence."""
 
     units: Sequence[Unit]
     evidence: str
-    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 Formula = Callable[[Numbers], Found]
@@ -68,8 +67,7 @@ class Statement:
 class Claim(Statement):
     """A claim and what the cells say about it.
 
-    counts: units by verdict, and what else the formula counts. rows: one per unit, with the
-    columns unit, verdict and values.
+    counts: units by verdict. rows: one per unit, with the columns unit, verdict and values.
     """
 
     verdict: str
@@ -94,6 +92,9 @@ def claim(section: str, formula: str, meaning: str = "") -> Callable[[Formula], 
     return state
 
 
+_NOTHING_TO_JUDGE = "no unit has the cells that the formula needs."
+
+
 def judge(stated: Statement, numbers: Numbers) -> Claim:
     """The verdict on one claim."""
     found = stated.compute(numbers)
@@ -103,10 +104,8 @@ def judge(stated: Statement, numbers: Numbers) -> Claim:
     return Claim(
         **vars(stated),
         verdict=verdict,
-        counts={**counts, **found.counts},
-        evidence="no unit has the cells that the formula needs."
-        if verdict == UNKNOWN
-        else found.evidence,
+        counts=counts,
+        evidence=found.evidence if verdict != UNKNOWN else _NOTHING_TO_JUDGE,
         rows=pd.DataFrame(
             [(unit.name, unit.verdict, unit.values) for unit in found.units],
             columns=["unit", "verdict", "values"],

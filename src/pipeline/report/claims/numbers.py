@@ -1,4 +1,4 @@
-"""The numbers that claims are judged on, ours and the published ones alike, and how units name them."""
+"""The numbers that claims are judged on, ours and the published ones alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.comparison import uncertainty
-from pipeline.report.tables import names
 from pipeline.report.tables.cells import KEYS
 
 NETWORK = ["dataset", "model", "width"]
@@ -68,13 +67,8 @@ def gap(cells: pd.DataFrame, better: str, worse: str) -> pd.DataFrame:
         cells.assign(variance=spread)[cells["method"] == method].set_index(_CELL)
         for method in (better, worse)
     )
-    both = one.join(other, how="inner", lsuffix="_better", rsuffix="_worse").sort_index()
-    return pd.DataFrame(
-        {
-            "gap": both["mean_better"] - both["mean_worse"],
-            "variance": both["variance_better"] + both["variance_worse"],
-        }
-    ).astype(float).reset_index()  # fmt: skip
+    gaps = {"gap": one["mean"] - other["mean"], "variance": one["variance"] + other["variance"]}
+    return pd.DataFrame(gaps).astype(float).dropna(subset=["gap"]).sort_index().reset_index()
 
 
 def bound(one: pd.Series, other: pd.Series) -> float:
@@ -95,23 +89,3 @@ def groups(
     if frame is not None and len(frame):
         for key, group in frame.groupby(by):
             yield dict(zip(by, key, strict=True)), group
-
-
-def place(
-    dataset: str, model: str, width: float | None = None, sparsity: float | None = None,
-    rewind_epoch: float | None = None, split: str = "",
-) -> str:  # fmt: skip
-    """What a unit is about: ``ResNet20×1 / CIFAR-10, S = 80%, k = 10``."""
-    parts = [f"{names.network(model, width)} / {names.dataset(dataset)}"]
-    parts += [] if sparsity is None else [at(sparsity)]
-    parts += [] if rewind_epoch is None else [f"k = {rewind_epoch:g}"]
-    return ", ".join([*parts, split] if split else parts)
-
-
-def at(sparsity: float) -> str:
-    return f"S = {names.percent(sparsity)}"
-
-
-def signed(value: float, sign: str = "+", decimals: int = 2) -> str:
-    """A number with its sign, a true minus."""
-    return f"{value:{sign}.{decimals}f}".replace("-", "−")

@@ -6,16 +6,8 @@ import math
 
 from pipeline.report.claims.accuracy import above_naive
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import (
-    NETWORK,
-    Numbers,
-    bound,
-    groups,
-    judged,
-    place,
-    rounded,
-    signed,
-)
+from pipeline.report.claims.numbers import NETWORK, Numbers, bound, groups, judged, rounded
+from pipeline.report.claims.words import place, signed, unless_nan
 
 EARLY = (5.0, 20.0)
 
@@ -30,26 +22,19 @@ def early_matching_suffices(numbers: Numbers) -> Found:
     """A permutation from an early epoch of b (t = 5 or 20) serves as well as one from its end."""
     cells = judged(numbers.cells, early=True)
     units, below = [], 0
-    for key, group in groups(
-        cells[cells["method"] == "permuted"], [*NETWORK, "sparsity", "rewind_epoch"]
-    ):
-        by_epoch = group.fillna({"matching_epoch": math.inf}).set_index("matching_epoch")
+    cells = cells[cells["method"] == "permuted"].fillna({"matching_epoch": math.inf})
+    for key, group in groups(cells, [*NETWORK, "sparsity", "rewind_epoch"]):
+        by_epoch = group.set_index("matching_epoch")[["mean", "std", "n"]]
         if list(by_epoch.index) == [math.inf]:
             continue
-        for epoch in EARLY:
-            label = f"{place(**key)}, t = {epoch:g}"
-            if not {epoch, math.inf} <= set(by_epoch.index):
-                units.append(Unit(label))
-                continue
-            early, end = by_epoch.loc[epoch], by_epoch.loc[math.inf]
+        end = by_epoch.reindex([math.inf]).iloc[0]
+        for epoch, early in by_epoch.reindex(EARLY).iterrows():
             error, difference = bound(early, end), early["mean"] - end["mean"]
             below += rounded(difference) < 0
-            text = (
-                f"t = {epoch:g}: {early['mean']:.2f}, t = T: {end['mean']:.2f}, difference "
-                f"{signed(difference)}"
-            )
-            text += "" if math.isnan(error) else f", uncertainty {error:.2f}"
-            units.append(Unit(label, text, at_least=[rounded(difference + error)]))
+            text = f"t = {epoch:g}: {early['mean']:.2f}, t = T: {end['mean']:.2f}, difference "
+            text += signed(difference) + unless_nan(error, f", uncertainty {error:.2f}")
+            name, margin = f"{place(**key)}, t = {epoch:g}", rounded(difference + error)
+            units.append(Unit(name, unless_nan(difference, text), at_least=[margin]))
     text = share_but(units, "early matchings are within the uncertainty of the last")
     return Found(units, f"{text} The mean is below that of t = T in {below} of {len(units)}.")
 

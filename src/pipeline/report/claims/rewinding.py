@@ -10,17 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, known, share
-from pipeline.report.claims.numbers import (
-    NETWORK,
-    Numbers,
-    at,
-    bound,
-    groups,
-    judged,
-    place,
-    rounded,
-    signed,
-)
+from pipeline.report.claims.numbers import NETWORK, Numbers, bound, groups, judged, rounded
+from pipeline.report.claims.words import at, place, signed, unless_nan
 from pipeline.report.tables import names
 
 HIGH_SPARSITY = 0.95
@@ -77,19 +68,20 @@ def rewinding_at_high_sparsity(numbers: Numbers) -> Found:
     cells = cells[(cells["sparsity"] > HIGH_SPARSITY - 1e-6) & cells["method"].isin(methods)]
     units = []
     for key, group in groups(cells, [*NETWORK, "sparsity"]):
-        slopes = {method: _slope(group[group["method"] == method]) for method in methods}
+        series = group.sort_values("rewind_epoch").set_index("rewind_epoch")
+        slopes = [_slope(series["mean"][series["method"] == method]) for method in methods]
         values = "; ".join(
             f"{names.method(method)} {signed(slope, decimals=3)}"
-            for method, slope in slopes.items()
+            for method, slope in zip(methods, slopes, strict=True)
             if not math.isnan(slope)
         )
-        lth, permuted, naive = slopes.values()
-        text = "" if math.isnan(lth + permuted + naive) else "slopes per 10 epochs: "
-        units.append(Unit(place(**key), text + values, above=[lth, permuted], at_least=[-naive]))
-    sides = [(*(slope > 0 for slope in u.above), u.at_least[0] >= 0) for u in known(units)]
-    lth, permuted, naive = np.sum(sides, axis=0) if sides else (0, 0, 0)
+        text = unless_nan(sum(slopes), "slopes per 10 epochs: ") + values
+        units.append(Unit(place(**key), text, above=slopes[:2], at_least=[-slopes[2]]))
+    those = known(units)
+    lth, permuted = (sum(unit.above[which] > 0 for unit in those) for which in (0, 1))
+    naive = sum(unit.at_least[0] >= 0 for unit in those)
     evidence = (
-        f"of {len(sides)} pairs of network and sparsity, LTH rises in {lth}, permuted in "
+        f"of {len(those)} pairs of network and sparsity, LTH rises in {lth}, permuted in "
         f"{permuted}, naive does not in {naive}."
     )
     return Found(units, evidence)
@@ -97,53 +89,37 @@ def rewinding_at_high_sparsity(numbers: Numbers) -> Found:
 
 @dataclass(frozen=True)
 class _Rewinding:
-    """Accuracy of one method against k, at one network and sparsity; NaN where unknown."""
+    """What one method gains from a later k, at one network and sparsity; NaN where unknown."""
 
     sparsity: float
     method: str
     label: str
-    start: float  # accuracy at k = 0
-    best: float  # highest accuracy at k > 0
-    best_epoch: float
-    bound: float  # 2 standard errors of best − start
-    slope: float
-
-    @property
-    def gain(self) -> float:
-        return self.best - self.start
-
-    @property
-    def values(self) -> str:
-        parts = []
-        if not math.isnan(self.gain):
-            parts.append(
-                f"k = 0: {self.start:.2f}; best k > 0: {self.best:.2f} (k = {self.best_epoch:g}); "
-                f"gain {signed(self.gain)}"
-            )
-        if not math.isnan(self.bound):
-            parts.append(f"uncertainty {self.bound:.2f}")
-        if not math.isnan(self.slope):
-            parts.append(f"slope {signed(self.slope, decimals=3)} per 10 epochs")
-        return "; ".join(parts)
+    gain: float  # highest accuracy at k > 0 over that at k = 0, in points
+    bound: float  # 2 standard errors of the gain
+    values: str
 
 
 def _rewinding(cells: pd.DataFrame, methods: Iterable[str]) -> Iterator[_Rewinding]:
-    absent = pd.Series({"mean": math.nan, "std": math.nan, "n": 0, "rewind_epoch": math.nan})
     for key, group in groups(cells, [*NETWORK, "sparsity"]):
         for method in methods:
-            own = group[group["method"] == method]
+            own = group[group["method"] == method].set_index("rewind_epoch").sort_index()
             if own.empty:
                 continue
-            first, later = own[own["rewind_epoch"] == 0], own[own["rewind_epoch"] > 0]
-            start = first.iloc[0] if len(first) else absent
-            best = later.loc[later["mean"].idxmax()] if len(later) else absent
-            yield _Rewinding(
-                key["sparsity"], method, f"{place(**key)}, {names.method(method)}", start["mean"],
-                best["mean"], best["rewind_epoch"], bound(start, best), _slope(own),
-            )  # fmt: skip
+            later = own["mean"][own.index > 0]
+            k = later.idxmax() if len(later) else math.nan
+            start, best = (own.reindex([epoch]).iloc[0] for epoch in (0, k))
+            before, after, slope = start["mean"], best["mean"], _slope(own["mean"])
+            gain, error = after - before, bound(start, best)
+            said = {
+                f"k = 0: {before:.2f}; best k > 0: {after:.2f} (k = {k:g}); gain {signed(gain)}": gain,
+                f"uncertainty {error:.2f}": error,
+                f"slope {signed(slope, decimals=3)} per 10 epochs": slope,
+            }
+            values = "; ".join(text for text, value in said.items() if not math.isnan(value))
+            label = f"{place(**key)}, {names.method(method)}"
+            yield _Rewinding(key["sparsity"], method, label, gain, error, values)
 
 
-def _slope(cells: pd.DataFrame) -> float:
+def _slope(means: pd.Series) -> float:
     """Least squares over all k, in points per 10 epochs; NaN for fewer than three k."""
-    own = cells.sort_values("rewind_epoch")
-    return 10 * np.polyfit(own["rewind_epoch"], own["mean"], 1)[0] if len(own) > 2 else math.nan
+    return 10 * np.polyfit(means.index, means, 1)[0] if len(means) > 2 else math.nan
