@@ -8,6 +8,7 @@ import synthetic
 from pipeline.report import claims, published, tables
 from pipeline.report.claims import Numbers, claims_markdown, claims_table, evaluate, on_results
 from pipeline.report.claims.barriers import barriers
+from pipeline.report.claims.judge import Unit
 
 # Verdict and (hold, fail, without cells) of every claim on the published numbers.
 PUBLISHED = {
@@ -124,6 +125,14 @@ def test_missing_and_diverged_cells_are_not_judged(small):
     # One sparsity alone has no step.
     one = small[small["sparsity"] == 0.8]
     assert verdict(one, "gap-grows-with-sparsity").verdict == "not enough cells"
+
+
+def test_a_unit_holds_when_every_margin_does_and_is_unknown_without_its_numbers():
+    assert Unit("u", above=[0.1, 1.0], at_least=[0.0]).verdict == "holds"
+    assert Unit("u", above=[0.1, 0.0]).verdict == "fails"
+    assert Unit("u", above=[0.1], at_least=[-0.1]).verdict == "fails"
+    assert Unit("u").verdict == "not enough cells"
+    assert Unit("u", above=[-1.0], at_least=[np.nan]).verdict == "not enough cells"
 
 
 def test_no_cells_at_all_is_no_error():
