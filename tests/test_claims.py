@@ -6,7 +6,9 @@ import pytest
 import synthetic
 
 from pipeline.report import claims, published, tables
-from pipeline.report.claims import barriers, claims_markdown, claims_table, evaluate, on_results
+from pipeline.report.claims import Numbers, claims_markdown, claims_table, evaluate, on_results
+from pipeline.report.claims.barriers import barriers
+from pipeline.report.claims.judge import Unit
 
 # Verdict and (hold, fail, without cells) of every claim on the published numbers.
 PUBLISHED = {
@@ -45,7 +47,7 @@ def test_verdicts_on_the_published_numbers(on_published):
 
 def test_permuted_against_naive_counts_and_sign_test(on_published):
     claim = on_published["permuted-at-least-naive"]
-    assert [claim.counts[key] for key in ("above", "equal", "below")] == [214, 1, 0]
+    assert claim.evidence.startswith("permuted above naive in 214 cells, equal in 1, below in 0;")
     # 2 · 2⁻²¹⁴: all 214 untied cells on one side.
     assert f"p = {2 * 0.5**214:.2g} two-sided, {0.5**214:.2g} one-sided" in claim.evidence
 
@@ -88,7 +90,7 @@ def test_mask_reuse_and_early_matching_name_the_cells_that_fail(on_published):
 def test_our_runs_go_through_the_same_formulas():
     runs = synthetic.runs_of("5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "4.2")
     shared = (runs["experiment"] == "table_15") & runs["matching_epoch"].isna()
-    ours = on_results({"reuse": ["table_4_2"]}, runs[~shared], diversity=published.diversity())
+    ours = on_results(runs[~shared], reuse=["table_4_2"], diversity=published.diversity())
     found = {claim.id: summary(claim) for claim in ours}
     expected = dict(PUBLISHED)
     # Runs hold the accuracies exactly, so one more printed tie cannot appear; ImageNet is one run.
@@ -102,7 +104,7 @@ def small():
 
 
 def verdict(cells, key, **frames):
-    return {claim.id: claim for claim in evaluate(cells, **frames)}[key]
+    return {claim.id: claim for claim in evaluate(Numbers(cells, **frames))}[key]
 
 
 def test_a_single_reversed_cell_fails_the_claim(small):
@@ -111,7 +113,7 @@ def test_a_single_reversed_cell_fails_the_claim(small):
     turned.loc[(turned["method"] == "permuted") & (turned["rewind_epoch"] == 5), "mean"] -= 3
     claim = verdict(turned, "permuted-at-least-naive")
     assert summary(claim)[:3] == ("fails", 16, 2)
-    assert claim.counts["below"] == 2
+    assert "below in 2;" in claim.evidence
 
 
 def test_missing_and_diverged_cells_are_not_judged(small):
@@ -125,9 +127,17 @@ def test_missing_and_diverged_cells_are_not_judged(small):
     assert verdict(one, "gap-grows-with-sparsity").verdict == "not enough cells"
 
 
+def test_a_unit_holds_when_every_margin_does_and_is_unknown_without_its_numbers():
+    assert Unit("u", above=[0.1, 1.0], at_least=[0.0]).verdict == "holds"
+    assert Unit("u", above=[0.1, 0.0]).verdict == "fails"
+    assert Unit("u", above=[0.1], at_least=[-0.1]).verdict == "fails"
+    assert Unit("u").verdict == "not enough cells"
+    assert Unit("u", above=[-1.0], at_least=[np.nan]).verdict == "not enough cells"
+
+
 def test_no_cells_at_all_is_no_error():
     empty = published.cells().iloc[:0]
-    assert {claim.verdict for claim in evaluate(empty)} == {"not enough cells"}
+    assert {claim.verdict for claim in evaluate(Numbers(empty))} == {"not enough cells"}
 
 
 def test_barrier_is_the_height_above_the_chord():
@@ -187,13 +197,13 @@ def test_the_headline_barrier_is_the_protocols() -> None:
         for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]  # fmt: skip
     curves = pd.DataFrame(rows)
-    cells = claims.published.cells()
+    cells = published.cells()
 
     def verdict(headline: claims.Headline) -> str:
-        found = claims.evaluate(cells, curves=curves, headline=headline)
+        found = evaluate(Numbers(cells, curves=curves, headline=headline))
         return {claim.id: claim.verdict for claim in found}["barrier-falls-with-width"]
 
     assert verdict(claims.Headline("repair", None, "train")) == "holds"
     assert verdict(claims.Headline("reset", 0.5, "test")) == "fails"
-    at_half = claims.barriers(curves[curves["correction"] == "repair"], at=0.5)
+    at_half = barriers(curves[curves["correction"] == "repair"], at=0.5)
     assert list(at_half["barrier"]) == [0.5, 0.25]

@@ -73,7 +73,7 @@ def test_the_page_of_claims_is_up_to_date() -> None:
 
 
 def test_every_claim_that_fails_on_the_published_cells_is_put_into_words() -> None:
-    assert {c.id for c in on_published() if c.verdict == FAILS} == set(reference.MEANING)
+    assert all((c.verdict == FAILS) == bool(c.meaning) for c in on_published())
 
 
 def test_the_page_of_settings_has_every_kind_of_output() -> None:

@@ -167,8 +167,8 @@ def judge(config: Config, output: Claims) -> list[claims.Claim]:
     barriers = [results.imp_barriers(o) for o in sources if isinstance(o, ImpBarriers)]
     diverse = [results.diversity(o) for o in sources if isinstance(o, Diversity)]
     return claims.on_results(
-        {"reuse": list(output.reuse)},
         results.runs(chosen[name] for name in names),
+        reuse=output.reuse,
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
         curves=results.curves(chosen[name] for name in curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
