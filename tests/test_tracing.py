@@ -16,7 +16,7 @@ from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build
 from pipeline.symmetry import matching
-from pipeline.symmetry import trace as tracing
+from pipeline.symmetry import trace
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace import Place, Traced
 
@@ -40,10 +40,10 @@ def parts(spec: PermutationSpec) -> dict[frozenset[tuple[str, int, int]], tuple[
 def traced(model: nn.Module) -> Traced:
     """Groups of a small network, after a proof of our own: matching recovers a planted one."""
     before = copy.deepcopy(model.state_dict())
-    found = tracing.permutation_spec(model, channels=2, size=SIZE)
+    found = trace.permutation_spec(model, channels=2, size=SIZE)
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     generator = seeded(3)
-    a = tracing._drawn(model, generator)
+    a = trace.proof.drawn(model, generator)
     images = torch.randn(24, 2, SIZE, SIZE, generator=generator, dtype=torch.float64)
     assert symmetry.prove(a, found.spec, images, generator) < 1e-9
     planted = symmetry.random(found.spec, generator)
@@ -100,7 +100,7 @@ def taps(found: Traced) -> dict[str, tuple[str, str]]:
 
 def refusal(model: nn.Module) -> str:
     with pytest.raises(UserError) as caught:
-        tracing.permutation_spec(model, channels=2, size=SIZE)
+        trace.permutation_spec(model, channels=2, size=SIZE)
     message = str(caught.value)
     assert message.isprintable() and message.startswith("the permutation groups"), message
     return message
@@ -148,7 +148,7 @@ def test_the_built_in_networks_have_the_hand_written_groups(
     name: str, width: float, size: int
 ) -> None:
     model = build(name, width=width, classes=10, channels=1, size=size, generator=None)
-    found = tracing.permutation_spec(model, channels=1, size=size)
+    found = trace.permutation_spec(model, channels=1, size=size)
     written = handwritten(name, model)
     assert parts(found.spec) == parts(written)
     assert found.spec.axes.keys() == written.axes.keys()
@@ -161,7 +161,7 @@ def test_the_result_depends_on_the_architecture_alone() -> None:
         model = build("resnet20", width=0.25, classes=10, channels=1, size=8, generator=generator)
         torch.manual_seed(0 if seed is None else seed)
         state = torch.get_rng_state()
-        found = tracing.permutation_spec(model, channels=1, size=8)
+        found = trace.permutation_spec(model, channels=1, size=8)
         assert torch.equal(state, torch.get_rng_state())
         return found
 
@@ -579,19 +579,19 @@ def test_a_wrong_specification_does_not_pass_the_proof() -> None:
         lambda n, x: n.out(pooled(n.b(n.two(n.a(n.bn(n.one(x))))))),
         one=conv(2, 4), bn=nn.BatchNorm2d(4), a=nn.ReLU(), two=conv(4, 4), b=nn.ReLU(), out=head(4),
     )  # fmt: skip
-    spec = tracing.permutation_spec(model, channels=2, size=SIZE).spec
-    network = tracing._drawn(model, seeded(0))
+    spec = trace.permutation_spec(model, channels=2, size=SIZE).spec
+    network = trace.proof.drawn(model, seeded(0))
     images = torch.randn(8, 2, SIZE, SIZE, generator=seeded(1), dtype=torch.float64)
-    tracing.prove(network, spec, images, seeded(2))
+    trace.prove(network, spec, images, seeded(2))
     for name, carried in spec.axes.items():
         if any(carried):
             less = {key: axes for key, axes in spec.axes.items() if key != name}
             with pytest.raises(UserError, match=r"wrong: (one|two)"):
-                tracing.prove(network, PermutationSpec(spec.groups, less), images, seeded(2))
+                trace.prove(network, PermutationSpec(spec.groups, less), images, seeded(2))
     one, two = spec.groups
     crossed = (Group(one.name, 4, two.tap), Group(two.name, 4, one.tap))
     with pytest.raises(UserError, match="not recovered"):
-        tracing.prove(network, PermutationSpec(crossed, spec.axes), images, seeded(2))
+        trace.prove(network, PermutationSpec(crossed, spec.axes), images, seeded(2))
 
 
 def test_torchvisions_residual_network() -> None:
@@ -599,7 +599,7 @@ def test_torchvisions_residual_network() -> None:
     from torchvision.models.resnet import BasicBlock, ResNet
 
     model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
-    found = tracing.permutation_spec(model, channels=3, size=32)
+    found = trace.permutation_spec(model, channels=3, size=32)
     assert taps(found) == {
         "conv1": ("layer1.0.relu", "output"),
         "layer1.0.conv1": ("layer1.0.conv2", "input"),
