@@ -15,8 +15,7 @@ from torch.nn import functional
 from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build
-from pipeline.symmetry import matching
-from pipeline.symmetry import trace
+from pipeline.symmetry import matching, trace
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace import Place, Traced
 

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pipeline.symmetry.trace import rules
-from pipeline.symmetry.trace.groups import Place, Side, Traced, result
+from pipeline.symmetry.trace.groups import Traced, result
 from pipeline.symmetry.trace.operations import Call, operation
 from pipeline.symmetry.trace.proof import drawn, prove
 from pipeline.symmetry.trace.units import Value, join, stay
-from pipeline.symmetry.trace.walk import Walk, refusal
+from pipeline.symmetry.trace.walk import Place, Side, Walk, refusal
 
 __all__ = [
     "Call", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",

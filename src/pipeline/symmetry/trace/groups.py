@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from torch import fx
+from typing import Any
 
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace.units import Units, resolved, root
-from pipeline.symmetry.trace.walk import Walk, refusal
-
-Side = Literal["output", "input"]
-#: A module by its dotted name, and what of it a hook sees.
-Place = tuple[str, Side]
+from pipeline.symmetry.trace.walk import Place, Side, Walk, refusal
 
 
 @dataclass(frozen=True)
@@ -35,9 +28,8 @@ def result(walk: Walk) -> Traced:
     layers: dict[Units, str] = {}  # the first that opened the units
     for value in walk.state.values.values():
         for label in value.labels:
-            speaks = root(label)
-            if label and speaks and label[0].opened:
-                layers.setdefault(speaks[0], label[0].layer)
+            if label and label[0].opened:
+                layers.setdefault(root(label)[0], label[0].layer)
     for place, label in walk.unknown:
         found = resolved(label)
         if found is not None:
@@ -75,7 +67,7 @@ def result(walk: Walk) -> Traced:
 
 
 def _seen(walk: Walk) -> tuple[dict[Units, dict[Place, int]], dict[Units, tuple[str, Side, int]]]:
-    """Where hooks see units, with the axis; and of these, where they are observed.
+    """Where hooks see units, if nothing changes them afterwards; and where they are observed.
 
     That is at their last activation that can be seen, or without one at their last tensor: at the
     module that computes it, or else the first that gives it, or else the first that reads it.
@@ -83,28 +75,17 @@ def _seen(walk: Walk) -> tuple[dict[Units, dict[Place, int]], dict[Units, tuple[
     order = {n: number for number, n in enumerate(walk.values)}
     places: dict[Units, dict[Place, int]] = {}
     best: dict[Units, tuple[tuple[Any, ...], tuple[str, Side, int]]] = {}
-    sides: tuple[tuple[Side, dict[str, fx.Node]], ...] = (
-        ("output", walk.recorder.gave),
-        ("input", walk.recorder.read),
-    )
-    for side, path, n in ((side, *each) for side, seen in sides for each in seen.items()):
+    for (path, side), n in walk.recorder.seen.items():
         known = walk.operation(n)
         computes = side == "output" and (n.op, n.target) == ("call_module", path)
-        for axis, units in _visible(walk, n):
-            places.setdefault(units, {})[path, side] = axis
-            rank = (known is not None and known.activation, order[n], computes, side == "output")
-            if units not in best or rank > best[units][0]:
-                best[units] = (rank, (path, side, axis))
+        changed = any(walk.writes_in_place(user) for user in n.users)
+        shown = n in walk.values and n.op != "get_attr" and not changed
+        for axis, label in enumerate(walk.values[n].labels if shown else ()):
+            found = resolved(label)
+            if axis and found and found[1] == 1:
+                places.setdefault(found[0], {})[path, side] = axis
+                active = known is not None and known.activation
+                rank = (active, order[n], computes, side == "output")
+                if found[0] not in best or rank > best[found[0]][0]:
+                    best[found[0]] = (rank, (path, side, axis))
     return places, {units: tap for units, (_, tap) in best.items()}
-
-
-def _visible(walk: Walk, n: fx.Node) -> Iterator[tuple[int, Units]]:
-    """Axes and units that a hook sees of a node's tensor, if nothing changes it afterwards."""
-    if n not in walk.values or n not in walk.live or n.op == "get_attr":
-        return
-    if any(walk.writes_in_place(user) for user in n.users):
-        return
-    for axis, label in enumerate(walk.values[n].labels):
-        found = resolved(label)
-        if axis and found and found[1] == 1:
-            yield axis, found[0]

@@ -6,7 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 from pipeline.symmetry.trace.units import Labels, State, Value
 
 Rule = Callable[..., Labels | None]
-R = TypeVar("R", bound=Rule)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class Call:
     called: Callable[..., Any]
     """The module or function; a method of `Tensor` as its function."""
 
-    @property
-    def ndim(self) -> int:
-        """Axes of the result."""
-        return len(self.shape)
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -49,19 +44,19 @@ class Operation:
         self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], state: State
     ) -> Labels | None:
         """Labels of the result; None if the rule does not know, or takes no such arguments."""
-        signature, called = inspect.signature(self.rule), call.called
-        given = {"dim" if name == "axis" else name: value for name, value in kwargs.items()}
+        signature, own = inspect.signature(self.rule), {}
         try:
-            for name in (
-                signature.parameters.keys() - signature.bind_partial(call, *args, **given).arguments
-            ):
-                if isinstance(called, nn.Module) and hasattr(called, name):
-                    own = getattr(called, name)
-                    given[name] = state.value(own) if isinstance(own, Tensor) else own
-            bound = signature.bind(call, *args, **given)
+            if isinstance(module := call.called, nn.Module):
+                given = signature.bind_partial(call, *args, **kwargs).arguments
+                for name, parameter in signature.parameters.items():
+                    if name not in given and hasattr(module, name) and parameter.kind in _NAMED:
+                        found = getattr(module, name)
+                        own[name] = state.value(found) if isinstance(found, Tensor) else found
+            bound = signature.bind(call, *args, **kwargs, **own)
         except TypeError:
             return None
-        return self.rule(*bound.args, **bound.kwargs)
+        labels = self.rule(*bound.args, **bound.kwargs)
+        return labels if labels is not None and len(labels) == len(call.shape) else None
 
 
 #: By function (a method by that of `Tensor`) or class of modules.
@@ -71,7 +66,7 @@ _modules = {name.lower(): kind for name, kind in vars(nn).items() if isinstance(
 
 def operation(
     *targets: Callable[..., Any] | str, activation: bool = False, view: bool = False
-) -> Callable[[R], R]:
+) -> Callable[[Rule], Rule]:
     """Say what operations do to units: register their rule.
 
     targets: functions, and classes of modules with their subclasses. A string of names stands for
@@ -103,7 +98,7 @@ def operation(
     does not begin with an underscore; elsewhere, add `torch.fx.wrap`.
     """
 
-    def register(rule: R) -> R:
+    def register(rule: Rule) -> Rule:
         for target in targets:
             for each in _named(target) if isinstance(target, str) else (target,):
                 TABLE[each] = Operation(rule, activation, view)

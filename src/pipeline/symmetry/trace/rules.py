@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -32,33 +33,21 @@ from pipeline.symmetry.trace.units import Label, Labels, Value, join, resolved, 
     nn.Identity,
 )
 def elementwise(call: Call, *_: Any, **__: Any) -> Labels:
-    """Each entry of the result depends on the entries at the same place, after broadcasting."""
-    return _broadcast(call, call.inputs)
+    """Each entry of the result depends on the entries at the same place.
 
-
-@operation("to")
-def converted(call: Call, input: Value, *_: Any, **__: Any) -> Labels:
-    """A second tensor only names a type."""
-    return _broadcast(call, [input])
-
-
-def _broadcast(call: Call, inputs: Sequence[Value]) -> Labels:
-    """Axes aligned at the right; an axis of length 1 constrains nothing."""
+    Axes are aligned at the right; one of length 1 constrains nothing.
+    """
     result: Labels = []
-    for axis, length in enumerate(call.shape):
-        aligned: Labels = []
-        for x in inputs:
-            own = axis - call.ndim + x.ndim
-            if own >= 0 and x.shape[own] == length:
-                aligned.append(x.labels[own])
-        for other in aligned[1:]:
-            join(aligned[0], other, _meets(call))
-        result.append(aligned[0] if aligned else None)
+    for axis, length in enumerate(call.shape, start=-len(call.shape)):
+        found = [x.labels[axis] for x in call.inputs if x.ndim >= -axis and x.shape[axis] == length]
+        for other in found[1:]:
+            join(found[0], other, f"meets at {call.place} what does not move with it")
+        result.append(found[0] if found else None)
     return result
 
 
-def _meets(call: Call) -> str:
-    return f"meets at {call.place} what does not move with it"
+# A second tensor only names a type.
+operation("to")(lambda call, input, *_, **__: input.labels)
 
 
 @operation("linear")
@@ -175,10 +164,8 @@ def equivariant(call: Call, input: Value, *args: Any, **kwargs: Any) -> Labels:
     return [input.labels[length - 2] if length > 1 else None for length in found]
 
 
-def _local(call: Call, input: Value, *_: Any, axes: int | None = None, **__: Any) -> Labels | None:
+def _local(call: Call, input: Value, *_: Any, axes: int | None = None, **__: Any) -> Labels:
     """Pooling along the last ``axes``, or resizing along all that follow the channels."""
-    if call.ndim != input.ndim:
-        return None
     first = 2 if axes is None else input.ndim - axes
     for label in input.labels[first:]:
         stay(label, f"{call.place} runs along it")
@@ -193,9 +180,7 @@ for k in (1, 2, 3):
 
 
 @operation("pad")
-def padded(call: Call, input: Value, pad: Any, *_: Any, **__: Any) -> Labels | None:
-    if not isinstance(pad, tuple | list) or not all(isinstance(width, int) for width in pad):
-        return None
+def padded(call: Call, input: Value, pad: Sequence[int], *_: Any, **__: Any) -> Labels:
     labels = list(input.labels)
     for i in range(len(pad) // 2):
         if pad[2 * i] or pad[2 * i + 1]:
@@ -205,17 +190,18 @@ def padded(call: Call, input: Value, pad: Any, *_: Any, **__: Any) -> Labels | N
 
 
 @operation("cat concat concatenate")
-def concatenated(call: Call, tensors: Any, dim: int = 0) -> Labels | None:
+def concatenated(call: Call, tensors: Any, dim: int = 0, axis: int | None = None) -> Labels | None:
     """Units side by side on one axis would need a permutation of each part: they stay."""
-    if not isinstance(dim, int) or any(x.ndim != call.ndim for x in call.inputs):
+    joint = (dim if axis is None else axis) % len(call.shape)
+    labels: Labels = [None] * len(call.shape)
+    if any(x.ndim != len(labels) for x in call.inputs):
         return None
-    labels = list(call.inputs[0].labels)
     for x in call.inputs:
-        stay(x.labels[dim], f"concatenated with others at {call.place}")
-        for i in range(call.ndim):
-            if i != dim % call.ndim:
-                join(labels[i], x.labels[i], _meets(call))
-    labels[dim] = None
+        stay(x.labels[joint], f"concatenated with others at {call.place}")
+        for i, first in enumerate(call.inputs[0].labels):
+            if i != joint:
+                join(first, x.labels[i], f"meets at {call.place} what does not move with it")
+                labels[i] = first
     return labels
 
 
@@ -242,28 +228,19 @@ def reshaped(call: Call, input: Value, *_: Any, **__: Any) -> Labels:
     Units keep consecutive entries where they are first in a merge (a flatten of [C, H, W]), and
     first in a split; everywhere else they stay.
     """
-    shape = call.shape
-    labels: Labels = [None] * len(shape)
-    source = [i for i, length in enumerate(input.shape) if length != 1]
-    target = [i for i, length in enumerate(shape) if length != 1]
-    reason = f"its entries are rearranged at {call.place}"
-    while source and target:
-        block_in, block_out = [source.pop(0)], [target.pop(0)]
-        size_in, size_out = input.shape[block_in[0]], shape[block_out[0]]
-        while size_in != size_out:
-            if size_in < size_out:
-                block_in.append(source.pop(0))
-                size_in *= input.shape[block_in[-1]]
-            else:
-                block_out.append(target.pop(0))
-                size_out *= shape[block_out[-1]]
-        for other in block_in[1:]:
-            stay(input.labels[other], reason)
-        first = resolved(input.labels[block_in[0]])
-        if first is None:
+    labels: Labels = [None] * len(call.shape)
+    target = _starts(call.shape)
+    for start, axis in _starts(input.shape).items():
+        found, to = resolved(input.labels[axis]), target.get(start)
+        if found is None:
             continue
-        if shape[block_out[0]] % first[0].size:
-            stay(first, reason)
-            continue
-        labels[block_out[0]] = (first[0], shape[block_out[0]] // first[0].size)
+        if to is None or call.shape[to] % found[0].size:
+            stay(found, f"its entries are rearranged at {call.place}")
+        else:
+            labels[to] = (found[0], call.shape[to] // found[0].size)
     return labels
+
+
+def _starts(shape: tuple[int, ...]) -> dict[int, int]:
+    """Each axis longer than 1 by the product of the lengths before it."""
+    return {prod(shape[:axis]): axis for axis, length in enumerate(shape) if length != 1}

@@ -61,9 +61,9 @@ class State:
         return self.values[id(tensor)]
 
 
-def root(label: Label) -> Label:
+def root(label: tuple[Units, int]) -> tuple[Units, int]:
     """The label by the units that speak for its own, whether they move or stay."""
-    while label is not None and label[0].into is not None:
+    while label[0].into is not None:
         units, factor = label[0].into
         label = (units, label[1] * factor)
     return label
@@ -71,8 +71,8 @@ def root(label: Label) -> Label:
 
 def resolved(label: Label) -> Label:
     """The label by the units that speak for its own; None if they stay."""
-    label = root(label)
-    return None if label is None or label[0].reason is not None else label
+    found = label and root(label)
+    return found if found and found[0].reason is None else None
 
 
 def stay(label: Label, reason: str) -> None:

@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +16,9 @@ from pipeline.errors import UserError
 from pipeline.symmetry.trace.operations import TABLE, Call, Operation
 from pipeline.symmetry.trace.units import Label, Labels, State, Value, stay
 
+Side = Literal["output", "input"]
+#: A module by its dotted name, and what of it a hook sees.
+Place = tuple[str, Side]
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
 #: Questions for a tensor's form alone, which no permutation changes.
 _FORM = {"size", "dim", "numel", "ndimension", "shape", "ndim", "dtype", "device"}
@@ -30,12 +33,10 @@ class Recorder(fx.Tracer):
     """Remembers what each module, made of others or not, read and gave at its last call."""
 
     def __init__(self) -> None:
-        own = (
-            f for f in TABLE if isinstance(f, FunctionType) and not f.__module__.startswith("torch")
-        )
+        own = (f for f in TABLE if isinstance(f, FunctionType))
+        own = (f for f in own if f.__module__.partition(".")[0] != "torch")
         super().__init__(autowrap_functions=tuple(own))
-        self.gave: dict[str, fx.Node] = {}
-        self.read: dict[str, fx.Node] = {}
+        self.seen: dict[Place, fx.Node] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in TABLE or super().is_leaf_module(m, module_qualified_name)
@@ -46,10 +47,11 @@ class Recorder(fx.Tracer):
     ) -> Any:  # fmt: skip
         path = self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
-        for seen, value in ((self.gave, result), (self.read, args[0] if args else None)):
-            seen.pop(path, None)
+        sides: tuple[Side, Side] = ("output", "input")
+        for side, value in zip(sides, (result, args[0] if args else None), strict=True):
+            self.seen.pop((path, side), None)
             if isinstance(value, fx.Proxy):
-                seen[path] = value.node
+                self.seen[path, side] = value.node
         return result
 
 
@@ -75,8 +77,6 @@ class Walk(fx.Interpreter):
         with torch.inference_mode():
             self.run(images)
 
-    # -- the values ------------------------------------------------------------------------
-
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         try:
             return super().placeholder(target, args, kwargs)
@@ -96,22 +96,20 @@ class Walk(fx.Interpreter):
             for label in self._inputs(n)[0].labels:
                 stay(label, "")
         elif isinstance(value, Tensor):
-            shape, labels = tuple(value.shape), None
-            if n in self.live and n.op == "get_attr":
-                labels = self.state.value(value).labels
-            elif n in self.live and n.op != "placeholder":
-                labels = self._labels(n, shape)
-            self.values[n] = Value(shape, labels or [None] * len(shape))
+            labels = self._labels(n, value) if n in self.live else None
+            self.values[n] = Value(tuple(value.shape), labels or [None] * value.ndim)
         elif n in self.live and (n.args[1] if n.target is getattr else n.target) not in _FORM:
             self._not_known(n)
         return value
 
-    def _labels(self, n: fx.Node, shape: tuple[int, ...]) -> Labels | None:
-        """What the rule of a node's operation says of the result."""
+    def _labels(self, n: fx.Node, value: Tensor) -> Labels | None:
+        """What the rule of a node's operation says of the result; None if nothing moves."""
+        if n.op == "get_attr":
+            return self.state.value(value).labels
         inputs, known = self._inputs(n), self.operation(n)
         labels = None
         if inputs and known:
-            call = Call(_place(n), shape, inputs, self._called(n))
+            call = Call(_place(n), tuple(value.shape), inputs, self._called(n))
             given = fx.map_arg((n.args, n.kwargs), lambda m: self.values.get(m, self.env[m]))
             labels = known.labels(call, *given, self.state)
         if labels is None:
@@ -125,8 +123,6 @@ class Walk(fx.Interpreter):
         found: list[fx.Node] = []
         fx.map_arg((n.args, n.kwargs), found.append)
         return [self.values[m] for m in found if m in self.values]
-
-    # -- the nodes -------------------------------------------------------------------------
 
     def operation(self, n: fx.Node) -> Operation | None:
         """What is known of a node's operation."""
@@ -148,8 +144,8 @@ class Walk(fx.Interpreter):
         called = self._called(n)
         if isinstance(called, nn.Module):
             return getattr(called, "inplace", False) is True
-        name = n.target if n.op == "call_method" else getattr(called, "__name__", "")
-        if called in _IN_PLACE or re.fullmatch(r"[a-z]\w*[a-z0-9]_", str(name)):
+        name = getattr(called, "__name__", "")
+        if called in _IN_PLACE or re.fullmatch(r"[a-z]\w*[a-z0-9]_", name):
             return True
         try:
             given = inspect.signature(called).bind(*n.args, **n.kwargs).arguments
