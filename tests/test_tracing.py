@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from pipeline.models import build
 from pipeline.symmetry import matching, trace
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace import Place, Traced
+from pipeline.symmetry.trace.operations import TABLE
 
 SIZE = 6
 
@@ -499,6 +500,106 @@ def test_layers_in_a_row_without_activation_and_dropout() -> None:
         )
     )  # fmt: skip
     assert taps(found) == {"one": ("drop", "output"), "two": ("out", "input")}
+
+
+# -- functions, and operations of one's own --------------------------------------------------------
+
+
+def test_functions_have_the_groups_of_the_modules_that_do_the_same() -> None:
+    layers = {
+        "one": conv(2, 4), "norm": nn.BatchNorm2d(4), "deep": conv(4, 4, groups=4),
+        "a": nn.Identity(), "two": nn.ConvTranspose2d(4, 5, 3), "act": nn.PReLU(5),
+        "group": nn.GroupNorm(5, 5), "b": nn.Identity(), "last": nn.LayerNorm(5), "out": head(5),
+    }  # fmt: skip
+
+    def modules(n: Net, x: Tensor) -> Tensor:
+        hidden = n.b(n.group(n.act(n.two(n.a(n.deep(n.norm(n.one(x))))))))
+        return n.out(n.last(pooled(hidden)))
+
+    def functions(n: Net, x: Tensor) -> Tensor:
+        x = functional.conv2d(x, n.one.weight, n.one.bias, padding=1)
+        norm = n.norm
+        x = functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        x = n.a(functional.conv2d(x, n.deep.weight, n.deep.bias, 1, 1, 1, 4))
+        x = functional.conv_transpose2d(x, n.two.weight, bias=n.two.bias)
+        x = functional.group_norm(
+            functional.prelu(x, n.act.weight), 5, n.group.weight, n.group.bias
+        )
+        x = functional.layer_norm(pooled(n.b(x)), (5,), n.last.weight, bias=n.last.bias)
+        return functional.linear(input=x, weight=n.out.weight, bias=n.out.bias)
+
+    known, found = traced(Net(modules, **layers)), traced(Net(functions, **layers))
+    assert [group.name for group in found.spec.groups] == ["one", "two"]
+    assert found.spec.axes == known.spec.axes and not found.stay and not known.stay
+
+
+def gated(images: Tensor, gate: Tensor) -> Tensor:
+    return torch.einsum("nchw,c->nchw", images, gate.sigmoid())
+
+
+class Gated(nn.Module):
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.ones(units))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return gated(images, self.gate)
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    """The table of operations, put back afterwards."""
+    before = dict(TABLE)
+    yield
+    TABLE.clear()
+    TABLE.update(before)
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("own", [(gated,), (gated, Gated)])
+def test_an_operation_of_ones_own_is_known_once_its_rule_is_registered(
+    own: tuple[Callable[..., Tensor], ...],
+) -> None:
+    """One rule for a function and a module, which gives its attributes by name."""
+    model = Net(
+        lambda n, x: n.out(pooled(n.b(n.gated(gated(n.one(x), n.gated.gate))))),
+        one=conv(2, 4), gated=Gated(4), b=nn.ReLU(), out=head(4),
+    )  # fmt: skip
+    assert "node einsum" in refusal(model)
+
+    @trace.operation(*own)
+    def _(call: trace.Call, images: trace.Value, gate: trace.Value) -> trace.Labels:
+        trace.join(images.labels[1], gate.labels[0], f"gated at {call.place}")
+        return images.labels
+
+    found = traced(model)
+    assert taps(found) == {"one": ("b", "output")}
+    assert found.spec.axes["gated.gate"] == ("one",)
+
+
+def squashed(images: Tensor) -> Tensor:
+    return images * torch.special.expit(images)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_rule_may_serve_an_activation_of_ones_own() -> None:
+    model = Net(
+        lambda n, x: n.out(pooled(n.two(squashed(n.one(x))))),
+        one=conv(2, 4), two=conv(4, 4), out=head(4),
+    )  # fmt: skip
+    assert set(traced(model).stay) == {"one"}
+    trace.operation(squashed, activation=True)(trace.rules.elementwise)
+    assert taps(traced(model))["one"] == ("two", "input")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_rule_that_does_not_fit_the_call_is_no_rule() -> None:
+    model = Net(lambda n, x: n.out(pooled(n.gated(n.one(x)))), one=conv(2, 4), gated=Gated(4),
+                out=head(4))  # fmt: skip
+    trace.operation(Gated)(lambda call, images, other: images.labels)
+    assert "module gated: it is not known" in refusal(model)
+    trace.operation(Gated)(lambda call, images: images.labels[1:])
+    assert "module gated: it is not known" in refusal(model)
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -27,11 +27,11 @@ from pipeline.symmetry.trace import rules
 from pipeline.symmetry.trace.groups import Traced, result
 from pipeline.symmetry.trace.operations import Call, operation
 from pipeline.symmetry.trace.proof import drawn, prove
-from pipeline.symmetry.trace.units import Value, join, stay
+from pipeline.symmetry.trace.units import Labels, Value, join, stay
 from pipeline.symmetry.trace.walk import Place, Side, Walk, refusal
 
 __all__ = [
-    "Call", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",
+    "Call", "Labels", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",
     "rules", "stay", "trace",
 ]  # fmt: skip
 

@@ -113,16 +113,16 @@ def _fixed(call: Call, what: str) -> str:
 @operation("prelu", activation=True)
 @operation("batch_norm instance_norm", _BatchNorm, _InstanceNorm)
 def scaled(
-    call: Call, input: Value, weight: Any = None, bias: Any = None, running_mean: Any = None,
-    running_var: Any = None, *_: Any, **__: Any,
+    call: Call, input: Value, running_mean: Any = None, running_var: Any = None,
+    weight: Any = None, bias: Any = None, *_: Any, **__: Any,
 ) -> Labels:  # fmt: skip
     """Parameters and statistics of the channels, which all move alike, in whatever order."""
-    return _along(call, input, 1, weight, bias, running_mean, running_var)
+    return _along(call, input, 1, running_mean, running_var, weight, bias)
 
 
 @operation("group_norm")
 def group_norm(
-    call: Call, input: Value, num_groups: int, weight: Any = None, bias: Any = None, *_: Any
+    call: Call, input: Value, num_groups: int, weight: Any = None, bias: Any = None, **__: Any
 ) -> Labels:
     if num_groups not in (1, input.shape[1]):
         stay(input.labels[1], f"normalised in {num_groups} groups at {call.place}")
