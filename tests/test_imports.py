@@ -22,7 +22,7 @@ LAYERS = (
     ("catalog", "models.custom"),
     ("progress",),
     ("study",),
-    ("kernels",),
+    ("kernels", "forward"),
     ("symmetry",),
     ("models", "data"),
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),

@@ -19,7 +19,8 @@ from pipeline.connectivity.correction import (
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import StateDict, corner_of
-from pipeline.evaluation import SplitLike, device_of, evaluate
+from pipeline.evaluation import SplitLike, evaluate
+from pipeline.forward import device_of
 
 Row = dict[str, Any]
 
