@@ -10,7 +10,7 @@ from drawn import CLASSES, MEAN, STD, arrays, network
 from torch import Tensor, nn
 
 from pipeline import models
-from pipeline.connectivity import curve
+from pipeline.connectivity import Ground, curve
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
@@ -136,10 +136,9 @@ def interpolate(
     net = _last(network(model, width, size)).to(place)
 
     def work() -> None:
-        curve(
-            net, *ends, alphas=[index / (points - 1) for index in range(points)],
-            corrections=("repair",), statistics_batches=_batches(data.train.images, batch),
-            splits={"test": data.test}, mean=MEAN, std=STD, batch_size=batch,
-        )  # fmt: skip
+        batches = _batches(data.train.images, batch)
+        ground = Ground(net, {"test": data.test}, MEAN, STD, batches, batch_size=batch)
+        alphas = [index / (points - 1) for index in range(points)]
+        curve(ground, *ends, alphas=alphas, corrections=("repair",))
 
     return work

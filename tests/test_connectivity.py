@@ -1,6 +1,7 @@
 """Merged networks, their correction, barriers and loss planes."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from pipeline.connectivity import (
     CORRECTIONS,
+    Ground,
     barrier,
     combine,
     curve,
@@ -371,16 +373,13 @@ def two_splits():
     return {"train": split(1, 120), "test": split(3, 60)}
 
 
-def the_curve(net, a, b, **changes):
-    options = {
-        "alphas": (0.25, 0.5, 0.75),
-        "corrections": CORRECTIONS,
-        "statistics_batches": statistics_batches(),
-        "splits": two_splits(),
-        "mean": MEAN,
-        "std": STD,
-    }
-    return curve(NETS[net](), a, b, **(options | changes))
+def ground(model, **changes):
+    return replace(Ground(model, two_splits(), MEAN, STD, statistics_batches()), **changes)
+
+
+def the_curve(net, a, b, corrections=CORRECTIONS, **changes):
+    on = ground(NETS[net](), **changes)
+    return curve(on, a, b, alphas=(0.25, 0.5, 0.75), corrections=corrections)
 
 
 @pytest.mark.parametrize("net", SMALL)
@@ -436,9 +435,7 @@ def test_curve_does_nothing_twice(monkeypatch):
 def test_curve_leaves_its_inputs_alone():
     a, b, model = randomised("with_norm", 1), randomised("with_norm", 2), with_norm()
     copies = [{n: t.clone() for n, t in theta.items()} for theta in (a, b, model.state_dict())]
-    options = {"alphas": [0.5], "splits": two_splits(), "mean": MEAN, "std": STD}
-    batches = statistics_batches()
-    curve(model, a, b, corrections=CORRECTIONS, statistics_batches=batches, **options)
+    curve(ground(model), a, b, alphas=[0.5], corrections=CORRECTIONS)
     assert all(map(equal, copies, (a, b, model.state_dict())))
 
 
@@ -511,7 +508,7 @@ def test_unknown_corrections_are_refused():
     with pytest.raises(ValueError, match="allowed are none, reset, repair"):
         the_curve("with_norm", a, a, corrections=("fix",))
     with pytest.raises(ValueError, match="needs batches"):
-        the_curve("with_norm", a, a, statistics_batches=None)
+        the_curve("with_norm", a, a, batches=None)
 
 
 # --- planes
@@ -564,17 +561,7 @@ def test_plane_axes_have_a_border():
 @pytest.mark.parametrize("net", SMALL)
 def test_plane_at_the_networks_is_the_networks(net, correction):
     thetas = three(net)
-    result = survey_plane(
-        NETS[net](),
-        thetas,
-        grid=3,
-        margin=0.2,
-        correction=correction,
-        statistics_batches=statistics_batches(),
-        splits=two_splits(),
-        mean=MEAN,
-        std=STD,
-    )
+    result = survey_plane(ground(NETS[net]()), thetas, grid=3, margin=0.2, correction=correction)
     assert len(result.grid) == 3 * 3 * 2
     assert list(result.grid[0]) == ["x", "y", "correction", "split", "loss", "error"]
     assert [r["model"] for r in result.models] == [n for n in thetas for _ in range(2)]

@@ -23,7 +23,7 @@ LAYERS = (
     ("runs", "artifacts.keys"),
     ("progress",),
     ("study",),
-    ("kernels",),
+    ("kernels", "forward"),
     ("symmetry",),
     ("models", "data"),
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),

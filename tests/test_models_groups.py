@@ -15,7 +15,7 @@ from torch import nn
 from pipeline import symmetry
 from pipeline.models import build, permutation_spec, resnet, resnet50, vgg
 from pipeline.models.groups import Observed, named
-from pipeline.symmetry import trace as tracing
+from pipeline.symmetry import trace
 
 FAMILIES: dict[str, Any] = {"resnet20": resnet, "vgg11": vgg, "resnet50": resnet50}
 #: Width, classes, channels and size of the images.
@@ -71,7 +71,7 @@ def test_the_network_is_left_as_it_is_and_its_weights_play_no_part(name: str) ->
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_layer_stays(name: str) -> None:
     model = small(name)
-    traced = tracing.trace(model, torch.zeros(2, 1, 8, 8))
+    traced = trace.trace(model, torch.zeros(2, 1, 8, 8))
     assert traced.stay == {}
     # the size of the images of a network that reads any plays no part
     assert named(traced, FAMILIES[name].observed("last")) == permutation_spec(name, model)
@@ -133,7 +133,7 @@ def _changed(each: Observed, **changes: str) -> Observed:
     ],
 )  # fmt: skip
 def test_a_wrong_declaration_is_an_error(change: Any, message: str) -> None:
-    traced = tracing.trace(small("vgg11"), torch.zeros(2, 1, 8, 8))
+    traced = trace.trace(small("vgg11"), torch.zeros(2, 1, 8, 8))
     declared = vgg.observed("last")
     assert named(traced, declared) == handwritten("vgg11", small("vgg11"))
     with pytest.raises(ValueError, match=message):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline import pruning, symmetry
 from pipeline.connectivity import interpolate
 from pipeline.models import build, permutation_spec, prunable_parameters
-from pipeline.symmetry import trace as tracing
+from pipeline.symmetry import trace
 from pipeline.symmetry.matching import collect, match
 
 WIDTH, SIZE = 0.25, 32
@@ -60,7 +60,7 @@ def masked(model: nn.Module) -> pruning.Mask:
 
 def test_the_proven_groups_are_the_hand_written_ones() -> None:
     model = build("resnet50", width=WIDTH, classes=10, channels=1, size=SIZE, generator=None)
-    traced = tracing.permutation_spec(model, channels=1, size=SIZE)
+    traced = trace.permutation_spec(model, channels=1, size=SIZE)
     assert traced.stay == {}
     assert moves(traced.spec) == moves(handwritten("resnet50", model))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ from torch.nn import functional
 from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build
-from pipeline.symmetry import matching
-from pipeline.symmetry import trace as tracing
+from pipeline.symmetry import matching, trace
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace import Place, Traced
+from pipeline.symmetry.trace.operations import TABLE
 
 SIZE = 6
 
@@ -40,10 +40,10 @@ def parts(spec: PermutationSpec) -> dict[frozenset[tuple[str, int, int]], tuple[
 def traced(model: nn.Module) -> Traced:
     """Groups of a small network, after a proof of our own: matching recovers a planted one."""
     before = copy.deepcopy(model.state_dict())
-    found = tracing.permutation_spec(model, channels=2, size=SIZE)
+    found = trace.permutation_spec(model, channels=2, size=SIZE)
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     generator = seeded(3)
-    a = tracing._drawn(model, generator)
+    a = trace.proof.drawn(model, generator)
     images = torch.randn(24, 2, SIZE, SIZE, generator=generator, dtype=torch.float64)
     assert symmetry.prove(a, found.spec, images, generator) < 1e-9
     planted = symmetry.random(found.spec, generator)
@@ -100,7 +100,7 @@ def taps(found: Traced) -> dict[str, tuple[str, str]]:
 
 def refusal(model: nn.Module) -> str:
     with pytest.raises(UserError) as caught:
-        tracing.permutation_spec(model, channels=2, size=SIZE)
+        trace.permutation_spec(model, channels=2, size=SIZE)
     message = str(caught.value)
     assert message.isprintable() and message.startswith("the permutation groups"), message
     return message
@@ -148,7 +148,7 @@ def test_the_built_in_networks_have_the_hand_written_groups(
     name: str, width: float, size: int
 ) -> None:
     model = build(name, width=width, classes=10, channels=1, size=size, generator=None)
-    found = tracing.permutation_spec(model, channels=1, size=size)
+    found = trace.permutation_spec(model, channels=1, size=size)
     written = handwritten(name, model)
     assert parts(found.spec) == parts(written)
     assert found.spec.axes.keys() == written.axes.keys()
@@ -161,7 +161,7 @@ def test_the_result_depends_on_the_architecture_alone() -> None:
         model = build("resnet20", width=0.25, classes=10, channels=1, size=8, generator=generator)
         torch.manual_seed(0 if seed is None else seed)
         state = torch.get_rng_state()
-        found = tracing.permutation_spec(model, channels=1, size=8)
+        found = trace.permutation_spec(model, channels=1, size=8)
         assert torch.equal(state, torch.get_rng_state())
         return found
 
@@ -502,6 +502,106 @@ def test_layers_in_a_row_without_activation_and_dropout() -> None:
     assert taps(found) == {"one": ("drop", "output"), "two": ("out", "input")}
 
 
+# -- functions, and operations of one's own --------------------------------------------------------
+
+
+def test_functions_have_the_groups_of_the_modules_that_do_the_same() -> None:
+    layers = {
+        "one": conv(2, 4), "norm": nn.BatchNorm2d(4), "deep": conv(4, 4, groups=4),
+        "a": nn.Identity(), "two": nn.ConvTranspose2d(4, 5, 3), "act": nn.PReLU(5),
+        "group": nn.GroupNorm(5, 5), "b": nn.Identity(), "last": nn.LayerNorm(5), "out": head(5),
+    }  # fmt: skip
+
+    def modules(n: Net, x: Tensor) -> Tensor:
+        hidden = n.b(n.group(n.act(n.two(n.a(n.deep(n.norm(n.one(x))))))))
+        return n.out(n.last(pooled(hidden)))
+
+    def functions(n: Net, x: Tensor) -> Tensor:
+        x = functional.conv2d(x, n.one.weight, n.one.bias, padding=1)
+        norm = n.norm
+        x = functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        x = n.a(functional.conv2d(x, n.deep.weight, n.deep.bias, 1, 1, 1, 4))
+        x = functional.conv_transpose2d(x, n.two.weight, bias=n.two.bias)
+        x = functional.group_norm(
+            functional.prelu(x, n.act.weight), 5, n.group.weight, n.group.bias
+        )
+        x = functional.layer_norm(pooled(n.b(x)), (5,), n.last.weight, bias=n.last.bias)
+        return functional.linear(input=x, weight=n.out.weight, bias=n.out.bias)
+
+    known, found = traced(Net(modules, **layers)), traced(Net(functions, **layers))
+    assert [group.name for group in found.spec.groups] == ["one", "two"]
+    assert found.spec.axes == known.spec.axes and not found.stay and not known.stay
+
+
+def gated(images: Tensor, gate: Tensor) -> Tensor:
+    return torch.einsum("nchw,c->nchw", images, gate.sigmoid())
+
+
+class Gated(nn.Module):
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.ones(units))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return gated(images, self.gate)
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    """The table of operations, put back afterwards."""
+    before = dict(TABLE)
+    yield
+    TABLE.clear()
+    TABLE.update(before)
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("own", [(gated,), (gated, Gated)])
+def test_an_operation_of_ones_own_is_known_once_its_rule_is_registered(
+    own: tuple[Callable[..., Tensor], ...],
+) -> None:
+    """One rule for a function and a module, which gives its attributes by name."""
+    model = Net(
+        lambda n, x: n.out(pooled(n.b(n.gated(gated(n.one(x), n.gated.gate))))),
+        one=conv(2, 4), gated=Gated(4), b=nn.ReLU(), out=head(4),
+    )  # fmt: skip
+    assert "node einsum" in refusal(model)
+
+    @trace.operation(*own)
+    def _(call: trace.Call, images: trace.Value, gate: trace.Value) -> trace.Labels:
+        trace.join(images.labels[1], gate.labels[0], f"gated at {call.place}")
+        return images.labels
+
+    found = traced(model)
+    assert taps(found) == {"one": ("b", "output")}
+    assert found.spec.axes["gated.gate"] == ("one",)
+
+
+def squashed(images: Tensor) -> Tensor:
+    return images * torch.special.expit(images)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_rule_may_serve_an_activation_of_ones_own() -> None:
+    model = Net(
+        lambda n, x: n.out(pooled(n.two(squashed(n.one(x))))),
+        one=conv(2, 4), two=conv(4, 4), out=head(4),
+    )  # fmt: skip
+    assert set(traced(model).stay) == {"one"}
+    trace.operation(squashed, activation=True)(trace.rules.elementwise)
+    assert taps(traced(model))["one"] == ("two", "input")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_rule_that_does_not_fit_the_call_is_no_rule() -> None:
+    model = Net(lambda n, x: n.out(pooled(n.gated(n.one(x)))), one=conv(2, 4), gated=Gated(4),
+                out=head(4))  # fmt: skip
+    trace.operation(Gated)(lambda call, images, other: images.labels)
+    assert "module gated: it is not known" in refusal(model)
+    trace.operation(Gated)(lambda call, images: images.labels[1:])
+    assert "module gated: it is not known" in refusal(model)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -579,19 +679,19 @@ def test_a_wrong_specification_does_not_pass_the_proof() -> None:
         lambda n, x: n.out(pooled(n.b(n.two(n.a(n.bn(n.one(x))))))),
         one=conv(2, 4), bn=nn.BatchNorm2d(4), a=nn.ReLU(), two=conv(4, 4), b=nn.ReLU(), out=head(4),
     )  # fmt: skip
-    spec = tracing.permutation_spec(model, channels=2, size=SIZE).spec
-    network = tracing._drawn(model, seeded(0))
+    spec = trace.permutation_spec(model, channels=2, size=SIZE).spec
+    network = trace.proof.drawn(model, seeded(0))
     images = torch.randn(8, 2, SIZE, SIZE, generator=seeded(1), dtype=torch.float64)
-    tracing.prove(network, spec, images, seeded(2))
+    trace.prove(network, spec, images, seeded(2))
     for name, carried in spec.axes.items():
         if any(carried):
             less = {key: axes for key, axes in spec.axes.items() if key != name}
             with pytest.raises(UserError, match=r"wrong: (one|two)"):
-                tracing.prove(network, PermutationSpec(spec.groups, less), images, seeded(2))
+                trace.prove(network, PermutationSpec(spec.groups, less), images, seeded(2))
     one, two = spec.groups
     crossed = (Group(one.name, 4, two.tap), Group(two.name, 4, one.tap))
     with pytest.raises(UserError, match="not recovered"):
-        tracing.prove(network, PermutationSpec(crossed, spec.axes), images, seeded(2))
+        trace.prove(network, PermutationSpec(crossed, spec.axes), images, seeded(2))
 
 
 def test_torchvisions_residual_network() -> None:
@@ -599,7 +699,7 @@ def test_torchvisions_residual_network() -> None:
     from torchvision.models.resnet import BasicBlock, ResNet
 
     model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
-    found = tracing.permutation_spec(model, channels=3, size=32)
+    found = trace.permutation_spec(model, channels=3, size=32)
     assert taps(found) == {
         "conv1": ("layer1.0.relu", "output"),
         "layer1.0.conv1": ("layer1.0.conv2", "input"),

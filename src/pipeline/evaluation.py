@@ -7,8 +7,7 @@ network on a GPU is otherwise slowed down by waiting for every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-
-PRECISIONS = ("fp32", "bf16")
+from pipeline.forward import autocast, device_of, evaluation_mode
 
 
 class SplitLike(Protocol):
@@ -56,30 +54,6 @@ class Evaluation:
     def error(self) -> float:
         """0-1 loss, in %."""
         return 100.0 - self.accuracy
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Device of the model's first parameter."""
-    return next(model.parameters()).device
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Context of a forward pass in ``precision``: "fp32", or "bf16" by autocast."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r}: allowed are {', '.join(PRECISIONS)}")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module has the mode it had before."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def evaluate(

@@ -11,10 +11,12 @@ from pipeline.connectivity.correction import (
 )
 from pipeline.connectivity.merge import combine, interpolate
 from pipeline.connectivity.plane import Plane, PlaneSurvey, span, survey_plane
+from pipeline.connectivity.survey import Ground
 
 __all__ = [
     "CORRECTIONS",
     "Batches",
+    "Ground",
     "Plane",
     "PlaneSurvey",
     "barrier",

@@ -6,51 +6,29 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from torch import nn
-
-from pipeline.connectivity.batches import Batches
 from pipeline.connectivity.merge import StateDict, interpolate
-from pipeline.connectivity.survey import Row, Surveyor
-from pipeline.evaluation import SplitLike
+from pipeline.connectivity.survey import Ground, Row, Surveyor
 
 
 def curve(
-    model: nn.Module,
+    ground: Ground,
     theta_a: StateDict,
     theta_b: StateDict,
     *,
     alphas: Iterable[float],
     corrections: Sequence[str],
-    statistics_batches: Batches | None,
-    splits: Mapping[str, SplitLike],
-    mean: Sequence[float],
-    std: Sequence[float],
-    batch_size: int = 512,
-    precision: str = "fp32",
 ) -> list[Row]:
     """Loss and error of (1 - alpha) a + alpha b for every alpha, correction and split.
 
     theta_a, theta_b: state dicts; alpha = 0 is the first, usually pi(a) (paper, Fig. 3).
     alphas: in [0, 1]; 0 and 1 are added where missing, for the barrier needs them.
-    corrections: of "none", "reset", "repair". statistics_batches: training batches for them (the
-        same at every call), or None where only "none" is asked for.
-    splits: by name, raw images and labels; mean, std: per channel.
+    corrections: of "none", "reset", "repair"; those after the first need the ground's batches.
 
     Returns rows (alpha, correction, split, loss in nats, error in %), sorted by alpha. Every merged
     network is evaluated once per split and correction; the end points once, uncorrected. A merged
     network whose logits are not finite has an infinite loss.
     """
-    surveyor = Surveyor(
-        model,
-        (theta_a, theta_b),
-        corrections,
-        statistics_batches,
-        splits,
-        mean,
-        std,
-        batch_size=batch_size,
-        precision=precision,
-    )
+    surveyor = Surveyor(ground, (theta_a, theta_b), corrections)
     a, b = surveyor.endpoints
     rows = []
     for alpha in sorted({0.0, 1.0, *map(float, alphas)}):

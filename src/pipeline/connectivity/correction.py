@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from pipeline.connectivity.batches import Batches
-from pipeline.evaluation import autocast, device_of, evaluation_mode
+from pipeline.forward import autocast, device_of, evaluation_mode
 
 CORRECTIONS = ("none", "reset", "repair")
 

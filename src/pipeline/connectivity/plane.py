@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.connectivity.batches import Batches
 from pipeline.connectivity.merge import StateDict, check_same_shapes, combine
-from pipeline.connectivity.survey import Row, Surveyor
-from pipeline.evaluation import SplitLike
+from pipeline.connectivity.survey import Ground, Row, Surveyor
 
 Point = tuple[float, float]
 
@@ -102,18 +100,12 @@ def span(thetas: Sequence[StateDict], parameters: Sequence[str]) -> Plane:
 
 
 def survey_plane(
-    model: nn.Module,
+    ground: Ground,
     thetas: Mapping[str, StateDict],
     *,
     grid: int,
     margin: float,
     correction: str,
-    statistics_batches: Batches | None,
-    splits: Mapping[str, SplitLike],
-    mean: Sequence[float],
-    std: Sequence[float],
-    batch_size: int = 512,
-    precision: str = "fp32",
 ) -> PlaneSurvey:
     """Loss and 0-1 loss on a grid of the plane through three named networks (Fig. 4b).
 
@@ -122,20 +114,9 @@ def survey_plane(
     correction: "none", "reset" or "repair", at every point that is not one of the networks.
         A network with BatchNorm needs one: its averaged running statistics fit no mixture, and
         outside of the triangle an extrapolated variance can be negative (an infinite loss).
-    The other arguments are those of ``barrier.curve``.
     """
-    surveyor = Surveyor(
-        model,
-        tuple(thetas.values()),
-        (correction,),
-        statistics_batches,
-        splits,
-        mean,
-        std,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    plane = span(surveyor.endpoints, [name for name, _ in model.named_parameters()])
+    surveyor = Surveyor(ground, tuple(thetas.values()), (correction,))
+    plane = span(surveyor.endpoints, [name for name, _ in ground.model.named_parameters()])
 
     def at(x: float, y: float) -> list[Row]:
         coefficients = plane.coefficients(x, y)

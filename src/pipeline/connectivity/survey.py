@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -19,52 +20,60 @@ from pipeline.connectivity.correction import (
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import StateDict, corner_of
-from pipeline.evaluation import SplitLike, device_of, evaluate
+from pipeline.evaluation import SplitLike, evaluate
+from pipeline.forward import device_of
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What networks are measured on, the same for all that are compared.
+
+    model: architecture, device and memory format; it is copied, not changed.
+    splits: by name, raw images and labels; mean, std: per channel, for pixels in [0, 1].
+    batches: training batches for the corrections' statistics (the same at every call), or None
+        where nothing is corrected.
+    batch_size, precision: those of an evaluation.
+    """
+
+    model: nn.Module
+    splits: Mapping[str, SplitLike]
+    mean: Sequence[float]
+    std: Sequence[float]
+    batches: Batches | None
+    batch_size: int = 512
+    precision: str = "fp32"
 
 
 class Surveyor:
     """Evaluates corrected mixtures of some networks ("end points") of one architecture.
 
     What does not depend on the mixture is done once: the end points are moved to the device, and
-    their activation statistics are measured when REPAIR is asked for. ``model`` gives the
-    architecture, device and memory format; it is copied, not changed.
+    their activation statistics are measured when REPAIR is asked for.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        endpoints: Sequence[StateDict],
-        corrections: Iterable[str],
-        statistics_batches: Batches | None,
-        splits: Mapping[str, SplitLike],
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        batch_size: int = 512,
-        precision: str = "fp32",
+        self, ground: Ground, endpoints: Sequence[StateDict], corrections: Iterable[str]
     ) -> None:
         self.corrections = tuple(corrections)
         unknown = [name for name in self.corrections if name not in CORRECTIONS]
         if unknown or not self.corrections:
             raise ValueError(f"corrections {unknown}: allowed are {', '.join(CORRECTIONS)}")
-        if statistics_batches is None and self.corrections != ("none",):
+        if ground.batches is None and self.corrections != ("none",):
             raise ValueError("a correction needs batches to measure statistics on")
-        self._model = copy.deepcopy(model)
+        self._model = copy.deepcopy(ground.model)
         device = device_of(self._model)
         self.endpoints = tuple(
             {name: tensor.to(device) for name, tensor in theta.items()} for theta in endpoints
         )
-        self._batches: Batches = statistics_batches or tuple
-        self._splits, self._mean, self._std = splits, tuple(mean), tuple(std)
-        self._batch_size, self._precision = batch_size, precision
+        self._ground, self._batches = ground, ground.batches or tuple
         self._statistics: list[ChannelStatistics] = []
         if "repair" in self.corrections:
             for theta in self.endpoints:
                 self._model.load_state_dict(theta)
                 self._statistics.append(
-                    endpoint_statistics(self._model, self._batches, precision=precision)
+                    endpoint_statistics(self._model, self._batches, precision=ground.precision)
                 )
 
     def survey(self, theta: StateDict, coefficients: Sequence[float]) -> list[Row]:
@@ -89,22 +98,17 @@ class Surveyor:
 
     def _correct(self, correction: str, coefficients: Sequence[float]) -> None:
         if correction == "reset":
-            reset_batch_norm(self._model, self._batches, precision=self._precision)
+            reset_batch_norm(self._model, self._batches, precision=self._ground.precision)
         elif correction == "repair":
             targets = mix_statistics(self._statistics, coefficients)
-            repair(self._model, self._batches, targets, precision=self._precision)
+            repair(self._model, self._batches, targets, precision=self._ground.precision)
 
     def _evaluate(self) -> list[Row]:
-        rows = []
-        for name, split in self._splits.items():
+        on, rows = self._ground, []
+        for name, split in on.splits.items():
             result = evaluate(
-                self._model,
-                split.images,
-                split.labels,
-                self._mean,
-                self._std,
-                batch_size=self._batch_size,
-                precision=self._precision,
-            )
+                self._model, split.images, split.labels, on.mean, on.std,
+                batch_size=on.batch_size, precision=on.precision,
+            )  # fmt: skip
             rows.append({"split": name, "loss": result.loss, "error": result.error})
         return rows

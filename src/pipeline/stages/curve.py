@@ -9,7 +9,7 @@ from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import barrier, curve
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, csv_rows, ground
+from pipeline.stages.lines import alphas, csv_rows, ground, loss_at_initialisation
 from pipeline.stages.outcome import finite
 
 HEADER = ("matched", "alpha", "correction", "split", "loss", "error")
@@ -28,10 +28,8 @@ def execute(job: Job) -> None:
     for matched in (True, False) if status == "ok" else ():
         start = symmetry.apply(job.spec(run.match), permutation, a) if matched else a
         found = curve(
-            at.model, start, b, alphas=alphas(settings.points), corrections=settings.corrections,
-            statistics_batches=at.batches, splits=at.splits, mean=at.data.mean, std=at.data.std,
-            batch_size=settings.batch_size, precision=settings.precision,
-        )  # fmt: skip
+            at, start, b, alphas=alphas(settings.points), corrections=settings.corrections
+        )
         rows += [{"matched": matched, **row} for row in found]
         barriers += [
             {"matched": matched, "correction": c, "split": s, "metric": m, "barrier": _finite(v[0]),
@@ -40,7 +38,7 @@ def execute(job: Job) -> None:
             for v in [_barriers(found, c, s, m)]
         ]  # fmt: skip
     write_csv(job.folder / "curve.csv", HEADER, csv_rows(rows, HEADER))
-    start_loss = at.loss_at_initialisation(job, run.match.b)
+    start_loss = loss_at_initialisation(job, run.match.b, at)
     job.metrics(status=status, barriers=barriers, at_initialisation=start_loss)
     job.finish("curve.csv", "metrics.json")
 

@@ -34,11 +34,8 @@ def execute(job: Job) -> None:
             status = "diverged"
             continue
         found = curve(
-            at.model, dense, state, alphas=alphas(settings.points),
-            corrections=settings.corrections, statistics_batches=at.batches, splits=at.splits,
-            mean=at.data.mean, std=at.data.std, batch_size=settings.batch_size,
-            precision=settings.precision,
-        )  # fmt: skip
+            at, dense, state, alphas=alphas(settings.points), corrections=settings.corrections
+        )
         rows += [
             {
                 "iteration": number, "sparsity": sparsity(mask), "correction": correction,

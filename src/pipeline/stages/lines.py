@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from pipeline.connectivity.batches import Batches, normalised_batches
+from pipeline.connectivity import Ground, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
-from pipeline.data import DataSet, Split
 from pipeline.data.photographs import Photographs
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
@@ -22,30 +19,6 @@ from pipeline.streams import generator
 
 #: Bytes of training images that are kept in memory for a path, at most.
 KEPT = 32e9
-
-
-@dataclass(frozen=True)
-class Ground:
-    """The network's architecture on its device, and the data it is measured on."""
-
-    model: nn.Module
-    data: DataSet | Photographs
-    splits: dict[str, Split]
-    batches: Batches
-
-    def loss_at_initialisation(self, job: Job, dense: Dense) -> dict[str, dict[str, float]]:
-        """Loss and error of a dense run's initialisation, the reference line of Figure 3.
-
-        BatchNorm statistics are measured first: those an untrained network starts with fit no
-        data, and its loss under them says nothing.
-        """
-        model = job.model(dense, generator(dense.seed, "init")).to(job.device)
-        reset_batch_norm(model, self.batches)
-        rows = {}
-        for name, split in self.splits.items():
-            found = evaluate(model, split.images, split.labels, self.data.mean, self.data.std)
-            rows[name] = {"loss": found.loss, "error": found.error}
-        return rows
 
 
 def ground(job: Job, dense: Dense) -> Ground:
@@ -82,7 +55,26 @@ def ground(job: Job, dense: Dense) -> Ground:
         except ValueError as error:
             raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Ground(model, data, {name: splits[name] for name in settings.splits}, batches)
+    return Ground(
+        model, {name: splits[name] for name in settings.splits}, data.mean, data.std, batches,
+        batch_size=settings.batch_size, precision=settings.precision,
+    )  # fmt: skip
+
+
+def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict[str, float]]:
+    """Loss and error of a dense run's initialisation, the reference line of Figure 3.
+
+    BatchNorm statistics are measured first: those an untrained network starts with fit no data, and
+    its loss under them says nothing.
+    """
+    model = job.model(dense, generator(dense.seed, "init")).to(job.device)
+    assert at.batches is not None
+    reset_batch_norm(model, at.batches)
+    rows = {}
+    for name, split in at.splits.items():
+        found = evaluate(model, split.images, split.labels, at.mean, at.std)
+        rows[name] = {"loss": found.loss, "error": found.error}
+    return rows
 
 
 def alphas(points: int) -> list[float]:

@@ -43,10 +43,8 @@ def execute(job: Job) -> None:
     points: list[dict[str, object]] = []
     for done, correction in enumerate(settings.corrections, start=1):
         found = survey_plane(
-            at.model, thetas, grid=settings.grid, margin=settings.margin, correction=correction,
-            statistics_batches=at.batches, splits=at.splits, mean=at.data.mean, std=at.data.std,
-            batch_size=settings.batch_size, precision=settings.precision,
-        )  # fmt: skip
+            at, thetas, grid=settings.grid, margin=settings.margin, correction=correction
+        )
         rows += found.grid
         points = [
             {key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models

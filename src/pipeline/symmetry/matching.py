@@ -9,7 +9,6 @@ compute, so one pass over the data collects what all groups need and the permuta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.forward import evaluation_mode
 from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
 
 SIMILARITIES = ("correlation", "inner")
@@ -133,7 +133,7 @@ def collect(
     or if a tap does not give the group's size (networks of different widths).
     """
     sums: dict[str, _Sums] = {}
-    with _evaluating(model_a), _evaluating(model_b):
+    with evaluation_mode(model_a), evaluation_mode(model_b):
         for images in batches:
             # not around the loop: the caller's iterator must not make inference tensors
             with torch.inference_mode():
@@ -312,18 +312,6 @@ def _keep_output(
 
 def _keep_input(keep: Callable[[Tensor], None], module: nn.Module, inputs: Any) -> None:
     keep(inputs[0])
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's own mode again outside."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _dead(kind: str, mean: Tensor, variance: Tensor) -> Tensor:

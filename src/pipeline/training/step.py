@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-from pipeline.evaluation import autocast
+from pipeline.forward import autocast
 from pipeline.machine.team import ALONE, Team
 from pipeline.study.settings import TrainSettings
 from pipeline.training.micro_batches import Accumulation

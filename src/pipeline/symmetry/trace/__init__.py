@@ -1,0 +1,73 @@
+"""Permutation groups of any network, found by following its forward pass (torch.fx).
+
+Every convolution and linear layer opens units of its own along its output; what reads the output
+carries the same units along the axis it reads; an addition makes two layers' units one group. The
+tracer follows each axis of each tensor through the graph and joins what has to move together.
+
+Units *stay* where they are (they form no group) when they meet something that cannot be relabelled
+with them: the image's channels, the classes, the joint of a concatenation, a grouped convolution.
+An operation whose effect on the units is not known is refused, and so is a network whose graph
+depends on the data. What was found in a network of the user's own is proven on it before it is
+used; tests prove the groups of the built-in ones.
+
+`units` says what an axis carries, `operations` is the table of operations and its hook, `rules` the
+rules of torch's, `walk` follows the forward pass, `groups` reads off the result, `proof` shows that
+it is right.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pipeline.symmetry.trace import rules
+from pipeline.symmetry.trace.groups import Traced, result
+from pipeline.symmetry.trace.operations import Call, operation
+from pipeline.symmetry.trace.proof import drawn, prove
+from pipeline.symmetry.trace.units import Labels, Value, join, stay
+from pipeline.symmetry.trace.walk import Place, Side, Walk, refusal
+
+__all__ = [
+    "Call", "Labels", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",
+    "rules", "stay", "trace",
+]  # fmt: skip
+
+#: Images of the trace and of the proof; random, so that a network needs no data.
+IMAGES = 16
+
+
+def permutation_spec(model: nn.Module, *, channels: int, size: int) -> Traced:
+    """Groups of a network that reads images [N, channels, size, size], traced and proven.
+
+    The network is left as it is; its weights do not matter, because the proof draws its own. The
+    result is a function of the architecture alone. A group is observed after its last activation,
+    at the output of a module or, behind a functional activation, at the input of the next one.
+
+    Raises:
+        UserError: the forward pass cannot be traced, an operation is not known, no units are free
+            to move, or the proof fails; one line that says which node and why.
+    """
+    generator = torch.Generator().manual_seed(0)
+    network = drawn(model, generator)
+    images = torch.randn(IMAGES, channels, size, size, generator=generator, dtype=torch.float64)
+    try:
+        with torch.inference_mode():
+            network(images)
+    except RuntimeError:  # a network that makes single precision numbers of its own
+        network, images = network.float(), images.float()
+    traced = trace(network, images)
+    prove(network, traced.spec, images, generator)
+    return traced
+
+
+def trace(model: nn.Module, images: Tensor) -> Traced:
+    """Groups of a network as its forward pass on ``images`` [N, C, H, W] shows them, unproven.
+
+    Raises `UserError` as `permutation_spec` does.
+    """
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise refusal("it has parametrised weights (torch.nn.utils.parametrize)")
+    return result(Walk(copy.deepcopy(model).eval(), images))
