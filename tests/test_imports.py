@@ -22,9 +22,9 @@ LAYERS = (
     ("catalog", "models.custom"),
     ("progress",),
     ("study",),
-    ("kernels",),
     ("symmetry",),
     ("models", "data"),
+    ("kernels",),
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),
     ("interop", "stages"),
     ("results", "report.published"),
@@ -165,4 +165,6 @@ def test_jobs_load_no_more_than_they_need() -> None:
 
 
 def test_networks_and_their_groups_load_no_scipy() -> None:
-    assert "scipy" not in _loaded("symmetry.trace", "models.resnet", "models.vgg", "models.resnet50")
+    assert "scipy" not in _loaded(
+        "symmetry.trace", "models.resnet", "models.vgg", "models.resnet50"
+    )
