@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from drawn import CLASSES, MEAN, STD, arrays, network
+from drawn import CLASSES, MEAN, STD, arrays
+from drawn import network as plain
 from torch import Tensor, nn
 
 from pipeline import models
@@ -14,6 +15,7 @@ from pipeline.connectivity import Ground, curve
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
+from pipeline.kernels.accelerate import accelerate
 from pipeline.stages.job import settle
 from pipeline.streams import generator
 from pipeline.study.settings import SparseSettings
@@ -26,6 +28,11 @@ from pipeline.training.step import Step
 def _thread() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+
+
+def network(*arguments: Any) -> nn.Module:
+    """A drawn network as the stages' jobs prepare it."""
+    return accelerate(plain(*arguments))
 
 
 def _data(count: int, size: int, test: int = 1) -> DataSet:

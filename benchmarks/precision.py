@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from pipeline import data, models
+from pipeline.kernels.accelerate import accelerate
 from pipeline.machine import memory as allocator
 from pipeline.streams import generator
 from pipeline.study.settings import DenseSettings
@@ -32,8 +33,10 @@ def run(job: tuple[int, str, int, str]) -> tuple[int, str, float, float, float]:
     torch.set_flush_denormal(True)
     found = data.load("cifar10", root, download=False)
     assert isinstance(found, data.DataSet)
-    model = models.build(
-        "resnet20", width=1, classes=10, channels=3, size=32, generator=generator(seed, "init")
+    model = accelerate(
+        models.build(
+            "resnet20", width=1, classes=10, channels=3, size=32, generator=generator(seed, "init")
+        )
     )
     settings = DenseSettings(epochs=epochs, precision=precision, evaluate_every=epochs)
     started = time.monotonic()

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pipeline import models
 from pipeline.kernels import convolve as module
+from pipeline.kernels.accelerate import accelerate
 from pipeline.kernels.convolve import convolve
 
 #: Types that this machine has kernels for, with the largest relative error of an activation.
@@ -158,7 +159,7 @@ def network() -> nn.Module:
         "resnet20", width=1, classes=10, channels=3, size=16,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return accelerate(made).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def gradients(made: nn.Module, dtype: torch.dtype) -> Tensor:

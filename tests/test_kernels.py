@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import Tiny
+from test_golden import GOLDEN, difference, fingerprint
 from torch import Tensor, nn
 
 from pipeline import models
-from pipeline.kernels import build, normalise
+from pipeline.kernels import build, convolve, normalise
+from pipeline.kernels.accelerate import accelerate
 from pipeline.kernels.normalise import batch_norm_relu
 
 pytestmark = pytest.mark.skipif(
     not any(map(build.shutil.which, build.COMPILERS)), reason="no C++ compiler on this machine"
 )
 EXACT = {torch.float32: 2e-5, torch.bfloat16: 1.6e-2}
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels that are called from now on."""
+    names: list[str] = []
+    for module in (normalise, convolve):
+
+        def call(name: str, *given: Any, inner: Any = module._call) -> None:
+            names.append(name)
+            inner(name, *given)
+
+        monkeypatch.setattr(module, "_call", call)
+    return names
 
 
 def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
@@ -124,10 +143,11 @@ def test_a_network_learns_the_same_with_and_without() -> None:
     """Loss and gradients of ResNet20, from the same weights, in two processes."""
     code = (
         "import torch; torch.set_num_threads(1); from pipeline import models;"
+        "from pipeline.kernels.accelerate import accelerate;"
         "from pipeline.kernels.build import in_use;"
         "g = torch.Generator().manual_seed(0);"
         "m = models.build('resnet20', width=1, classes=10, channels=3, size=16, generator=g);"
-        "m = m.to(memory_format=torch.channels_last);"
+        "m = accelerate(m).to(memory_format=torch.channels_last);"
         "x = torch.randn(16, 3, 16, 16, generator=g).contiguous(memory_format=torch.channels_last);"
         "loss = torch.nn.functional.cross_entropy(m(x), torch.arange(16) % 10); loss.backward();"
         "print(in_use(), loss.item(), sum(p.grad.double().square().sum().item()"
@@ -173,16 +193,69 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(
     assert build._folder().parent != tmp_path
 
 
-def test_a_network_in_training_uses_them_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = models.build(
-        "resnet20", width=0.25, classes=10, channels=1, size=8,
-        generator=torch.Generator().manual_seed(0),
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
-    called: list[str] = []
-    inner = normalise._call
-    monkeypatch.setattr(
-        normalise, "_call", lambda name, *given: (called.append(name), inner(name, *given))
+def drawn_network(name: str = "resnet20") -> nn.Module:
+    return models.build(
+        name, width=0.25, classes=10, channels=1, size=8, generator=torch.Generator().manual_seed(0)
     )
+
+
+def test_a_network_in_training_uses_them_everywhere(called: list[str]) -> None:
+    network = accelerate(drawn_network()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network(drawn((16, 1, 8, 8), 0, torch.float32)).sum().backward()
     # the stem and two a block; the normalisation of a shortcut has no ReLU of its own
-    assert called == ["forward_fp32"] * 19 + ["backward_fp32"] * 19
+    named = [name for name in called if name.endswith("fp32")]
+    assert named == ["forward_fp32"] * 19 + ["backward_fp32"] * 19
+
+
+def test_an_accelerated_network_is_the_same_object_with_the_same_tensors() -> None:
+    network = drawn_network()
+    tensors = {name: id(tensor) for name, tensor in network.named_parameters()}
+    layers = [(name, id(layer)) for name, layer in network.named_modules()]
+    order = list(network.state_dict())
+    assert accelerate(network) is network
+    assert {name: id(tensor) for name, tensor in network.named_parameters()} == tensors
+    assert [(name, id(layer)) for name, layer in network.named_modules()] == layers
+    assert list(network.state_dict()) == order
+
+
+def test_copies_and_loaded_states_of_an_accelerated_network_are_accelerated(
+    called: list[str],
+) -> None:
+    plain, images = drawn_network(), drawn((16, 1, 8, 8), 0, torch.float32)
+    twin = copy.deepcopy(accelerate(copy.deepcopy(plain)))
+    twin.load_state_dict(plain.state_dict())
+    found = twin.to(memory_format=torch.channels_last)(images)  # type: ignore[call-overload]
+    before = len(called)
+    assert called.count("forward_fp32") == 19
+    torch.testing.assert_close(found, plain(images), rtol=1e-3, atol=1e-4)
+    assert len(called) == before, "a network that was not accelerated is plain torch"
+
+
+def test_groups_are_the_same_before_and_after() -> None:
+    plain = models.permutation_spec("resnet20", drawn_network())
+    assert models.permutation_spec("resnet20", accelerate(drawn_network())) == plain
+
+
+def test_networks_without_such_blocks_stay_as_they_are() -> None:
+    network = drawn_network("vgg11")
+    before = [type(layer) for layer in network.modules()]
+    assert [type(layer) for layer in accelerate(network).modules()] == before
+
+
+@pytest.mark.parametrize("stage", ["dense", "imp", "match", "sparse", "curve"])
+def test_stages_mean_the_same_without_the_exchange(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: list[str]
+) -> None:
+    """The one call taken out: no kernel computes, and the numbers are those with them."""
+    monkeypatch.setattr("pipeline.kernels.accelerate.accelerate", lambda network: network)
+    recorded = json.loads(GOLDEN.read_text())[stage]
+    assert difference(fingerprint(stage, tmp_path), recorded) is None
+    assert called == []
+
+
+def test_stages_use_them(fresh: Tiny, called: list[str]) -> None:
+    fresh.run(fresh.dense())
+    assert called.count("forward_fp32") == called.count("backward_fp32") == 19 * 8 * 4
+    assert (
+        called.count("forward") > called.count("data_gradient") == called.count("weight_gradient")
+    )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.kernels.build import compiled
-from pipeline.kernels.plain import hooked, on_one_thread, packed
+from pipeline.kernels.usable import usable
 
 #: Channels must be multiples of this: they fill a vector.
 LANES = 16
@@ -28,7 +28,7 @@ def convolve(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
     bfloat16 ones, which autocast makes, by it or directly, with sums in fp32 that are rounded once.
     Weights and their gradient are fp32. Everywhere else, and under hooks, the module itself is called.
     """
-    if on_one_thread(inputs) and _fits(convolution, inputs):
+    if usable(inputs, convolution) and _fits(convolution, inputs):
         result: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
             inputs, convolution.weight, convolution.stride[0]
         )
@@ -53,8 +53,6 @@ def _fits(module: nn.Conv2d, inputs: Tensor) -> bool:
         and module.in_channels % LANES == 0
         and module.out_channels % LANES == 0
         and inputs.numel() > 0
-        and packed(inputs)
-        and not hooked(module)
         and _available(inputs.dtype)
     )
 

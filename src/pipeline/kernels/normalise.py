@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.kernels.build import compiled
-from pipeline.kernels.plain import hooked, on_one_thread, packed
+from pipeline.kernels.usable import usable
 
 #: Elements that the kernels handle side by side (``LANES`` in ``batch_norm.cpp``).
 LANES = 64
@@ -29,7 +29,7 @@ def batch_norm_relu(
     statistics move as `torch.nn.BatchNorm2d` moves them. Everywhere else, under hooks, and for
     shapes that do not fill the kernels' lanes, the modules themselves are called.
     """
-    if on_one_thread(inputs) and _fits(norm, relu, inputs, added):
+    if usable(inputs, norm, relu) and _fits(norm, inputs, added):
         tracked = norm.num_batches_tracked
         assert tracked is not None
         tracked.add_(1)
@@ -43,7 +43,7 @@ def batch_norm_relu(
     return activated
 
 
-def _fits(norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | None) -> bool:
+def _fits(norm: nn.BatchNorm2d, inputs: Tensor, added: Tensor | None) -> bool:
     channels = inputs.shape[1]
     return (
         norm.training
@@ -56,11 +56,7 @@ def _fits(norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | N
         and (LANES % channels == 0 or channels % LANES == 0)
         and inputs.numel() % LANES == 0
         and inputs.numel() > channels
-        and packed(inputs)
         and (added is None or (added.dtype == inputs.dtype and added.shape == inputs.shape))
-        and not hooked(norm)
-        and not hooked(relu)
-        and compiled() is not None
     )
 
 
@@ -81,7 +77,7 @@ class _BatchNormReLU(torch.autograd.Function):
         ctx: Any, inputs: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor,
         running_mean: Tensor, running_var: Tensor, momentum: float, eps: float,
     ) -> Tensor:  # fmt: skip
-        if added is not None and not packed(added):
+        if added is not None:
             added = added.contiguous(memory_format=torch.channels_last)
         channels = inputs.shape[1]
         rows = inputs.numel() // channels

@@ -12,8 +12,6 @@ import math
 from torch import Generator, Tensor, nn
 
 from pipeline.catalog import networks as catalog
-from pipeline.kernels.convolve import convolve
-from pipeline.kernels.normalise import batch_norm_relu
 from pipeline.models.groups import Observed
 
 
@@ -30,7 +28,7 @@ class Shortcut(nn.Sequential):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self.bn(convolve(self.conv, images))
+        outputs: Tensor = self.bn(self.conv(images))
         return outputs
 
 
@@ -48,9 +46,9 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        inner = batch_norm_relu(self.bn1, self.relu1, convolve(self.conv1, images))
-        outer = convolve(self.conv2, inner)
-        return batch_norm_relu(self.bn2, self.relu2, outer, self.shortcut(images))
+        inner = self.relu1(self.bn1(self.conv1(images)))
+        outputs: Tensor = self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(images))
+        return outputs
 
 
 def _stage(number: int, inputs: int, outputs: int) -> nn.Sequential:
@@ -73,9 +71,13 @@ class ResNet20(nn.Module):
         self.stage3 = _stage(3, catalog.scaled(32, width), catalog.scaled(64, width))
         self.classifier = nn.Linear(catalog.scaled(64, width), classes)
 
+    def stem(self, images: Tensor) -> Tensor:
+        """What the first block reads."""
+        features: Tensor = self.relu(self.bn1(self.conv1(images)))
+        return features
+
     def forward(self, images: Tensor) -> Tensor:
-        features = batch_norm_relu(self.bn1, self.relu, self.conv1(images))
-        features = self.stage3(self.stage2(self.stage1(features)))
+        features = self.stage3(self.stage2(self.stage1(self.stem(images))))
         # a mean, because the backward pass of adaptive pooling is not deterministic on a GPU
         logits: Tensor = self.classifier(features.mean((2, 3)))
         return logits

@@ -174,7 +174,15 @@ class Job:
         return torch.device("cuda" if cuda else "cpu")
 
     def model(self, dense: Dense, generator: torch.Generator | None = None) -> nn.Module:
-        """The network of a dense run, initialised from ``generator`` or waiting for a state."""
+        """The network of a dense run, initialised from ``generator`` or waiting for a state.
+
+        The one place where compiled kernels come in: without them it is as right, and slower.
+        """
+        from pipeline.kernels.accelerate import accelerate
+
+        return accelerate(self._model(dense, generator))
+
+    def _model(self, dense: Dense, generator: torch.Generator | None) -> nn.Module:
         from pipeline import models
         from pipeline.models import custom
 
@@ -208,7 +216,7 @@ class Job:
         from pipeline import models
         from pipeline.models import custom
 
-        model = self.model(match.b)
+        model = self._model(match.b, None)
         if isinstance(self.config.models[match.b.model], custom.OwnModel):
             return self._traced(match.b, model)
         taps = self.graph.recipe(match).taps
