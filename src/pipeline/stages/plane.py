@@ -6,7 +6,8 @@ from torch import Tensor
 
 from pipeline import symmetry
 from pipeline.artifacts.keys import Plane, Sparse
-from pipeline.artifacts.store import read_tensors, recorded, write_csv
+from pipeline.artifacts.record import recorded
+from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.stages.job import Job

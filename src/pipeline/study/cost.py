@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from pipeline.artifacts.keys import (
     Solution,
     Sparse,
 )  # fmt: skip
-from pipeline.artifacts.store import PROVENANCE
+from pipeline.artifacts.record import facts_of
 from pipeline.catalog.datasets import DataInfo
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
@@ -160,13 +159,8 @@ class Costs:
             self._rates[network] = Rate(statistics.median(values), basis)
 
     def provenance(self, run: Run) -> dict[str, float]:
-        """The record beside a run's files; empty where there is none."""
-        path = self.graph.config.results / keys.folder(run) / PROVENANCE
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
+        """The volatile facts of a run; empty where it is not there."""
+        return facts_of(self.graph.config.results / keys.folder(run))
 
     def seconds(self, run: Run) -> float:
         """Expected device seconds of a run, the start of its process included."""
