@@ -98,9 +98,7 @@ def read(folder: Path) -> Record | None:
         files, parents = rest.pop("files"), rest.pop("parents")
         record = Record(files, parents, rest.pop("settings"), rest.pop("digest"), facts=rest)
         texts = {record.digest, *chain(*files.items(), *parents.items())}
-        if not all(isinstance(text, str) for text in texts) or not isinstance(
-            record.settings, dict
-        ):
+        if not (isinstance(record.settings, dict) and all(isinstance(t, str) for t in texts)):
             raise ValueError
         if any("/" in name or "\0" in name for name in files):
             raise ValueError
