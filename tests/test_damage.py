@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small import STUDY, Tiny, contents, write_study
+from small import STUDY, Tiny, contents, rewrite, write_study
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, ImpBarrier, Plane, Run
-from pipeline.artifacts.store import PROVENANCE, read_json, write_json
+from pipeline.artifacts.record import PROVENANCE
+from pipeline.artifacts.store import read_json
 from pipeline.commands.check import damaged, wrong_tables
 from pipeline.errors import UserError
 from pipeline.report import build as show
@@ -189,12 +190,9 @@ def test_the_check_of_results_names_every_damaged_file_and_what_mends_it(
 
 def test_what_was_made_from_another_version_of_its_parent_is_found(study: Tiny) -> None:
     run = study.cell("permuted", k=1).run
-    record = study.path(run, PROVENANCE)
-    facts = read_json(record)
-    parent = next(iter(facts["parents"]))
-    facts["parents"][parent] = "0" * 64
-    del facts["record"]
-    write_json(record, facts)
+    parents = read_json(study.path(run, PROVENANCE))["parents"]
+    parent = next(iter(parents))
+    rewrite(study.folder(run), parents=parents | {parent: "0" * 64})
     (line,) = damaged(study.results)
     assert f"made from another version of {study.results / parent}" in line
     assert f"snakemake -c1 '{study.path(run)}'" in line

@@ -25,6 +25,7 @@ from pipeline import stages
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Mask
 from pipeline.artifacts.store import read_json, read_tensors
+from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import UserError
 from pipeline.machine.launch import RENDEZVOUS, launch
 from pipeline.machine.team import ALONE
@@ -34,7 +35,7 @@ from pipeline.study.processes import processes
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
 from pipeline.training import group_batch_norm as batch_norm
-from pipeline.training.loop import RESUME, Schedule
+from pipeline.training.loop import Schedule
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "workflow" / "scripts" / "run.py"

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small import Tiny, contents
+from small import Tiny, contents, rewrite
 
 from pipeline.artifacts import finished, keys
 from pipeline.artifacts.keys import Run
-from pipeline.artifacts.store import PROVENANCE, read_json, write_json
+from pipeline.artifacts.record import PROVENANCE
+from pipeline.artifacts.store import read_json
 from pipeline.stages.job import Job
 
 
@@ -61,8 +62,7 @@ def test_a_run_that_is_there_is_made_again_when_asked_for(
 
 
 def of_other_settings(study: Tiny, run: Run, place: Path) -> None:
-    record = read_json(study.path(run, PROVENANCE))
-    write_json(study.path(run, PROVENANCE), record | {"digest": "old"})
+    rewrite(study.folder(run), digest="old")
 
 
 def damaged(study: Tiny, run: Run, place: Path) -> None:
@@ -74,9 +74,8 @@ def without_record(study: Tiny, run: Run, place: Path) -> None:
 
 
 def from_another_parent(study: Tiny, run: Run, place: Path) -> None:
-    record = read_json(study.path(run, PROVENANCE))
-    parents = dict.fromkeys(record["parents"], "0" * 64)
-    write_json(study.path(run, PROVENANCE), record | {"parents": parents})
+    parents = read_json(study.path(run, PROVENANCE))["parents"]
+    rewrite(study.folder(run), parents=dict.fromkeys(parents, "0" * 64))
 
 
 def half_gone(study: Tiny, run: Run, place: Path) -> None:

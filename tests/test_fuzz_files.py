@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small import Tiny, write_study
 
 from pipeline.artifacts import finished, keys, store
+from pipeline.artifacts.record import PROVENANCE, record_of, recorded, verify, write
 from pipeline.commands.check import damaged
 from pipeline.errors import UserError
 from pipeline.results import Results
@@ -39,9 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         store.write_atomic(own.path(run, name), b"x")
     content = {"status": "ok", "digest": own.graph.digest(run), "test_accuracy": 50.0}
     store.write_json(own.path(run, "metrics.json"), content)
-    store.write_provenance(
-        own.folder(run), own.graph.settings(run), keys.OUTPUTS["dense"], {"data/facts": "0" * 64}
-    )
+    write(own.folder(run), own.graph.settings(run), keys.OUTPUTS["dense"], {"data/facts": "0" * 64})
     return own
 
 
@@ -60,12 +59,12 @@ def readers(study: Tiny) -> list[Callable[[], Any]]:
     run = study.dense()
     path = study.path(run)
     return [
-        lambda: store.verify(path, study.graph.digest(run)),
+        lambda: verify(path, study.graph.digest(run)),
         lambda: list(damaged(study.results)),
         lambda: States(study.graph).why(run),
         lambda: Results(study.config).metrics(run),
         lambda: Results(study.config).provenance(run).get("seconds"),
-        lambda: store.recorded(path),
+        lambda: recorded(path),
         lambda: finished.take_back(study.results, keys.folder(run), ["gone"], "digest"),
     ]
 
@@ -78,7 +77,7 @@ def test_the_run_that_is_broken_below_is_whole(study: Tiny) -> None:
 @MANY
 @given(data=st.data())
 def test_any_record_is_read_or_told_in_one_line(study: Tiny, data: st.DataObject) -> None:
-    path = study.path(study.dense(), store.PROVENANCE)
+    path = study.path(study.dense(), PROVENANCE)
     before = path.read_bytes()
     record = json.loads(before)
     try:
@@ -104,6 +103,7 @@ def test_any_record_is_read_or_told_in_one_line(study: Tiny, data: st.DataObject
         except (ValueError, RecursionError):
             same = False
         assert same or list(damaged(study.results)), content
+        assert (record_of(path.parent) is not None) == same, content
     finally:
         path.write_bytes(before)
 

@@ -44,12 +44,12 @@ from pipeline.artifacts.keys import (
     Solution,
     Sparse,
 )
+from pipeline.artifacts.record import write as write_record
 from pipeline.artifacts.store import (
     read_csv,
     read_json,
     read_tensors,
     write_json,
-    write_provenance,
     write_tensors,
 )
 from pipeline.data.augment import Augmenter
@@ -130,7 +130,7 @@ class Golden(Tiny):
             write_tensors(self.path(run, name), tensors)
         write_json(self.path(run, "metrics.json"), {"status": "ok"})
         names = [*files, "metrics.json"]
-        write_provenance(self.folder(run), self.graph.settings(run), names, {})
+        write_record(self.folder(run), self.graph.settings(run), names, {})
 
     def state(self, seed: int) -> dict[str, Tensor]:
         """A network's state from whole numbers: the same bits on every machine."""
@@ -188,7 +188,7 @@ class Golden(Tiny):
         write_mask(path, mask)
         write_json(self.path(run, "metrics.json"), {"status": "ok"})
         names = ["mask.safetensors", "metrics.json"]
-        write_provenance(self.folder(run), self.graph.settings(run), names, {})
+        write_record(self.folder(run), self.graph.settings(run), names, {})
         return run
 
     def match_of(self) -> Match:

@@ -82,13 +82,11 @@ def test_a_run_is_stale_through_its_parent_and_says_which(
     assert f"  stale    results/{dense}" in lines
 
 
-def test_a_record_without_settings_is_no_traceback(
-    own: Tiny, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_record_is_no_traceback(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     run = own.dense()
     own.make(run)
     own.path(run, "provenance.json").write_text('{"digest": "0"}')
-    assert any("does not say with which settings" in line for line in shown(run, capsys))
+    assert "state     missing: provenance.json is damaged" in shown(run, capsys)
 
 
 def test_help_says_what_how_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:

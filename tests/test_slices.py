@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import Tiny, contents
+from small import Tiny, contents, rewrite
 from test_reservation import workflow as living
 from test_stages import interrupt
 from test_workflow import ROOT, Checkout
 
-from pipeline.artifacts import keys, slices
+from pipeline.artifacts import keys, record, slices
 from pipeline.artifacts.keys import Run
-from pipeline.artifacts.lock import Lock
+from pipeline.artifacts.lock import LOCK, Lock
+from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.slices import Taken
-from pipeline.artifacts.store import PROVENANCE, digest, read_json, write_json
+from pipeline.artifacts.store import read_json, write_json
+from pipeline.artifacts.unfinished import RESUME, Reached, reached
 from pipeline.errors import UserError
-from pipeline.stages import job
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
 from pipeline.study.rules import Workflow, wanted
-from pipeline.training import loop as training
 from pipeline.training.step import Step
 
 
@@ -67,10 +67,6 @@ def up_to_date(study: Tiny, run: Run) -> bool:
     return all(path.stat().st_mtime_ns <= oldest for path in read)
 
 
-def test_names_are_those_that_jobs_give() -> None:
-    assert (slices.RESUME, slices.LOCK) == (training.RESUME, job.LOCK)
-
-
 # -- finished runs -----------------------------------------------------------------------------
 
 
@@ -83,7 +79,7 @@ def test_finished_runs_are_taken_over_with_logs_and_in_the_order_of_time(
     for each in runs:  # the clock of that machine ran backwards
         for path in (place / keys.folder(each)).iterdir():
             os.utime(path, (10**9 - runs.index(each),) * 2)
-    left = fresh.folder(runs[0]) / slices.RESUME
+    left = fresh.folder(runs[0]) / RESUME
     left.parent.mkdir(parents=True)
     left.write_text("of an attempt here")
     began = left.stat().st_mtime_ns
@@ -106,7 +102,7 @@ def test_a_second_call_does_nothing_and_reads_no_content(
     place = slice_of(tiny, tmp_path / "1", *closure(tiny, run))
     take(fresh, [place], run)
     before = {p: p.stat().st_mtime_ns for p in fresh.results.rglob("*")}
-    monkeypatch.setattr(slices, "file_digest", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(record, "file_digest", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(slices, "Reservation", lambda path: pytest.fail("a reservation"))
     assert take(fresh, [place], run) == Taken()
     assert {p: p.stat().st_mtime_ns for p in fresh.results.rglob("*")} == before
@@ -146,24 +142,17 @@ def halved(folder: Path) -> None:
     (folder / "metrics.json").unlink()
 
 
-def record(folder: Path, **changes: object) -> None:
-    """Change the provenance as if it had been written so."""
-    found = read_json(folder / PROVENANCE) | changes
-    del found["record"]
-    write_json(folder / PROVENANCE, found | {"record": digest(found)})
-
-
 def of_other_settings(folder: Path) -> None:
-    record(folder, digest="old")
+    rewrite(folder, digest="old")
 
 
 def of_another_parent(folder: Path) -> None:
     parents = read_json(folder / PROVENANCE)["parents"]
-    record(folder, parents=dict.fromkeys(parents, "0" * 64))
+    rewrite(folder, parents=dict.fromkeys(parents, "0" * 64))
 
 
 def unrecorded(folder: Path) -> None:
-    record(folder, files={})
+    rewrite(folder, files={})
 
 
 def edited(folder: Path) -> None:
@@ -171,7 +160,7 @@ def edited(folder: Path) -> None:
 
 
 def elsewhere(folder: Path) -> None:
-    record(folder, files=read_json(folder / PROVENANCE)["files"] | {"../x": "0" * 64})
+    rewrite(folder, files=read_json(folder / PROVENANCE)["files"] | {"../x": "0" * 64})
 
 
 def torn(folder: Path) -> None:
@@ -305,9 +294,9 @@ def test_a_saved_step_of_a_round_that_is_finished_counts_for_nothing(
     )
     folder = keys.folder(run)
     shutil.copy(second / folder / ".round01.safetensors", first / folder)
-    (asked,) = wanted(tiny.graph, [run])
-    assert slices.Results(first).state(asked)[0] == slices.Reached(1, 0, 0)
-    assert slices.Results(second).state(asked)[0] == slices.Reached(1, 0, 1)
+    settings = tiny.graph.digest(run)
+    assert reached(first / folder, settings) == Reached(1, 0, 0)
+    assert reached(second / folder, settings) == Reached(1, 0, 1)
 
 
 def test_a_finished_run_goes_before_any_state(tiny: Tiny, fresh: Tiny, tmp_path: Path) -> None:
@@ -328,7 +317,7 @@ def test_a_state_that_does_not_fit_is_left(
     slice_of(tiny, fresh.results, dense)
     reason = ""
     if what == "damaged":
-        path = place / keys.folder(run) / slices.RESUME
+        path = place / keys.folder(run) / RESUME
         path.write_bytes(path.read_bytes()[:-1])
         reason = "not taken over: .resume.safetensors is damaged"
     elif what == "settings":
@@ -337,7 +326,7 @@ def test_a_state_that_does_not_fit_is_left(
         assert slices.take_over(fresh.results, [place], other[1:], lambda names: None) == Taken()
     elif what == "parent":
         files = read_json(place / keys.folder(dense) / PROVENANCE)["files"]
-        record(place / keys.folder(dense), files=dict.fromkeys(files, "0" * 64))
+        rewrite(place / keys.folder(dense), files=dict.fromkeys(files, "0" * 64))
         reason = "not taken over: made from another version of dense/"
     else:
         shutil.rmtree(place / keys.folder(dense))
@@ -358,7 +347,7 @@ def test_a_run_that_a_process_is_working_on_is_left(
     run = tiny.dense()
     place = slice_of(tiny, tmp_path / "1", run)
     fresh.folder(run).mkdir(parents=True)
-    lock = Lock(fresh.folder(run) / job.LOCK)
+    lock = Lock(fresh.folder(run) / LOCK)
     lock.acquire(wait=False)
     try:
         assert take(fresh, [place], run) == Taken()
@@ -382,10 +371,10 @@ def test_folders_of_slices(tmp_path: Path, tiny_root: Path) -> None:
     for name in ("home/2/dense", "home/1/sparse", "home/notes", "one/mask"):
         (tmp_path / name).mkdir(parents=True)
     home, one = str(tmp_path / "home"), str(tmp_path / "one")
-    found = slices.folders([home, one])
+    found = slices.folders([home, one], keys.OUTPUTS)
     assert [str(p.relative_to(tmp_path)) for p in found] == ["home/1", "home/2", "one"]
     with pytest.raises(UserError, match="slices: nowhere: no such folder"):
-        slices.folders(["nowhere"])
+        slices.folders(["nowhere"], keys.OUTPUTS)
     assert read(tiny_root, {"slices": home}).main.slices == (home,)
     assert read(tiny_root, {"slices": [home, one]}).main.slices == (home, one)
     assert read(tiny_root, {"slices": ""}).main.slices == ()
@@ -482,9 +471,9 @@ def halt(process: subprocess.Popen[str], runs: Path) -> None:
     The end of its time wakes it: timeout(1) sends SIGCONT after SIGTERM.
     """
     while process.poll() is None:
-        for state in runs.glob(f"*/{slices.RESUME}"):
+        for state in runs.glob(f"*/{RESUME}"):
             with suppress(OSError):
-                owner = json.loads((state.parent / slices.LOCK).read_bytes())
+                owner = json.loads((state.parent / LOCK).read_bytes())
                 os.kill(owner["pid"], signal.SIGSTOP)
                 return
         time.sleep(0.005)

@@ -15,28 +15,29 @@ from typing import Any
 
 import pytest
 import torch
-from small import REPOSITORY, Tiny, contents, same
+from small import REPOSITORY, Tiny, contents, rewrite, same
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
+from pipeline.artifacts.lock import LOCK
 from pipeline.artifacts.store import (
     file_digest,
     read_csv,
     read_info,
     read_json,
     read_tensors,
-    write_json,
     write_tensors,
 )
+from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import UserError
 from pipeline.runs.snapshot import weights_at
-from pipeline.stages.job import LOCK, Job
+from pipeline.stages.job import Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import loop as training
-from pipeline.training.loop import RESUME, Interrupted, Schedule, Trainer
+from pipeline.training.loop import Interrupted, Schedule, Trainer
 from pipeline.training.step import Step
 from pipeline.weights import dense_state, read_mask, read_state
 
@@ -323,9 +324,8 @@ def test_a_mask_from_a_diverged_run_spoils_a_sound_start(tiny: Tiny, fresh: Tiny
 def replace_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Other tensors in a file, as if its run had written them."""
     write_tensors(path, tensors)
-    record = read_json(path.with_name("provenance.json"))
-    record["files"][path.name] = file_digest(path)
-    write_json(path.with_name("provenance.json"), record)
+    files = read_json(path.with_name("provenance.json"))["files"]
+    rewrite(path.parent, files=files | {path.name: file_digest(path)})
 
 
 def test_a_diverged_chain_is_not_mended_by_rewinding(tiny: Tiny, fresh: Tiny) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import json
 import os
 import pickle
 import resource
@@ -220,70 +219,6 @@ def test_numbers_survive_json_and_csv(tmp_path: Path) -> None:
 # --- damage ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    """Two runs of two files each, with provenance."""
-    for number, name in enumerate(("one", "two")):
-        folder = tmp_path / name
-        store.write_tensors(folder / "weights.safetensors", {"x": torch.full((9,), number * 1.0)})
-        store.write_json(folder / "metrics.json", {"number": number})
-        names = ["weights.safetensors", "metrics.json"]
-        store.write_provenance(folder, {"run": name}, names, {"parent/file": "0" * 64}, seconds=1.5)
-    return tmp_path
-
-
-def test_whole_files_pass(run_folder: Path) -> None:
-    for path in sorted(run_folder.glob("*/[mw]*")):
-        assert store.verify(path) == store.file_digest(path)
-        made_by = store.digest({"run": path.parent.name})
-        assert store.verify(path, made_by) == store.file_digest(path)
-    record = store.read_json(run_folder / "one" / "provenance.json")
-    assert record["settings"] == {"run": "one"} and record["seconds"] == 1.5
-    assert record["parents"] == {"parent/file": "0" * 64}
-    assert sorted(record["files"]) == ["metrics.json", "weights.safetensors"]
-
-
-def _flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "content changed": _flip,
-    "content changed since": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "content changed since it": lambda path: path.write_bytes(b""),
-    "no such file": lambda path: path.unlink(),
-    "has no provenance.json": lambda path: (path.parent / "provenance.json").unlink(),
-    "not recorded": lambda path: (path.parent / "provenance.json").write_text('{"files": {}}'),
-    "not recorded in": lambda path: (path.parent / "provenance.json").write_text("[]"),
-    "damaged": lambda path: (path.parent / "provenance.json").write_text('{"files": '),
-    "content changed since it was": lambda path: path.write_bytes(
-        (path.parents[1] / "two" / path.name).read_bytes()
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ["weights.safetensors", "metrics.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_told_with_its_remedy(run_folder: Path, damage: str, name: str) -> None:
-    path = run_folder / "one" / name
-    DAMAGES[damage](path)
-    text = message(lambda: store.verify(path))
-    assert damage in text
-    broken = path if damage != "damaged" else path.with_name("provenance.json")
-    assert f"rm '{broken}' && snakemake -c1 '{broken}'" in text
-
-
-def test_a_run_swapped_as_a_whole_is_found(run_folder: Path) -> None:
-    (run_folder / "one").rename(run_folder / "three")
-    (run_folder / "two").rename(run_folder / "one")
-    path = run_folder / "one" / "weights.safetensors"
-    store.verify(path)  # true to itself
-    text = message(lambda: store.verify(path, store.digest({"run": "one"})))
-    assert "another run" in text and f"snakemake -c1 '{path}'" in text
-
-
 READERS: dict[str, Callable[[Path], object]] = {
     "tensors": store.read_tensors,
     "info": store.read_info,
@@ -351,10 +286,3 @@ def test_no_module_can_read_a_pickle() -> None:
                 for c in call:
                     assert "allow_pickle=False" in ast.unparse(c), f"{path}: {ast.unparse(c)}"
             assert not unsafe & {name.split(".")[0] for name in names}, path
-
-
-def test_provenance_names_a_missing_file(tmp_path: Path) -> None:
-    store.write_json(tmp_path / "a.json", json.loads("1"))
-    with pytest.raises(OSError, match=r"b\.json"):
-        store.write_provenance(tmp_path, {}, ["a.json", "b.json"], {})
-    assert not (tmp_path / "provenance.json").exists()

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
 from pipeline import evaluation, pruning
+from pipeline.artifacts.unfinished import RESUME
 from pipeline.data.augment import Augmenter, normalise
 from pipeline.evaluation import evaluate
 from pipeline.models import build, prunable_parameters
@@ -28,7 +29,6 @@ from pipeline.study.settings import TrainSettings
 from pipeline.training import step
 from pipeline.training.loop import (
     HISTORY,
-    RESUME,
     Interrupted,
     Keeper,
     Outcome,

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from pipeline import models, symmetry
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse
-from pipeline.artifacts.store import PROVENANCE, read_json, read_tensors, verify
+from pipeline.artifacts.record import PROVENANCE, record_of, verify
+from pipeline.artifacts.store import read_tensors
 from pipeline.errors import UserError
 from pipeline.models import custom
 from pipeline.symmetry import trace as tracing
-from pipeline.weights import dense_state
+from pipeline.weights import dense_state, is_sparse
 
 
 def network(
@@ -103,11 +104,12 @@ def _dense(run: Run) -> Dense:
 
 def _settings(base: Path, run: Run) -> dict[str, Any]:
     path = base / keys.path(run, PROVENANCE)
-    record = read_json(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    record = record_of(path.parent)
+    settings = dict(record.settings) if record else {}
     try:
-        settings: dict[str, Any] = record["settings"]
-        facts = settings["data"]
-        [facts[name] for name in ("classes", "channels", "size")]
+        [settings["data"][name] for name in ("classes", "channels", "size")]
     except (KeyError, TypeError):
         raise UserError(f"{path}: does not say what network was trained") from None
     return settings
@@ -144,9 +146,9 @@ def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, 
         path = base / keys.path(run, "weights.safetensors")
         if isinstance(run, Sparse) and not path.exists() and path.parent.exists():
             raise UserError(f"{path}: not kept; set keep_weights: true in its sparse recipe")
-        verify(path)
+        verify(path, outputs=keys.OUTPUTS[run.stage])
         tensors = read_tensors(path)
-    if not any(name.startswith("bits/") for name in tensors):
+    if not is_sparse(tensors):
         return tensors
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     return dense_state(tensors, shapes)[0]

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
@@ -17,7 +16,8 @@ import pandas as pd
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Run
-from pipeline.artifacts.store import PROVENANCE, read_csv, read_json, read_tensors, recorded, verify
+from pipeline.artifacts.record import facts_of, recorded, verify
+from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.diversity import diversity as diversity_of
 from pipeline.errors import UserError
 from pipeline.runs.mask import target_rounds
@@ -102,12 +102,7 @@ class Results:
 
     def provenance(self, run: Run) -> dict[str, Any]:
         """The volatile facts of a run: time, device; empty if it is not there."""
-        try:
-            path = self.config.results / keys.folder(run) / PROVENANCE
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return facts_of(self.config.results / keys.folder(run))
 
     def logits(self, run: Run) -> Any:
         """Logits on the test set, float16 [images, classes]; None if the run has none."""
@@ -117,7 +112,7 @@ class Results:
             return None
         if not path.exists() and not recorded(path):
             raise UserError(f"{path}: not kept; set keep_logits: true in its recipe and run again")
-        verify(path)
+        verify(path, outputs=keys.OUTPUTS[run.stage])
         return read_tensors(path)["logits"]
 
     def _row(self, run: Run, experiment: Experiment, **labels: Any) -> dict[str, Any]:

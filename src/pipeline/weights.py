@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -50,6 +50,11 @@ def sparse_state(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dic
     return packed | values | rest
 
 
+def is_sparse(tensors: Iterable[str]) -> bool:
+    """Whether these are the names of a state that ``sparse_state`` made."""
+    return any(name.startswith(_BITS) for name in tensors)
+
+
 def dense_state(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int]]
 ) -> tuple[dict[str, Tensor], pruning.Mask]:
@@ -86,7 +91,7 @@ def read_state(
         UserError: missing or damaged, or not of the network; with the file's name.
     """
     tensors = read_tensors(path, prefix)
-    if not any(name.startswith(_BITS) for name in tensors):
+    if not is_sparse(tensors):
         return tensors
     if like is None:
         raise UserError(f"{path}: holds sparse weights: give the network's state_dict as 'like'")

@@ -88,7 +88,9 @@ class Copy:
                 self._change(path, content)
             elif language == "yaml":
                 known = yaml.safe_load(path.read_text()) if path.exists() else {}
-                path.write_text(yaml.safe_dump(merged(known, yaml.safe_load(block)), sort_keys=False))
+                path.write_text(
+                    yaml.safe_dump(merged(known, yaml.safe_load(block)), sort_keys=False)
+                )
             elif first.startswith("# ") and "/" in name:
                 assert not path.exists(), f"{page}: {name} is there already"
                 path.write_text(content)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.artifacts.store import PROVENANCE, file_digest, read_json, verify
+from pipeline.artifacts.record import record_of, verify
 from pipeline.errors import UserError
 
 FOLDER = ".finished"
@@ -46,22 +46,19 @@ def take_back(results: Path, run: str, outputs: Collection[str], settings: str) 
     folder, place = results / run, _place(results, run)
     if not place.is_dir() or any((folder / name).exists() for name in outputs):
         return False
+    record = record_of(folder)
+    if record is None or record.digest != settings or not set(outputs) <= set(record.files):
+        return False
+    lost = [name for name in record.files if not (folder / name).exists()]
+    if any(record.fault((place if name in lost else folder) / name) for name in record.files):
+        return False
     try:
-        record = read_json(folder / PROVENANCE)
-        files, parents = dict(record["files"]), dict(record["parents"])
-        if record["digest"] != settings or not set(outputs) <= set(files):
-            return False
-        if any(verify(results / name) != digest for name, digest in parents.items()):
-            return False
-        lost = [name for name in files if not (folder / name).exists()]
-        if any(file_digest(place / name) != files[name] for name in lost):
+        if any(verify(results / name) != digest for name, digest in record.parents.items()):
             return False
         for name in lost:
             os.link(place / name, folder / name)
             os.utime(folder / name)  # newer than its inputs, whatever has been put back there
-        for name in set(files) - set(lost):
-            verify(folder / name, settings)
-    except (OSError, UserError, KeyError, TypeError, ValueError):
+    except (OSError, UserError):
         return False
     return True
 

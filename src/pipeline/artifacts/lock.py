@@ -22,6 +22,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
+#: Name of the lock in a folder.
+LOCK = ".lock"
 #: Seconds between counts, between looks at a lock that is held, and without a count until an
 #: owner on another node is taken for dead.
 BEAT, LOOK, PATIENCE = 15.0, 1.0, 60.0

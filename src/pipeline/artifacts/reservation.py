@@ -14,11 +14,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.artifacts.lock import Held, Lock
+from pipeline.artifacts.lock import LOCK, Held, Lock
 from pipeline.artifacts.store import read_json, write_json
 from pipeline.errors import UserError
 
-FOLDER, LOCK, FILES = ".workflows", ".lock", "files.json"
+FOLDER, FILES = ".workflows", "files.json"
 
 
 class Reservation:

@@ -1,9 +1,7 @@
-"""Artifacts on disk: written atomically, read only after their digest has been checked.
+"""Files on disk, written atomically: JSON, tables, tensors; and digests of values and contents.
 
 Every file is written under a temporary name in its own folder, flushed to disk and renamed, so a
-reader sees the whole file or none. ``provenance.json`` lies beside the files of each run: their
-digests, those of the run's parents, and the volatile facts (time, host, versions) that must not
-be part of a payload. No pickle is read or written anywhere.
+reader sees the whole file or none. No pickle is read or written anywhere.
 """
 
 from __future__ import annotations
@@ -13,24 +11,17 @@ import hashlib
 import io
 import json
 import os
-import platform
-import subprocess
-import sys
+import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import keys
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PROVENANCE = "provenance.json"
 
 
 def canonical(value: object) -> str:
@@ -191,115 +182,39 @@ def read_info(path: Path) -> Any:
         raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
 
 
-def mend(path: Path) -> str:
+def put(source: Path, target: Path, moment: int, link: bool = True) -> None:
+    """Give a file a second name, or make a copy where there can be none: whole or not at all.
+
+    ``moment`` is the time of its last change, in ns; without ``link`` it is a copy. OSErrors go on.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        if not (link and _linked(source, temporary)):
+            with source.open("rb") as old, temporary.open("wb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+                new.flush()
+                os.fsync(new.fileno())
+        os.utime(temporary, ns=(moment, moment))
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # also where both names are of one file already
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether a second name could be given."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def mend(path: Path, outputs: Sequence[str] = ()) -> str:
     """What to do about a damaged file: the command that makes it, and all of its run, again.
 
-    Where the workflow knows the file's run, but not the file (kept logits, provenance), the file
-    that stands for the run.
+    ``outputs`` are the files of its run that the workflow knows, first the one that stands for the
+    run; that one is asked for where ``path`` is none of them (kept logits, provenance).
     """
-    stands = path.with_name(_asked_for(path))
-    return f"delete it and ask for it again: rm '{stands}' && snakemake -c1 '{stands}'"
-
-
-def _asked_for(path: Path) -> str:
-    """Name of the file by which the workflow is asked for ``path``."""
-    parts = path.parent.parts
-    for place, stage in enumerate(parts):
-        if stage in keys.OUTPUTS:
-            with suppress(UserError):
-                keys.parse(stage, "/".join(parts[place + 1 :]))
-                names = keys.OUTPUTS[stage]
-                return path.name if path.name in names else names[0]
-    return path.name
-
-
-def verify(path: Path, settings: str | None = None) -> str:
-    """Check a file against the digest in its folder's provenance, and return the digest.
-
-    ``settings`` is the digest of the settings with which the file must have been made.
-
-    Raises:
-        UserError: no provenance, file not named in it, content changed since it was written, or
-            made with other settings.
-    """
-    record = path.parent / PROVENANCE
-    if not path.exists():
-        raise UserError(f"{path}: no such file; {mend(path)}")
-    if not record.exists():
-        raise UserError(f"{path}: has no {PROVENANCE} beside it; {mend(path)}")
-    facts = read_json(record)
-    files = facts.get("files") if isinstance(facts, dict) else None
-    if not isinstance(files, dict) or path.name not in files:
-        raise UserError(f"{path}: not recorded in {record.name}; {mend(path)}")
-    try:
-        found = file_digest(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if found != files[path.name]:
-        raise UserError(f"{path}: content changed since it was written; {mend(path)}")
-    if settings is not None and facts.get("digest") != settings:
-        raise UserError(f"{path}: made by another run or with other settings; {mend(path)}")
-    return found
-
-
-def recorded(path: Path) -> bool:
-    """Whether a file's folder says that its run wrote it; such a file that is gone is damage."""
-    try:
-        facts = read_json(path.parent / PROVENANCE)
-        return path.name in facts["files"]
-    except (UserError, KeyError, TypeError):
-        return False
-
-
-def write_provenance(
-    folder: Path, settings: Mapping[str, Any], names: Sequence[str], parents: Mapping[str, str],
-    **volatile: object,
-) -> None:  # fmt: skip
-    """Write ``provenance.json`` of a run: digests of its files and parents, settings, machine.
-
-    ``parents`` maps paths relative to the results folder to digests. Written last, so that its
-    presence says that the run is complete.
-    """
-    record = {
-        "files": {name: file_digest(folder / name) for name in sorted(names)},
-        "parents": dict(sorted(parents.items())),
-        "settings": settings,
-        "digest": digest(settings),
-        "code": code_version(),
-        "host": platform.node(),
-        "machine": machine(),
-        "python": platform.python_version(),
-        "versions": _versions(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **volatile,
-    }
-    write_json(folder / PROVENANCE, record | {"record": digest(record)})
-
-
-def machine() -> str:
-    """This machine's architecture and size; memory in GiB, as far as the system shows it."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
-
-
-@cache
-def code_version() -> str:
-    """Git commit of the source tree, with ``+`` where it has changes; the version outside git."""
-    from pipeline import __version__
-
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-    return f"{__version__}+g{found.stdout.strip()}"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "numpy", "scipy", "safetensors"):
-        module = sys.modules.get(name)
-        if module is not None:
-            found[name] = str(module.__version__)
-    return found
+    asked = path.with_name(outputs[0]) if outputs and path.name not in outputs else path
+    return f"delete it and ask for it again: rm '{asked}' && snakemake -c1 '{asked}'"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
-from pipeline.artifacts.store import PROVENANCE, digest, file_digest, mend, read_json
+from pipeline.artifacts.lock import LOCK
+from pipeline.artifacts.record import MISSING, PROVENANCE, Damaged, Records
+from pipeline.artifacts.store import digest, mend
 from pipeline.catalog import datasets as catalog
 from pipeline.errors import UserError
-from pipeline.stages.job import LOCK
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -53,48 +54,39 @@ def damaged(results: Path) -> Iterator[str]:
 
     One line each: the file, what is wrong, and the command that mends it.
     """
-    recorded = set()
-    for record in sorted(results.rglob(PROVENANCE)):
-        folder = record.parent
-        recorded.add(folder)
+    records, seen = Records(results), set()
+    for path in sorted(results.rglob(PROVENANCE)):
+        folder = path.parent
+        seen.add(folder)
         run = _run_of(folder.relative_to(results))
+        outputs = keys.OUTPUTS[run.stage] if run else ()
         try:
-            found = read_json(record)
-            files, parents = dict(found["files"]), dict(found["parents"])
-            settings = found["settings"]
-            named = settings["stage"], settings["run"]
-            true_to_itself = digest(settings) == found["digest"]
-            rest = {key: value for key, value in found.items() if key != "record"}
-            if found.get("record", digest(rest)) != digest(rest):  # older records have none
-                raise ValueError
-        except (UserError, KeyError, TypeError, ValueError):
-            yield f"{record}: damaged; {mend(record)}"
+            record = records.read(folder.relative_to(results).as_posix())
+        except Damaged:
+            yield f"{path}: damaged; {mend(path, outputs)}"
             continue
+        if record is None:
+            continue  # it has just gone: a job is making it again
+        named = record.settings.get("stage"), record.settings.get("run")
+        true_to_itself = digest(record.settings) == record.digest
         if run is not None and not (named == (run.stage, run.key) and true_to_itself):
-            yield f"{record}: of another run, {'/'.join(map(str, named))}; {mend(record)}"
+            yield f"{path}: of another run, {'/'.join(map(str, named))}; {mend(path, outputs)}"
             continue
-        known = keys.OUTPUTS[run.stage] if run else ()
-        for name in sorted({*files, *known}):
-            path = folder / name
-            if not path.exists():
-                if (folder / LOCK).exists():
-                    continue  # a job is making it again
-                yield f"{path}: missing; {mend(path)}"
-            elif name not in files:
-                yield f"{path}: not recorded in {PROVENANCE}; {mend(path)}"
-            elif file_digest(path) != files[name]:
-                yield f"{path}: content changed since it was written; {mend(path)}"
-        for name, written in parents.items():
-            source = results / name
-            if _recorded(source) not in (None, written):
-                yield f"{folder}: was made from another version of {source}; {mend(record)}"
+        for name in sorted({*record.files, *outputs}):
+            fault = record.fault(folder / name)
+            if fault == MISSING and (folder / LOCK).exists():
+                continue  # a job is making it again
+            if fault is not None:
+                yield f"{folder / name}: {fault}; {mend(folder / name, outputs)}"
+        for name in record.other_parents(records.recorded):
+            yield f"{folder}: was made from another version of {results / name}; {mend(path, outputs)}"
     for stage, names in keys.OUTPUTS.items():
         for path in sorted((results / stage).rglob(names[0])):
             folder = path.parent
             unfinished = (folder / LOCK).exists()
-            if folder in recorded or unfinished or _run_of(folder.relative_to(results)) is None:
+            if folder in seen or unfinished or _run_of(folder.relative_to(results)) is None:
                 continue
-            yield f"{path}: has no {PROVENANCE} beside it; {mend(path)}"
+            yield f"{path}: has no {PROVENANCE} beside it; {mend(path, names)}"
 
 
 def wrong_tables(config: Config) -> Iterator[str]:
@@ -129,15 +121,6 @@ def _run_of(folder: Path) -> Run | None:
     try:
         return keys.parse(stage, key)
     except UserError:
-        return None
-
-
-def _recorded(path: Path) -> str | None:
-    """Digest that a file's folder has on record; None where nothing is."""
-    try:
-        files = read_json(path.parent / PROVENANCE)["files"]
-        return files.get(path.name) if isinstance(files, dict) else None
-    except (UserError, KeyError, TypeError):
         return None
 
 

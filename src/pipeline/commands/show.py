@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
-from pipeline.artifacts.store import PROVENANCE, read_json
+from pipeline.artifacts.record import record_of
+from pipeline.artifacts.store import read_json
 from pipeline.progress.job import running
 from pipeline.progress.workflow import describe
 from pipeline.study.config import Config
@@ -57,17 +58,12 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:
     """A line per setting of a stale run that was another when it was made, and per changed parent."""
-    if states.state(run) != "stale":
+    record = record_of(graph.config.results / keys.folder(run))
+    if states.state(run) != "stale" or record is None:
         return
-    path = graph.config.results / keys.folder(run) / PROVENANCE
-    record = read_json(path)
-    made = record.get("settings") if isinstance(record, dict) else None
-    if not isinstance(made, dict):
-        yield f"{path} does not say with which settings it was made"
-        return
-    before, after = made | {"parents": None}, graph.settings(run) | {"parents": None}
+    before, after = {**record.settings, "parents": None}, graph.settings(run) | {"parents": None}
     yield from _changed("", before, after)
-    was = made.get("parents")
+    was = record.settings.get("parents")
     for role, now in graph.settings(run).get("parents", {}).items():
         if not isinstance(was, dict) or was.get(role) != now:
             file = graph.inputs(run)[role]

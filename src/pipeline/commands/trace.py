@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
+from pipeline.artifacts.record import record_of
 from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
@@ -82,23 +83,18 @@ def _same(found: Any, wanted: str) -> bool:
 
 def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
     """A run and its ancestors: state, settings' digest, code, machine, time."""
-    from pipeline.results import Results
-
-    graph, results = Graph(config), Results(config)
+    graph = Graph(config)
     states = States(graph)
     for found in reversed(graph.closure([wanted])):
-        record = results.provenance(found)
-        facts = [
-            f"{key} {record[key]}"
-            for key in ("code", "host", "device", "finished")
-            if key in record
-        ]
-        recipe = ", ".join(
-            f"{k}={v}" for k, v in record.get("settings", {}).get("recipe", {}).items()
-        )
         yield f"{indent}{keys.folder(found)}: {states.why(found)}"
-        if record:
-            yield f"{indent}  digest {record['digest']}, {', '.join(facts)}"
+        if record := record_of(config.results / keys.folder(found)):
+            facts = [
+                f"{key} {record.facts[key]}"
+                for key in ("code", "host", "device", "finished")
+                if key in record.facts
+            ]
+            recipe = ", ".join(f"{k}={v}" for k, v in record.settings.get("recipe", {}).items())
+            yield f"{indent}  digest {record.digest}, {', '.join(facts)}"
             yield f"{indent}  settings other than the defaults: {recipe or 'none'}"
 
 

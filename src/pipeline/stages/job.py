@@ -9,17 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pipeline.artifacts import finished
-from pipeline.artifacts.lock import Lock
+from pipeline.artifacts import finished, record
+from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import digest as digest_of
-from pipeline.artifacts.store import (
-    read_json,
-    verify,
-    write_csv,
-    write_json,
-    write_provenance,
-    write_tensors,
-)
+from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors
 from pipeline.errors import UserError
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.progress import job as progress
@@ -37,8 +30,6 @@ if TYPE_CHECKING:
     from pipeline.study.settings import TrainSettings
     from pipeline.symmetry.permutation import PermutationSpec
     from pipeline.training.loop import Keeper, Outcome, Trainer
-
-LOCK = ".lock"
 
 
 class Job:
@@ -105,12 +96,10 @@ class Job:
 
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
-        try:
-            for name in self.run.files:
-                verify(self.folder / name, self.digest)
-        except UserError:
-            return False
-        return True
+        found = record.record_of(self.folder)
+        return found is not None and found.whole(
+            self.folder, self.run.files, self.digest, content=True
+        )
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -123,7 +112,9 @@ class Job:
         """Path of any other run's file, checked as an input is, and made with today's settings."""
         path = run.path(name)
         if path not in self._parents:
-            self._parents[path] = verify(self.config.results / path, self.graph.digest(run))
+            self._parents[path] = record.verify(
+                self.config.results / path, self.graph.digest(run), run.files
+            )
         return self.config.results / path
 
     def diverged(self, *runs: Run) -> bool:
@@ -291,7 +282,7 @@ class Job:
                 self._volatile["kernels"] = in_use()
         if self.team is not None:
             self._volatile["processes"] = self.team.size
-        write_provenance(
+        record.write(
             self.folder, self.settings, names, self._parents, seconds=seconds,
             job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
         )  # fmt: skip

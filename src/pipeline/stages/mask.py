@@ -7,7 +7,7 @@ from pipeline.artifacts.store import read_tensors
 from pipeline.runs import Mask
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
-from pipeline.weights import dense_state, write_mask
+from pipeline.weights import dense_state, is_sparse, write_mask
 
 
 def execute(job: Job) -> None:
@@ -18,7 +18,7 @@ def execute(job: Job) -> None:
     names = models.prunable_parameters(model, job.recipe.prunable)
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     tensors = read_tensors(job.input("weights"), job.graph.inputs(run)["weights"].prefix)
-    if any(name.startswith("bits/") for name in tensors):
+    if is_sparse(tensors):
         state, before = dense_state(tensors, shapes)
     else:
         state, before = tensors, pruning.full({name: tensors[name] for name in names})

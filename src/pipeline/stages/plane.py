@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from pipeline import symmetry
-from pipeline.artifacts.store import read_tensors, recorded, write_csv
+from pipeline.artifacts.record import recorded
+from pipeline.artifacts.store import read_tensors, write_csv
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.runs import Plane, Sparse

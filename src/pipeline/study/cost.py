@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.artifacts.store import PROVENANCE
+from pipeline.artifacts.record import facts_of
 from pipeline.runs import Run
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
@@ -78,13 +77,8 @@ class Costs:
             self._rates[network] = Rate(statistics.median(values), basis)
 
     def provenance(self, run: Run) -> dict[str, float]:
-        """The record beside a run's files; empty where there is none."""
-        path = self.graph.config.results / run.folder / PROVENANCE
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
+        """The volatile facts of a run; empty where it is not there."""
+        return facts_of(self.graph.config.results / run.folder)
 
     def seconds(self, run: Run) -> float:
         """Expected device seconds of a run, the start of its process included."""

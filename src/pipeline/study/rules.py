@@ -89,7 +89,7 @@ class Workflow:
         """
         if self.submitted or not self.config.main.slices:
             return
-        places = slices.folders(self.config.main.slices)
+        places = slices.folders(self.config.main.slices, keys.OUTPUTS)
         if not places or dry:
             where = ", ".join(self.config.main.slices)
             why = "a dry run takes nothing over" if places else "no results folder of a slice there"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Literal
 
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
-from pipeline.artifacts.store import PROVENANCE
+from pipeline.artifacts.record import PROVENANCE, record_of
 from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
 from pipeline.study.config import Config
@@ -37,15 +36,10 @@ class States:
 
     def _state(self, run: Run) -> State:
         folder = self.config.results / keys.folder(run)
-        if not all((folder / name).exists() for name in keys.OUTPUTS[run.stage]):
+        found = record_of(folder)
+        if found is None or not found.there(folder, keys.OUTPUTS[run.stage]):
             return "missing"
-        try:
-            record = json.loads((folder / PROVENANCE).read_text())
-        except (OSError, ValueError):
-            return "missing"
-        if not isinstance(record, dict):
-            return "missing"
-        return "done" if record.get("digest") == self.graph.digest(run) else "stale"
+        return "done" if found.digest == self.graph.digest(run) else "stale"
 
     def why(self, run: Run) -> str:
         """The state in words, with the reason where a run is stale."""
@@ -55,11 +49,9 @@ class States:
             absent = [
                 n for n in (*keys.OUTPUTS[run.stage], PROVENANCE) if not (folder / n).exists()
             ]
-            return (
-                "missing"
-                if len(absent) > len(keys.OUTPUTS[run.stage])
-                else f"missing: {', '.join(absent)}"
-            )
+            if len(absent) > len(keys.OUTPUTS[run.stage]):
+                return "missing"
+            return f"missing: {', '.join(absent) or f'{PROVENANCE} is damaged'}"
         if state == "stale":
             return "stale: its settings, or those of a run before it, were changed"
         return "done"

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
+from pipeline.artifacts.unfinished import RESUME
 from pipeline.data import DataSet
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
@@ -42,7 +43,6 @@ Row = dict[str, float | int | None]
 AtEpoch = Callable[[int, nn.Module, dict[str, Tensor]], None]
 Report = Callable[[Row], None]
 
-RESUME = ".resume.safetensors"
 HISTORY = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
     "sparsity",
