@@ -129,7 +129,7 @@ class Costs:
         if network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
             model = self.graph.config.models[dense.model]
-            flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
+            flops = model.forward_flops(float(dense.width), info.size)
             overhead, speed = ASSUMED[self.device]
             recipe = self.graph.recipe(dense)
             batch = recipe.batch_size
@@ -183,12 +183,7 @@ class Costs:
     def parameters(self, run: Run) -> int:
         """Number of parameters of a run's network."""
         dense = self.network(run)
-        info = self.graph.config.datasets[dense.dataset]
-        return int(
-            self.graph.config.models[dense.model].parameters(
-                float(dense.width), info.classes, info.channels
-            )
-        )
+        return self.graph.config.models[dense.model].parameters(float(dense.width))
 
     def disk(self, run: Run) -> float:
         """Expected bytes of a run's files."""

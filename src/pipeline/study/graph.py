@@ -25,7 +25,6 @@ from pipeline.artifacts.keys import (
 from pipeline.artifacts.store import digest
 from pipeline.catalog.schema import choose, without_defaults
 from pipeline.errors import UserError
-from pipeline.models.custom import OwnModel
 from pipeline.study.config import Config
 from pipeline.study.experiment import target_rounds
 from pipeline.study.outputs import Linked
@@ -238,7 +237,7 @@ class Graph:
         own = {
             "algorithm": ALGORITHM[run.stage],
             "data": self.facts(self.dataset(run)),
-            **({"model": model.identity} if isinstance(model, OwnModel) else {}),
+            **({"model": model.identity} if model.identity else {}),
             "parents": parents,
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,
