@@ -32,7 +32,7 @@ from pipeline.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 DIGITS_SHA256 = "d6ed6a79482fa5ad37267a2859bcc3901fda33cca6fd9bc1afe3f4defafeec51"
-TORCHVISION = ["cifar10", "cifar100", "svhn", "fashionmnist"]
+TORCHVISION = [name for name, info in INFO.items() if info.torchvision]
 
 
 def generator(seed: int) -> torch.Generator:
@@ -87,6 +87,7 @@ def test_every_entry_is_consistent() -> None:
         assert info.name == name
         assert len(info.mean) == len(info.std) == info.channels
         assert (info.files == ()) == (info.kind == "sklearn")
+        assert (info.kind == "torchvision") == bool(info.torchvision) == (not info.how_to_get)
     assert [name for name, info in INFO.items() if info.flip] == [
         "cifar10",
         "cifar100",
