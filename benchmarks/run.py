@@ -25,7 +25,7 @@ import own
 import torch
 from sides import Pairs, Way, alone, compare
 
-from pipeline.catalog.networks import MODELS
+from pipeline.catalog.networks import NETWORKS
 from pipeline.machine import memory as allocator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def training(
         "model": model, "width": width, "size": size, "batch": BATCH, "steps": steps,
         "sparse": sparse,
     }  # fmt: skip
-    flops = 3 * MODELS[model].forward_flops(width, 10, 3, size)
+    flops = 3 * NETWORKS[model].forward_flops(width, size)
     images = BATCH * steps
     return Row(
         name, "train", arguments, {"precision": precision}, images, "images", flops, precision, aim
@@ -71,7 +71,7 @@ def rows(quick: bool) -> list[Row]:
     few = 2 if quick else 3
     many = 250 if quick else 10_000
     net = {"model": "resnet20", "width": 1, "size": size}
-    once = MODELS["resnet20"].forward_flops(1, 10, 3, size)
+    once = NETWORKS["resnet20"].forward_flops(1, size)
     some = 200 if quick else 1000
     points, ends = (3, 125) if quick else (25, 250)
     found = [

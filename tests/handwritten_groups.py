@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.catalog import networks as catalog
+from pipeline.models import resnet, resnet50
 from pipeline.symmetry.permutation import Group, PermutationSpec
 
 Axes = dict[str, tuple[str | None, ...]]
@@ -13,8 +13,8 @@ Axes = dict[str, tuple[str | None, ...]]
 def handwritten(name: str, model: nn.Module, *, taps: str = "last") -> PermutationSpec:
     """Groups of a network, in order, with their taps and the axes of every tensor."""
     if name == "resnet20":
-        return resnet20(model, taps)
-    return {"vgg11": vgg11, "resnet50": resnet50}[name](model)
+        return resnet20_groups(model, taps)
+    return {"vgg11": vgg11_groups, "resnet50": resnet50_groups}[name](model)
 
 
 def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> Axes:
@@ -33,7 +33,7 @@ def units(model: nn.Module, conv: str) -> int:
     return len(model.state_dict()[f"{conv}.weight"])
 
 
-def resnet20(model: nn.Module, taps: str) -> PermutationSpec:
+def resnet20_groups(model: nn.Module, taps: str) -> PermutationSpec:
     """Nine inner groups, one per block, and three groups tied along the residual stream.
 
     A block's inner group lives between its two convolutions. All blocks of a stage (and the stem,
@@ -44,7 +44,7 @@ def resnet20(model: nn.Module, taps: str) -> PermutationSpec:
     streams: list[Group] = []
     axes = conv_bn("conv1", "bn1", "stage1", None)
     previous = "stage1"
-    for number, count in enumerate(catalog.RESNET20_BLOCKS, start=1):
+    for number, count in enumerate(resnet.BLOCKS, start=1):
         stream = f"stage{number}"
         for index in range(count):
             block, inner = f"{stream}.{index}", f"{stream}.{index}.inner"
@@ -61,7 +61,7 @@ def resnet20(model: nn.Module, taps: str) -> PermutationSpec:
     return PermutationSpec((*groups, *streams), axes)
 
 
-def resnet50(model: nn.Module) -> PermutationSpec:
+def resnet50_groups(model: nn.Module) -> PermutationSpec:
     """37 groups: two inner ones per block, a residual stream per stage, and the stem.
 
     The inner groups lie between a block's convolutions. All blocks of a stage and its downsampling
@@ -72,7 +72,7 @@ def resnet50(model: nn.Module) -> PermutationSpec:
     axes = conv_bn("conv1", "bn1", "stem", None)
     streams = [Group("stem", units(model, "conv1"), "maxpool")]
     previous = "stem"
-    for number, count in enumerate(catalog.RESNET50_BLOCKS, start=1):
+    for number, count in enumerate(resnet50.BLOCKS, start=1):
         stream = f"layer{number}"
         for index in range(count):
             block = f"{stream}.{index}"
@@ -92,7 +92,7 @@ def resnet50(model: nn.Module) -> PermutationSpec:
     return PermutationSpec((*groups, *streams), axes)
 
 
-def vgg11(model: nn.Module) -> PermutationSpec:
+def vgg11_groups(model: nn.Module) -> PermutationSpec:
     """Eight groups, one per convolution.
 
     The classifier's columns are the flattened last map, channel by channel: each unit of the last

@@ -32,7 +32,7 @@ from pipeline.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 DIGITS_SHA256 = "d6ed6a79482fa5ad37267a2859bcc3901fda33cca6fd9bc1afe3f4defafeec51"
-TORCHVISION = ["cifar10", "cifar100", "svhn", "fashionmnist"]
+TORCHVISION = [name for name, info in INFO.items() if info.torchvision]
 
 
 def generator(seed: int) -> torch.Generator:
@@ -87,6 +87,7 @@ def test_every_entry_is_consistent() -> None:
         assert info.name == name
         assert len(info.mean) == len(info.std) == info.channels
         assert (info.files == ()) == (info.kind == "sklearn")
+        assert (info.kind == "torchvision") == bool(info.torchvision) == (not info.how_to_get)
     assert [name for name, info in INFO.items() if info.flip] == [
         "cifar10",
         "cifar100",
@@ -597,32 +598,32 @@ def test_a_malicious_npz_runs_nothing(tmp_path: Path) -> None:
         ("own", entry(colour=1), "unknown key 'colour'"),
         ("own", entry(chanels=1), "did you mean 'channels'"),
         ("own", {k: v for k, v in entry().items() if k != "mean"}, "'mean' is missing"),
-        ("own", entry(kind="csv"), "kind must be 'npz'"),
-        ("own", entry(path=3), "path must be"),
-        ("own", entry(path=""), "path must be"),
-        ("own", entry(classes=1), "classes must be an integer of at least 2"),
-        ("own", entry(classes=True), "classes must be"),
-        ("own", entry(channels="1"), "channels must be"),
-        ("own", entry(size=0), "size must be"),
-        ("own", entry(train_images=1.5), "train_images must be"),
-        ("own", entry(test_images=0), "test_images must be"),
-        ("own", entry(mean=0.5), "mean must be"),
-        ("own", entry(mean=[0.5, 0.5]), "mean must be"),
-        ("own", entry(mean=[float("nan")]), "mean must be"),
-        ("own", entry(mean=["0.5"]), "mean must be"),
-        ("own", entry(std=[0.0]), "std must be"),
-        ("own", entry(flip=1), "flip must be true or false"),
-        ("own", entry(pad=-1), "pad must be"),
-        ("own", entry(pad=5), "pad must be"),
-        ("own", ["kind"], "must be a mapping"),
-        ("cifar10", entry(), "taken"),
+        ("own", entry(kind="csv"), "unknown kind 'csv'; allowed: image_folder, npz"),
+        ("own", entry(path=3), "path: expected text"),
+        ("own", entry(path=""), "path: '' is no name"),
+        ("own", entry(classes=1), "classes: 1 is not allowed; expected a number of at least 2"),
+        ("own", entry(classes=True), "classes: expected a whole number"),
+        ("own", entry(channels="1"), "channels: expected a whole number"),
+        ("own", entry(size=0), "size: 0 is not allowed"),
+        ("own", entry(train_images=1.5), "train_images: expected a whole number"),
+        ("own", entry(test_images=0), "test_images: 0 is not allowed"),
+        ("own", entry(mean=0.5), "mean: expected a list"),
+        ("own", entry(mean=[0.5, 0.5]), "mean: expected a number for each channel (1)"),
+        ("own", entry(mean=[float("nan")]), "mean[0]: nan is not allowed"),
+        ("own", entry(mean=["0.5"]), "mean[0]: expected a number"),
+        ("own", entry(std=[0.0]), "std[0]: 0.0 is not allowed; expected a number above 0"),
+        ("own", entry(flip=1), "flip: expected true or false"),
+        ("own", entry(pad=-1), "pad: -1 is not allowed"),
+        ("own", entry(pad=5), "pad: 5 must not exceed size = 4"),
+        ("own", ["kind"], "expected a mapping"),
+        ("cifar10", entry(), "the name of a built-in data set"),
         ("a/b", entry(), "letters, digits"),
         ("", entry(), "letters, digits"),
     ],
 )
 def test_bad_entries_are_told_in_one_line(name: str, raw: Any, told: str) -> None:
     text = message(lambda: parse_entry(name, raw))
-    assert told in text and f"'{name}'" in text
+    assert told in text and text.startswith("config/datasets.yaml: ") and name in text
 
 
 def test_digits_turned(tmp_path: Path, digits: DataSet) -> None:

@@ -19,7 +19,7 @@ SOURCE = ROOT / "src"
 LAYERS = (
     ("errors", "streams", "cli", "machine"),
     ("catalog.schema", "artifacts"),
-    ("catalog", "models.custom"),
+    ("catalog",),
     ("runs", "artifacts.keys"),
     ("progress",),
     ("study",),

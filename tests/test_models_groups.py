@@ -13,11 +13,12 @@ from small import same, seeded
 from torch import nn
 
 from pipeline import symmetry
-from pipeline.models import build, permutation_spec, resnet, resnet50, vgg
+from pipeline.catalog.networks import NETWORKS
+from pipeline.models import build, permutation_spec, vgg
+from pipeline.models.built_in import family
 from pipeline.models.groups import Observed, named
 from pipeline.symmetry import trace
 
-FAMILIES: dict[str, Any] = {"resnet20": resnet, "vgg11": vgg, "resnet50": resnet50}
 #: Width, classes, channels and size of the images.
 SHAPES = {
     "resnet20": [(0.0625, 10, 1, 8), (0.25, 1, 3, 1), (1, 100, 3, 32), (1.5, 7, 2, 33)],
@@ -53,11 +54,11 @@ def test_the_groups_are_the_hand_written_ones(
 def test_wide_networks_have_the_hand_written_groups(name: str, width: float, size: int) -> None:
     """Shapes decide: on the meta device there are no weights."""
     with torch.device("meta"):
-        model = FAMILIES[name].network(width, 1000, 3, size)
+        model = family(NETWORKS[name]).network(width, 1000, 3, size)
     assert permutation_spec(name, model) == handwritten(name, model)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_network_is_left_as_it_is_and_its_weights_play_no_part(name: str) -> None:
     model = small(name, seed=1).double().train()
     before = copy.deepcopy(model.state_dict())
@@ -68,13 +69,13 @@ def test_the_network_is_left_as_it_is_and_its_weights_play_no_part(name: str) ->
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_no_layer_stays(name: str) -> None:
     model = small(name)
     traced = trace.trace(model, torch.zeros(2, 1, 8, 8))
     assert traced.stay == {}
     # the size of the images of a network that reads any plays no part
-    assert named(traced, FAMILIES[name].observed("last")) == permutation_spec(name, model)
+    assert named(traced, family(NETWORKS[name]).observed("last")) == permutation_spec(name, model)
 
 
 def test_another_forward_pass_has_other_groups() -> None:

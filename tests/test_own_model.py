@@ -19,12 +19,11 @@ from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, refused
 from torch import nn
 
-from pipeline import interop, results
+from pipeline import interop, models, results
 from pipeline.artifacts.keys import Curve, Dense
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.catalog.datasets import INFO
-from pipeline.models import custom, prunable_parameters
-from pipeline.models.custom import Entry, OwnModel
+from pipeline.catalog.networks import Entry, OwnNetwork, own_network
+from pipeline.models import prunable_parameters
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 
@@ -112,13 +111,13 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def model(factory: str = "own_nets:small", **changes: Any) -> OwnModel:
-    return custom.own_model("mine", Entry(**(ALLOWED | {"factory": factory} | changes)))
+def model(factory: str = "own_nets:small", **changes: Any) -> OwnNetwork:
+    return own_network("mine", Entry(**(ALLOWED | {"factory": factory} | changes)))
 
 
-def build(own: OwnModel, seed: int | None = 0, width: float = 0.5) -> nn.Module:
+def build(own: OwnNetwork, seed: int | None = 0, width: float = 0.5) -> nn.Module:
     generator = None if seed is None else seeded(seed)
-    return custom.build(own, width=width, classes=10, channels=1, size=8, generator=generator)
+    return models.build(own, width=width, classes=10, channels=1, size=8, generator=generator)
 
 
 # -- building it -----------------------------------------------------------------------------------
@@ -226,7 +225,6 @@ def test_the_digest_holds_factory_and_version_and_nothing_else_of_the_entry() ->
 
 
 def test_costs_are_estimates_of_the_entry_and_say_where_there_are_none() -> None:
-    info = INFO["cifar10"]
     for counts, basis in (
         ({}, "unknown"),
         ({"parameters": 1000, "forward_flops": 4_000}, "assumed"),
@@ -236,7 +234,7 @@ def test_costs_are_estimates_of_the_entry_and_say_where_there_are_none() -> None
         costs = Costs(graph, "cpu")
         assert costs.network_bytes(run) == 4 * (counts.get("parameters", 0) // 4)
         assert costs.rate(run).basis == basis and costs.seconds(run) > 0
-        assert graph.config.models["mine"].forward_flops(2, info.classes, 3, 32) == (
+        assert graph.config.models["mine"].forward_flops(2, 32) == (
             4 * counts.get("forward_flops", 0)
         )
 

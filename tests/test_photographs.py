@@ -311,11 +311,11 @@ def test_train_and_val_have_the_same_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"kind": "folder"}, "'npz' or 'image_folder'"),
+        ({"kind": "folder"}, "allowed: image_folder, npz"),
         ({"pad": 4}, "unknown key 'pad'"),
         ({"channels": 3}, "unknown key 'channels'"),
-        ({"mean": [0.5]}, "mean must be"),
-        ({"size": 0}, "size must be"),
+        ({"mean": [0.5]}, "mean: expected a number for each channel"),
+        ({"size": 0}, "size: 0 is not allowed"),
     ],
 )
 def test_an_entry_is_checked(changes: dict[str, object], complaint: str) -> None:

@@ -237,7 +237,9 @@ WHOLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "data set's name taken": ({"datasets": {"cifar10": {}}}, ["the name of a built-in data set"]),
     "data set a list": ({"datasets": {"x": [1]}}, ["datasets.yaml: x: expected a mapping"]),
     "data set's key no text": ({"datasets": {"x": {1: 2}}}, ["expected text as key"]),
-    "data set's unknown key": ({"datasets": {"x": {"knid": 1}}}, ["'x': unknown key 'knid'"]),
+    "data set's unknown key": (
+        {"datasets": {"x": {"knid": 1}}}, ["x: unknown key 'knid'; did you mean 'kind'"]
+    ),
     "data set without path": ({"datasets": {"x": {"kind": "npz"}}}, ["'path' is missing"]),
     "tolerance of an unknown model": (
         {"recipes": recipes() | {"protocols": {"paper": {"sparsity_tolerance": {"resnet2": 0.1}}}}},
@@ -268,7 +270,9 @@ OWN = {"kind": "npz", "path": "own.npz", "classes": 10, "channels": 1, "size": 8
 )  # fmt: skip
 def test_a_data_set_of_ones_own_is_checked(key: str, value: object) -> None:
     assert config(datasets={"own": OWN}).datasets["own"].classes == 10
-    refused(lambda: config(datasets={"own": OWN | {key: value}}), f"'own': {key} must be")
+    refused(
+        lambda: config(datasets={"own": OWN | {key: value}}), "config/datasets.yaml: own: ", key
+    )
 
 
 def test_masks_are_taken_from_data_of_the_same_shape_only() -> None:

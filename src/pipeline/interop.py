@@ -18,9 +18,8 @@ from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse
 from pipeline.artifacts.record import PROVENANCE, record_of, verify
 from pipeline.artifacts.store import read_tensors
+from pipeline.catalog import networks
 from pipeline.errors import UserError
-from pipeline.models import custom
-from pipeline.symmetry import trace as tracing
 from pipeline.weights import dense_state, is_sparse
 
 
@@ -55,7 +54,10 @@ def network(
     base, found = _locate(run, Path(results))
     dense = _dense(found)
     settings = _settings(base, found)
-    model = _model(dense, settings, allow_code)
+    made = networks.recorded(dense.model, settings.get("model", {}), allow_code=allow_code)
+    made.check_allowed(dense.key, "give allow_code=True")
+    shape = {name: settings["data"][name] for name in ("classes", "channels", "size")}
+    model = models.build(made, width=float(dense.width), generator=None, **shape)
     state = _state(base, found, at, model)
     if permuted_by is not None:
         place, match = _locate(permuted_by, Path(results))
@@ -65,7 +67,8 @@ def network(
             raise UserError(f"{permuted_by}: permutes {match.a.key}, not {dense.key}")
         path = place / keys.path(match, "permutation.safetensors")
         verify(path)
-        state = symmetry.apply(_spec(dense, settings, model), read_tensors(path), state)
+        spec = models.permutation_spec(made, model, images=(shape["channels"], shape["size"]))
+        state = symmetry.apply(spec, read_tensors(path), state)
     model.load_state_dict(state)
     return model.eval()
 
@@ -113,27 +116,6 @@ def _settings(base: Path, run: Run) -> dict[str, Any]:
     except (KeyError, TypeError):
         raise UserError(f"{path}: does not say what network was trained") from None
     return settings
-
-
-def _model(dense: Dense, settings: dict[str, Any], allow_code: bool) -> nn.Module:
-    """The network, waiting for its state."""
-    facts = settings["data"]
-    shape = {name: facts[name] for name in ("classes", "channels", "size")}
-    width = float(dense.width)
-    if "model" not in settings:
-        return models.build(dense.model, width=width, generator=None, **shape)
-    factory = settings["model"]["factory"]
-    if not allow_code:
-        raise UserError(f"{dense.key}: runs code of your own, {factory}; give allow_code=True")
-    own = custom.own_model(dense.model, custom.Entry(factory, base=1, allow_code=True))
-    return custom.build(own, width=width, generator=None, **shape)
-
-
-def _spec(dense: Dense, settings: dict[str, Any], model: nn.Module) -> symmetry.PermutationSpec:
-    if "model" not in settings:
-        return models.permutation_spec(dense.model, model)
-    facts = settings["data"]
-    return tracing.permutation_spec(model, channels=facts["channels"], size=facts["size"]).spec
 
 
 def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, Tensor]:

@@ -369,15 +369,11 @@ class Results:
     def _layers(self, experiment: Experiment) -> list[str]:
         """Names of the weights that can be pruned, in the network's order."""
         from pipeline import models
-        from pipeline.models import custom
 
-        info = self.config.datasets[experiment.mask_dataset]
-        shape = {"classes": info.classes, "channels": info.channels, "size": info.size}
-        own = self.config.models[experiment.model]
-        if isinstance(own, custom.OwnModel):
-            network = custom.build(own, width=experiment.width, generator=None, **shape)
-            return models.prunable_parameters(network, "all")
-        model = models.build(experiment.model, width=experiment.width, generator=None, **shape)
+        model = models.build(
+            self.config.models[experiment.model], width=experiment.width, generator=None,
+            **self.config.datasets[experiment.mask_dataset].shape,
+        )  # fmt: skip
         return models.prunable_parameters(model, "all")
 
     def match_groups(self, output: MatchingQuality) -> pd.DataFrame:

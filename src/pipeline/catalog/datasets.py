@@ -6,17 +6,29 @@ business of the other modules of this package.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pipeline.catalog.schema import LARGEST, quote
+from pipeline.catalog.schema import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Bounds,
+    check_name,
+    choose,
+    describe,
+    mapping,
+    option,
+    parse,
+    quote,
+)
 from pipeline.errors import UserError
+
+FILE = "config/datasets.yaml"
 
 File = tuple[str, int | None, str | None]  # path relative to the data root, bytes, md5
 
@@ -25,15 +37,18 @@ File = tuple[str, int | None, str | None]  # path relative to the data root, byt
 class DataInfo:
     """What is known of a data set without reading it.
 
-    ``size`` is the side of the square images in pixels; ``mean`` and ``std`` (one value per
-    channel) normalise pixels scaled to [0, 1]; ``flip`` and ``pad`` (pixels) are its augmentation:
-    horizontal flip with probability 0.5, random crop after zero padding (photographs, of kind
-    ``image_folder``, are cropped at random scales instead).
-    ``files`` are what is read, ``archives`` what torchvision downloads and unpacks them from.
-    ``{root}`` in ``how_to_get`` stands for the data root.
+    ``label`` is how tables write it. ``size`` is the side of the square images in pixels; ``mean``
+    and ``std`` (one value per channel) normalise pixels scaled to [0, 1]; ``flip`` and ``pad``
+    (pixels) are its augmentation: horizontal flip with probability 0.5, random crop after zero
+    padding (photographs, of kind ``image_folder``, are cropped at random scales instead).
+    ``files`` are what is read. A set of kind ``torchvision`` is read by the class ``torchvision``
+    of that package, its training and test images as the ``splits`` of these names (none: as
+    ``train=True`` and ``train=False``), and unpacked from ``archives``; of another kind,
+    ``how_to_get`` says where it comes from, with ``{root}`` for the data root.
     """
 
     name: str
+    label: str
     kind: Literal["sklearn", "torchvision", "npz", "image_folder"]
     classes: int
     channels: int
@@ -46,13 +61,22 @@ class DataInfo:
     pad: int
     files: tuple[File, ...] = ()
     archives: tuple[File, ...] = ()
+    torchvision: str = ""
+    splits: tuple[str, ...] = ()
     how_to_get: str = ""
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """What decides the shapes of the tensors of a network, beside its width."""
+        return {"classes": self.classes, "channels": self.channels, "size": self.size}
 
-def _torchvision(*calls: str) -> str:
-    """The shell command that lets torchvision download a data set into ``{root}``."""
-    statements = "; ".join(f"d.{call}" for call in calls)
-    return f'python -c "from torchvision import datasets as d; {statements}"'
+
+def _files(folder: str, table: str) -> tuple[File, ...]:
+    """Files of a folder, a line each of name, bytes and md5 sum; "-": no size is certain."""
+    rows = (line.split() for line in table.strip().splitlines())
+    return tuple(
+        (folder + name, None if size == "-" else int(size), md5) for name, size, md5 in rows
+    )
 
 
 # Normalisation constants are those of the authors' code (ImageNet's for CIFAR-10). md5 sums are
@@ -62,175 +86,71 @@ INFO: dict[str, DataInfo] = {
     info.name: info
     for info in (
         DataInfo(
-            name="digits",
-            kind="sklearn",
-            classes=10,
-            channels=1,
-            size=8,
-            train_images=1437,
-            test_images=360,
-            mean=(0.3058,),  # over the training split, as is the next line; a test computes both
-            std=(0.3761,),
+            name="digits", label="digits", kind="sklearn", how_to_get="pip install scikit-learn",
+            classes=10, channels=1, size=8, train_images=1437, test_images=360,
+            mean=(0.3058,), std=(0.3761,),  # over the training split; a test computes both
             flip=False,  # a mirrored digit is not a digit
             pad=1,  # one pixel of eight is already a large shift
-            how_to_get="pip install scikit-learn",
         ),
         DataInfo(
-            name="cifar10",
-            kind="torchvision",
-            classes=10,
-            channels=3,
-            size=32,
-            train_images=50_000,
-            test_images=10_000,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            flip=True,
-            pad=4,
-            files=(
-                (
-                    "cifar-10-batches-py/data_batch_1",
-                    31_035_704,
-                    "c99cafc152244af753f735de768cd75f",
-                ),
-                (
-                    "cifar-10-batches-py/data_batch_2",
-                    31_035_320,
-                    "d4bba439e000b95fd0a9bffe97cbabec",
-                ),
-                (
-                    "cifar-10-batches-py/data_batch_3",
-                    31_035_999,
-                    "54ebc095f3ab1f0389bbae665268c751",
-                ),
-                (
-                    "cifar-10-batches-py/data_batch_4",
-                    31_035_696,
-                    "634d18415352ddfa80567beed471001a",
-                ),
-                (
-                    "cifar-10-batches-py/data_batch_5",
-                    31_035_623,
-                    "482c414d41f54cd18b22e5b47cb7c3cb",
-                ),
-                ("cifar-10-batches-py/test_batch", 31_035_526, "40351d587109b95175f43aff81a1287e"),
-                ("cifar-10-batches-py/batches.meta", 158, "5ff9c542aee3614f3951f8cda6e48888"),
-            ),
-            archives=(("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a"),),
-            how_to_get=_torchvision("CIFAR10('{root}', download=True)"),
+            name="cifar10", label="CIFAR-10", kind="torchvision", torchvision="CIFAR10",
+            classes=10, channels=3, size=32, train_images=50_000, test_images=10_000,
+            mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True, pad=4,
+            files=_files("cifar-10-batches-py/", """
+                data_batch_1 31_035_704 c99cafc152244af753f735de768cd75f
+                data_batch_2 31_035_320 d4bba439e000b95fd0a9bffe97cbabec
+                data_batch_3 31_035_999 54ebc095f3ab1f0389bbae665268c751
+                data_batch_4 31_035_696 634d18415352ddfa80567beed471001a
+                data_batch_5 31_035_623 482c414d41f54cd18b22e5b47cb7c3cb
+                test_batch 31_035_526 40351d587109b95175f43aff81a1287e
+                batches.meta 158 5ff9c542aee3614f3951f8cda6e48888
+            """),
+            archives=_files("", "cifar-10-python.tar.gz 170_498_071 c58f30108f718f92721af3b95e74349a"),
         ),
         DataInfo(
-            name="cifar100",
-            kind="torchvision",
-            classes=100,
-            channels=3,
-            size=32,
-            train_images=50_000,
-            test_images=10_000,
-            mean=(0.5071, 0.4865, 0.4409),
-            std=(0.2673, 0.2564, 0.2762),
-            flip=True,
-            pad=4,
-            files=(
-                ("cifar-100-python/train", 155_249_918, "16019d7e3df5f24257cddd939b257f8d"),
-                ("cifar-100-python/test", None, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-                ("cifar-100-python/meta", None, "7973b15100ade9c7d40fb424638fde48"),
-            ),
-            archives=(
-                ("cifar-100-python.tar.gz", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85"),
-            ),
-            how_to_get=_torchvision("CIFAR100('{root}', download=True)"),
+            name="cifar100", label="CIFAR-100", kind="torchvision", torchvision="CIFAR100",
+            classes=100, channels=3, size=32, train_images=50_000, test_images=10_000,
+            mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), flip=True, pad=4,
+            files=_files("cifar-100-python/", """
+                train 155_249_918 16019d7e3df5f24257cddd939b257f8d
+                test - f0ef6b0ae62326f3e7ffdfab6717acfc
+                meta - 7973b15100ade9c7d40fb424638fde48
+            """),
+            archives=_files("", "cifar-100-python.tar.gz 169_001_437 eb9058c3a382ffc7106e4002c42a8d85"),
         ),
         DataInfo(
-            name="svhn",  # the 73,257 images of "train" only; "extra" is not used
-            kind="torchvision",
-            classes=10,
-            channels=3,
-            size=32,
-            train_images=73_257,
-            test_images=26_032,
-            mean=(0.4377, 0.4438, 0.4728),
-            std=(0.1980, 0.2010, 0.1970),
-            flip=False,
-            pad=4,
-            files=(
-                ("train_32x32.mat", 182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
-                ("test_32x32.mat", 64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
-            ),
-            how_to_get=_torchvision(
-                "SVHN('{root}', 'train', download=True)", "SVHN('{root}', 'test', download=True)"
-            ),
+            # the 73,257 images of "train" only; "extra" is not used
+            name="svhn", label="SVHN", kind="torchvision", torchvision="SVHN",
+            splits=("train", "test"),
+            classes=10, channels=3, size=32, train_images=73_257, test_images=26_032,
+            mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), flip=False, pad=4,
+            files=_files("", """
+                train_32x32.mat 182_040_794 e26dedcc434d2e4c54c9b2d4a06d8373
+                test_32x32.mat 64_275_384 eb5a983be6a315427106f1b164d9cef3
+            """),
         ),
         DataInfo(
-            name="fashionmnist",
-            kind="torchvision",
-            classes=10,
-            channels=1,
-            size=28,
-            train_images=60_000,
-            test_images=10_000,
-            mean=(0.2860,),
-            std=(0.3530,),
-            flip=True,
+            name="fashionmnist", label="FashionMNIST", kind="torchvision", torchvision="FashionMNIST",
+            classes=10, channels=1, size=28, train_images=60_000, test_images=10_000,
+            mean=(0.2860,), std=(0.3530,), flip=True,
             pad=4,  # the CIFAR crop carried over, the customary choice (Zhong et al., 2020)
-            files=(
-                (
-                    "FashionMNIST/raw/train-images-idx3-ubyte",
-                    47_040_016,
-                    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-                ),
-                (
-                    "FashionMNIST/raw/train-labels-idx1-ubyte",
-                    60_008,
-                    "9018921c3c673c538a1fc5bad174d6f9",
-                ),
-                (
-                    "FashionMNIST/raw/t10k-images-idx3-ubyte",
-                    7_840_016,
-                    "8181f5470baa50b63fa0f6fddb340f0a",
-                ),
-                (
-                    "FashionMNIST/raw/t10k-labels-idx1-ubyte",
-                    10_008,
-                    "15d484375f8d13e6eb1aabb0c3f46965",
-                ),
-            ),
-            archives=(
-                (
-                    "FashionMNIST/raw/train-images-idx3-ubyte.gz",
-                    26_421_880,
-                    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                ),
-                (
-                    "FashionMNIST/raw/train-labels-idx1-ubyte.gz",
-                    29_515,
-                    "25c81989df183df01b3e8a0aad5dffbe",
-                ),
-                (
-                    "FashionMNIST/raw/t10k-images-idx3-ubyte.gz",
-                    4_422_102,
-                    "bef4ecab320f06d8554ea6380940ec79",
-                ),
-                (
-                    "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz",
-                    5_148,
-                    "bb300cfdad3c16e7a12a480ee83cd310",
-                ),
-            ),
-            how_to_get=_torchvision("FashionMNIST('{root}', download=True)"),
+            files=_files("FashionMNIST/raw/", """
+                train-images-idx3-ubyte 47_040_016 f4a8712d7a061bf5bd6d2ca38dc4d50a
+                train-labels-idx1-ubyte 60_008 9018921c3c673c538a1fc5bad174d6f9
+                t10k-images-idx3-ubyte 7_840_016 8181f5470baa50b63fa0f6fddb340f0a
+                t10k-labels-idx1-ubyte 10_008 15d484375f8d13e6eb1aabb0c3f46965
+            """),
+            archives=_files("FashionMNIST/raw/", """
+                train-images-idx3-ubyte.gz 26_421_880 8d4fb7e6c68d591d4c3dfef9ec88bf0d
+                train-labels-idx1-ubyte.gz 29_515 25c81989df183df01b3e8a0aad5dffbe
+                t10k-images-idx3-ubyte.gz 4_422_102 bef4ecab320f06d8554ea6380940ec79
+                t10k-labels-idx1-ubyte.gz 5_148 bb300cfdad3c16e7a12a480ee83cd310
+            """),
         ),
         DataInfo(
-            name="imagenet",
-            kind="image_folder",
-            classes=1000,
-            channels=3,
-            size=224,
-            train_images=1_281_167,
-            test_images=50_000,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            flip=True,
-            pad=0,
+            name="imagenet", label="ImageNet", kind="image_folder",
+            classes=1000, channels=3, size=224, train_images=1_281_167, test_images=50_000,
+            mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True, pad=0,
             files=(("imagenet", None, None),),
             how_to_get=(
                 "a folder of JPEG files for each class, {root}/imagenet/train/<class>/*.JPEG and "
@@ -238,7 +158,7 @@ INFO: dict[str, DataInfo] = {
             ),
         ),
     )
-}
+}  # fmt: skip
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -252,14 +172,7 @@ def find(name: str | DataInfo) -> DataInfo:
     """The facts of a data set by name (a ``DataInfo`` is passed through); else ``UserError``."""
     if isinstance(name, DataInfo):
         return name
-    if name not in INFO:
-        close = difflib.get_close_matches(str(name), INFO, n=1)
-        hint = f" (did you mean '{close[0]}'?)" if close else ""
-        raise UserError(
-            f"unknown data set '{name}'{hint}: choose one of {', '.join(INFO)} "
-            "or declare it in config/datasets.yaml"
-        )
-    return INFO[name]
+    return INFO[choose(name, INFO, "built-in data sets", "data set")]
 
 
 def locate(info: DataInfo, root: str | Path, path: str) -> Path:
@@ -269,7 +182,13 @@ def locate(info: DataInfo, root: str | Path, path: str) -> Path:
 
 def advice(info: DataInfo, root: str | Path) -> str:
     """How to get the data, with the data root filled in."""
-    return info.how_to_get.replace("{root}", str(Path(root).expanduser()))
+    text = info.how_to_get
+    if info.torchvision:
+        # one call downloads all images where splits have no names
+        splits = [f"'{split}', " for split in info.splits] or [""]
+        calls = "; ".join(f"d.{info.torchvision}('{{root}}', {s}download=True)" for s in splits)
+        text = f'python -c "from torchvision import datasets as d; {calls}"'
+    return text.replace("{root}", str(Path(root).expanduser()))
 
 
 def status(name: str | DataInfo, root: str | Path) -> str | None:
@@ -351,99 +270,104 @@ def _npz_status(info: DataInfo, root: str | Path) -> str | None:
 
 # --- a user's own data set -------------------------------------------------------------------
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]*")
-_KEYS = {
-    "kind": "'npz' or 'image_folder'",
-    "path": "the path of the file or folder, absolute or below the data root",
-    "classes": "an integer of at least 2",
-    "channels": "an integer of at least 1",
-    "size": "an integer of at least 1 (pixels along a side of the images, or of their crops)",
-    "train_images": "an integer of at least 1",
-    "test_images": "an integer of at least 1",
-    "mean": "a list of one number per channel",
-    "std": "a list of one positive number per channel",
-    "flip": "true or false",
-    "pad": "an integer of at least 0 (pixels) and at most size",
-}
-#: Photographs have three channels, and are cropped at random scales rather than padded.
-_FOLDER_KEYS = {key: text for key, text in _KEYS.items() if key not in ("channels", "pad")}
 
+@dataclass(frozen=True)
+class Entry:
+    """A data set of the user's own. Every key is required: normalisation and augmentation belong
+    to the data set and are never guessed."""
 
-def parse_entry(name: str, raw: dict[str, Any]) -> DataInfo:
-    """A user's own data set from ``config/datasets.yaml``, validated.
-
-    Every key of its kind is required: normalisation and augmentation belong to the data set and
-    are never guessed. Raises ``UserError`` naming the key and what is allowed.
-    """
-    where = f"data set {quote(name)}"
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UserError(
-            f"{where}: a name consists of letters, digits and _ . + = - (it becomes part of paths)"
-        )
-    if name in INFO:
-        raise UserError(f"{where}: the name is taken by a built-in data set; choose another")
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: must be a mapping with the keys {', '.join(_KEYS)}")
-    kind = raw.get("kind", "npz")
-    if kind not in ("npz", "image_folder"):
-        raise UserError(f"{where}: kind must be {_KEYS['kind']}, is {quote(kind)}")
-    folder = kind == "image_folder"
-    keys = _FOLDER_KEYS if folder else _KEYS
-    for key in raw:
-        if key not in keys:
-            close = difflib.get_close_matches(str(key), keys, n=1)
-            hint = f" (did you mean '{close[0]}'?)" if close else ""
-            raise UserError(f"{where}: unknown key {quote(key)}{hint}; allowed: {', '.join(keys)}")
-    for key, allowed in keys.items():
-        if key not in raw:
-            raise UserError(f"{where}: key '{key}' is missing; it must be {allowed}")
-
-    def require(key: str, fine: bool) -> None:
-        if not fine:
-            raise UserError(f"{where}: {key} must be {keys[key]}, is {quote(raw[key])}")
-
-    def integer(key: str, least: int) -> int:
-        value = raw[key]
-        require(key, isinstance(value, int) and not isinstance(value, bool))
-        require(key, least <= value < LARGEST)
-        return int(value)
-
-    def numbers(key: str, count: int, positive: bool) -> tuple[float, ...]:
-        value = raw[key]
-        require(key, isinstance(value, list | tuple) and len(value) == count)
-        for x in value:
-            require(key, isinstance(x, int | float) and not isinstance(x, bool))
-            require(key, -LARGEST < x < LARGEST and (x > 0 or not positive))
-        return tuple(float(x) for x in value)
-
-    require("path", isinstance(raw["path"], str) and raw["path"].strip() != "")
-    require("path", raw["path"].isprintable())
-    require("flip", isinstance(raw["flip"], bool))
-    classes, size = integer("classes", 2), integer("size", 1)
-    channels = 3 if folder else integer("channels", 1)
-    train_images, test_images = integer("train_images", 1), integer("test_images", 1)
-    pad = 0 if folder else integer("pad", 0)
-    if pad > size:
-        require("pad", False)
-    plain = f" or [N, {size}, {size}]" if channels == 1 else ""
-    return DataInfo(
-        name=name,
-        kind="image_folder" if folder else "npz",
-        classes=classes,
-        channels=channels,
-        size=size,
-        train_images=train_images,
-        test_images=test_images,
-        mean=numbers("mean", channels, positive=False),
-        std=numbers("std", channels, positive=True),
-        flip=raw["flip"],
-        pad=pad,
-        files=((raw["path"], None, None),),
-        how_to_get=(
-            f"a folder of JPEG files for each class, {raw['path']}/train/<class>/*.jpg and "
-            f"{raw['path']}/val/<class>/*.jpg"
-            if folder
-            else f"an npz file with x_train, x_test (uint8 [N, {channels}, {size}, {size}]{plain}) "
-            f"and y_train, y_test (integers [N], 0 to {classes - 1})"
-        ),
+    kind: Literal["npz", "image_folder"] = option(help="how it is stored")
+    path: str = option(
+        help="the file or folder, absolute or below the data root; `{results}` stands for the "
+        "results folder",
+    )  # fmt: skip
+    classes: int = option(help="number of classes", bounds=Bounds(2))
+    size: int = option(help="pixels a side of the images, or of their crops", bounds=AT_LEAST_ONE)
+    train_images: int = option(help="number of training images", bounds=AT_LEAST_ONE)
+    test_images: int = option(help="number of test images", bounds=AT_LEAST_ONE)
+    mean: tuple[float, ...] = option(help="of pixels scaled to [0, 1], a number per channel")
+    std: tuple[float, ...] = option(
+        help="of pixels scaled to [0, 1], a number per channel", bounds=POSITIVE
     )
+    flip: bool = option(help="horizontal flip with probability 0.5, in training")
+
+
+@dataclass(frozen=True)
+class Npz(Entry):
+    """One file of arrays."""
+
+    channels: int = option(help="channels of the images", bounds=AT_LEAST_ONE)
+    pad: int = option(
+        help="pixels of zero padding before a random crop, in training; at most `size`",
+        bounds=NOT_NEGATIVE,
+    )
+
+    @property
+    def how_to_get(self) -> str:
+        sides = f"{self.size}, {self.size}]"
+        plain = f" or [N, {sides}" if self.channels == 1 else ""
+        return (
+            f"an npz file with x_train, x_test (uint8 [N, {self.channels}, {sides}{plain}) "
+            f"and y_train, y_test (integers [N], 0 to {self.classes - 1})"
+        )
+
+
+@dataclass(frozen=True)
+class ImageFolder(Entry):
+    """Photographs, a folder for each class, cropped at random scales in training."""
+
+    channels: ClassVar[int] = 3
+    pad: ClassVar[int] = 0
+
+    @property
+    def how_to_get(self) -> str:
+        return (
+            f"a folder of JPEG files for each class, {self.path}/train/<class>/*.jpg and "
+            f"{self.path}/val/<class>/*.jpg"
+        )
+
+
+KINDS: dict[str, type[Npz | ImageFolder]] = {"npz": Npz, "image_folder": ImageFolder}
+
+
+def own_data_sets(raw: object, results: Path) -> dict[str, DataInfo]:
+    """The entries of ``config/datasets.yaml``, checked; ``{results}`` in a path is filled in.
+
+    Raises `UserError` as `parse_entry` does.
+    """
+    found = {}
+    for name, value in mapping(raw, FILE).items():
+        entry = mapping(value, f"{FILE}: {name}")
+        if isinstance(path := entry.get("path"), str):
+            entry = entry | {"path": path.replace("{results}", str(results.resolve()))}
+        found[name] = parse_entry(name, entry)
+    return found
+
+
+def parse_entry(name: str, raw: object) -> DataInfo:
+    """One entry as a data set.
+
+    Raises `UserError` for a name that is taken or cannot stand in a path, and for settings that
+    are missing or not allowed.
+    """
+    if check_name(name, FILE) in INFO:
+        raise UserError(f"{FILE}: {name!r} is the name of a built-in data set")
+    where = f"{FILE}: {name}"
+    kind = choose(mapping(raw, where).get("kind", "npz"), KINDS, where, "kind")
+    entry = parse(KINDS[kind], raw, where)
+    if not entry.path.strip() or not entry.path.isprintable():
+        raise UserError(f"{where}: path: {quote(entry.path)} is no name of a file or folder")
+    for key in ("mean", "std"):
+        values = getattr(entry, key)
+        if len(values) != entry.channels:
+            raise UserError(
+                f"{where}: {key}: expected a number for each channel ({entry.channels}), "
+                f"got {describe(list(values))}"
+            )
+    if entry.pad > entry.size:
+        raise UserError(f"{where}: pad: {entry.pad} must not exceed size = {entry.size}")
+    facts = {key: value for key, value in vars(entry).items() if key != "path"}
+    return DataInfo(
+        name=name, label=name, files=((entry.path, None, None),), how_to_get=entry.how_to_get,
+        **facts | {"channels": entry.channels, "pad": entry.pad},
+    )  # fmt: skip

@@ -1,46 +1,70 @@
-"""Facts about the networks in pure Python: what a study is checked against and planned with.
+"""The networks that a study may name, built-in ones and those of the user's own.
 
-Nothing here imports torch. `pipeline.models` builds the networks from the same lists of layers,
-and tests hold the counts against the real modules.
+Width rule, counts for estimates, and what decides the bits beside name and width. Nothing here
+imports torch: every cluster job reads it. `pipeline.models` builds the networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-RESNET20_BLOCKS = (3, 3, 3)
-"""Basic blocks of each stage; stages 2 and 3 start with stride 2 and a convolutional shortcut."""
-
-RESNET50_BLOCKS = (3, 4, 6, 3)
-"""Bottleneck blocks of each stage; the first of each has a convolution on its shortcut."""
-
-VGG11_LAYERS: tuple[int | None, ...] = (
-    (64, None, 128, None) + (256, 256, None) + (512, 512, None) * 2
+from pipeline.catalog.schema import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    choose,
+    mapping,
+    option,
+    parse,
+    quote,
 )
-"""Output channels of each 3x3 convolution at width 1; `None` is a 2x2 max pool."""
+from pipeline.errors import UserError
+
+FILE = "config/models.yaml"
+ALLOW = f"allow it with allow_code: true in {FILE}"
+#: In paths a name stands before "-w" and the width.
+_NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
+_FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Parameters and multiply-accumulates (of one image) of one layer."""
+class Counts:
+    """Parameters, and FLOPs (2 x multiply-accumulates of convolution and linear layers) of one
+    image's forward pass, at width 1; on images of ``size`` pixels a side, or of any size (None)."""
 
     parameters: int
-    macs: int = 0
+    forward_flops: int
+    size: int | None = None
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """One network: its width rule and its counts.
+class Network:
+    """A network as a study sees it; this class is that of the built-in ones.
 
-    ``base`` channels at width 1 of the narrowest layer, which grow with the width to the ``power``;
-    ``layers(width, classes, channels, size)`` yields the cost of every layer that has parameters.
+    ``module`` of `pipeline.models` makes it; ``label`` is how tables write it. Its narrowest layer
+    has ``base`` channels at width 1, and channels grow with the width, those inside of bottlenecks
+    with its ``power``. Estimates grow with the width to the power of ``growth``.
     """
 
     name: str
+    label: str
+    module: str
     base: int
-    layers: Callable[[float, int, int, int], Iterator[Cost]]
+    counts: Counts
     power: int = field(default=1, kw_only=True)
+    growth: float = field(default=2, kw_only=True)
+    #: Whether tests prove its permutation groups.
+    tested: ClassVar[bool] = True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the bits of its runs, beside name and width."""
+        return {}
+
+    def check_allowed(self, where: str, how: str = ALLOW) -> None:
+        """Raise `UserError` unless its code may run; ``how`` says how to allow it."""
 
     def width_error(self, width: float) -> str | None:
         """None if ``width`` gives whole channel numbers, else one line: what is allowed."""
@@ -55,97 +79,110 @@ class ModelInfo:
             f"of channels, 1 or more (1, 0.5, 4 ...)"
         )
 
-    def parameters(self, width: float, classes: int, channels: int, size: int = 32) -> int:
-        """Trainable parameters, BatchNorm and biases included (buffers are not)."""
-        return sum(layer.parameters for layer in self.layers(width, classes, channels, size))
+    def parameters(self, width: float) -> int:
+        """Trainable parameters at a width, about; 0 where they are not known."""
+        return int(self.counts.parameters * width**self.growth)
 
-    def forward_flops(self, width: float, classes: int, channels: int, size: int) -> int:
-        """FLOPs of one image's forward pass: 2 x multiply-accumulates of conv and linear layers."""
-        return 2 * sum(layer.macs for layer in self.layers(width, classes, channels, size))
+    def forward_flops(self, width: float, size: int) -> int:
+        """FLOPs of the forward pass of one image of ``size`` pixels a side, about; 0: not known."""
+        area = (size / self.counts.size) ** 2 if self.counts.size else 1
+        return int(self.counts.forward_flops * width**self.growth * area)
+
+
+#: Counts of ResNet50 are those for 1000 classes, of the others those for 10.
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network("resnet20", "ResNet20", "resnet", 16, Counts(292_954, 85_820_672, 32)),
+        Network("vgg11", "VGG11", "vgg", 64, Counts(9_225_610, 305_539_072, 32)),
+        Network(
+            "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),
+            power=2, growth=3.4,
+        ),
+    )
+}  # fmt: skip
+
+
+def find(name: str) -> Network:
+    """A built-in network by name, or `UserError`."""
+    return NETWORKS[choose(name, NETWORKS, "built-in networks", "model")]
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels of a layer at this width; exact where `ModelInfo.width_error` has no complaint."""
+    """Channels of a layer at this width; exact where `Network.width_error` has no complaint."""
     return round(channels * width)
 
 
-def vgg_map_size(size: int) -> int:
-    """Pixels along one side of VGG's last feature map: a pool applies only while there are > 1."""
-    for layer in VGG11_LAYERS:
-        if layer is None and size > 1:
-            size //= 2
-    return size
+# -- networks of the user's own --------------------------------------------------------------------
 
 
-def _conv3x3(inputs: int, outputs: int, size: int, *, bias: bool) -> Cost:
-    weights = 9 * inputs * outputs
-    return Cost(weights + (outputs if bias else 0), weights * size * size)
+@dataclass(frozen=True)
+class Entry:
+    """A network of your own: a function that takes `width`, `classes`, `channels` and `size`."""
 
-
-def _linear(inputs: int, outputs: int) -> Cost:
-    return Cost(inputs * outputs + outputs, inputs * outputs)
-
-
-def _resnet20(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
-    inputs = scaled(16, width)
-    yield _conv3x3(channels, inputs, size, bias=False)
-    yield Cost(2 * inputs)
-    for stage, blocks in enumerate(RESNET20_BLOCKS):
-        outputs = scaled(16 << stage, width)
-        for block in range(blocks):
-            downsample = stage > 0 and block == 0
-            if downsample:
-                size = (size + 1) // 2
-            convolutions = [inputs, outputs] + [inputs] * downsample
-            for fan in convolutions:
-                yield _conv3x3(fan, outputs, size, bias=False)
-                yield Cost(2 * outputs)
-            inputs = outputs
-    yield _linear(inputs, classes)
-
-
-def _vgg11(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
-    inputs = channels
-    for layer in VGG11_LAYERS:
-        if layer is None:
-            size = max(1, size // 2)
-        else:
-            yield _conv3x3(inputs, scaled(layer, width), size, bias=True)
-            inputs = scaled(layer, width)
-    yield _linear(inputs * size * size, classes)
-
-
-def _resnet50(width: float, classes: int, channels: int, size: int) -> Iterator[Cost]:
-    """torchvision's bottleneck network; the width multiplies planes and base width alike."""
-
-    def conv(inputs: int, outputs: int, kernel: int, size: int) -> Iterator[Cost]:
-        weights = kernel * kernel * inputs * outputs
-        yield Cost(weights, weights * size * size)
-        yield Cost(2 * outputs)
-
-    inputs, size = scaled(64, width), (size + 1) // 2
-    yield from conv(channels, inputs, 7, size)
-    size = (size + 1) // 2
-    for stage, blocks in enumerate(RESNET50_BLOCKS):
-        planes = scaled(64 << stage, width)
-        inner = scaled(planes, width)
-        for block in range(blocks):
-            yield from conv(inputs, inner, 1, size)
-            if block == 0 and stage > 0:
-                size = (size + 1) // 2
-            yield from conv(inner, inner, 3, size)
-            yield from conv(inner, 4 * planes, 1, size)
-            if block == 0:
-                yield from conv(inputs, 4 * planes, 1, size)
-            inputs = 4 * planes
-    yield _linear(inputs, classes)
-
-
-MODELS: dict[str, ModelInfo] = {
-    info.name: info
-    for info in (
-        ModelInfo("resnet20", 16, _resnet20),
-        ModelInfo("vgg11", 64, _vgg11),
-        ModelInfo("resnet50", 64, _resnet50, power=2),
+    factory: str = option(
+        help="import path of the function that makes the network, module:function"
     )
-}
+    base: int = option(help="channels of the narrowest layer at width 1", bounds=AT_LEAST_ONE)
+    allow_code: bool = option(False, "allow the function, code of your own, to run")
+    version: int = option(
+        1, "part of the settings of its runs: raise it when you change the network", AT_LEAST_ONE
+    )
+    parameters: int = option(0, "parameters at width 1, for estimates; 0: not known", NOT_NEGATIVE)
+    forward_flops: int = option(
+        0, "FLOPs of one image's forward pass at width 1, for estimates; 0: not known", NOT_NEGATIVE
+    )
+
+
+@dataclass(frozen=True)
+class OwnNetwork(Network):
+    """A user's network, made by a function that ``config/models.yaml`` names."""
+
+    entry: Entry = field(kw_only=True)
+    tested: ClassVar[bool] = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"factory": self.entry.factory, "version": self.entry.version}
+
+    def check_allowed(self, where: str, how: str = ALLOW) -> None:
+        if not self.entry.allow_code:
+            raise UserError(
+                f"{where}: model {self.name!r} runs code of your own, {self.entry.factory}; {how}"
+            )
+
+
+def own_networks(raw: object) -> dict[str, OwnNetwork]:
+    """The entries of ``config/models.yaml``, checked; none where there is no file.
+
+    Raises `UserError` for a name that is taken or cannot stand in a path, and for settings that
+    are not allowed.
+    """
+    found = {}
+    for name, value in mapping(raw, FILE).items():
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{FILE}: name {quote(name)} is not allowed; use up to 40 letters, digits and '_'"
+            )
+        if name in NETWORKS:
+            raise UserError(f"{FILE}: {name!r} is the name of a built-in network")
+        entry = parse(Entry, value, f"{FILE}: {name}")
+        if not _FACTORY.fullmatch(entry.factory):
+            raise UserError(
+                f"{FILE}: {name}: factory: expected module:function, got {quote(entry.factory)}"
+            )
+        found[name] = own_network(name, entry)
+    return found
+
+
+def own_network(name: str, entry: Entry) -> OwnNetwork:
+    """One entry as a network."""
+    counts = Counts(entry.parameters, entry.forward_flops)
+    return OwnNetwork(name, name, "own", entry.base, counts, entry=entry)
+
+
+def recorded(name: str, identity: Mapping[str, Any], *, allow_code: bool) -> Network:
+    """The network that runs were made with, by its name and the ``identity`` in their settings."""
+    if not identity:
+        return find(name)
+    return own_network(name, Entry(**identity, base=1, allow_code=allow_code))

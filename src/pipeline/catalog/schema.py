@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 import types
 import typing
@@ -21,6 +22,8 @@ Settings = TypeVar("Settings")
 
 #: Whole numbers lie below this: they stand in paths and in JSON.
 LARGEST = 10**15
+#: Names of entries, which stand in paths.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,24 @@ def mapping(raw: object, where: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise UserError(f"{where}: expected text as key, got {describe(key)}")
     return raw
+
+
+def check_name(name: str, where: str) -> str:
+    """``name`` if it can stand in a path, or one line that says what is allowed."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{where}: name {quote(name)} is not allowed; "
+            "use up to 40 letters, digits, '-' and '_', not '-' or '_' first"
+        )
+    return name
+
+
+def named(raw: object, where: str) -> dict[str, Any]:
+    """``raw`` as a mapping of names that can stand in paths."""
+    entries = mapping(raw, where)
+    for name in entries:
+        check_name(name, where)
+    return entries
 
 
 def extended(name: str, entries: Mapping[str, Any], where: str, what: str) -> dict[str, Any]:
@@ -230,18 +251,3 @@ def without_defaults(settings: Any) -> dict[str, Any]:
         if value != item.default:
             kept[item.name] = list(value) if isinstance(value, tuple) else value
     return kept
-
-
-__all__ = [
-    "Bounds",
-    "Settings",
-    "choose",
-    "describe",
-    "extended",
-    "mapping",
-    "option",
-    "parse",
-    "quote",
-    "suggest",
-    "without_defaults",
-]

@@ -11,8 +11,8 @@ from types import UnionType
 from typing import Any, Literal, Union
 
 from pipeline.artifacts.store import write_atomic
+from pipeline.catalog import datasets, networks
 from pipeline.errors import UserError
-from pipeline.models.custom import Entry as ModelEntry
 from pipeline.study.config import Config, Main, StudyFile
 from pipeline.study.experiment import ExperimentEntry
 from pipeline.study.outputs import KINDS, Output
@@ -110,10 +110,15 @@ def settings_page() -> str:
         parts += [f"#### {name}", _said(output), *([_table(output, own)] if own else [])]
     parts += [
         "## config/datasets.yaml",
-        "Data sets of your own; the keys stand in [Add a data set](../how-to/data-set.md).",
+        "Data sets of your own by name; see [Add a data set](../how-to/data-set.md).",
+        *(
+            part
+            for name, kind in datasets.KINDS.items()
+            for part in (f"### {name}", _said(kind), _table(kind))
+        ),
         "## config/models.yaml",
         "Networks of your own by name; see [Use a network of your own](../how-to/own-model.md).",
-        _table(ModelEntry),
+        _table(networks.Entry),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,31 +1,25 @@
-"""The networks, built by name.
+"""The networks, built by name or by their value in the catalog, own and built-in ones alike.
 
-A new network is one file in this package (`network`, `initialise`, and of its permutation groups
-what tracing needs and cannot know: `images`, `observed`; see `resnet`), one line in `_FAMILIES`
-below, and its counts in `catalog`.
+A new built-in network is one file in this package (`network`, `initialise`, and of its permutation
+groups what tracing needs and cannot know: `images`, `observed`; see `resnet`) and one entry in
+`catalog.networks`.
 
-Importing this package imports no torch: the study reads `catalog` without it.
+Importing this package imports no torch.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
 from typing import TYPE_CHECKING, Any
 
-from pipeline.catalog.networks import MODELS
+from pipeline.catalog import networks
+from pipeline.catalog.networks import Network, OwnNetwork
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
     from pipeline.symmetry.permutation import PermutationSpec
-
-_FAMILIES = {
-    "resnet20": "pipeline.models.resnet",
-    "vgg11": "pipeline.models.vgg",
-    "resnet50": "pipeline.models.resnet50",
-}
+    from pipeline.symmetry.trace import Traced
 
 TAPS = ("last", "authors")
 PRUNABLE = ("all", "no-shortcut")
@@ -34,7 +28,7 @@ _SHORTCUTS = {"shortcut", "downsample"}
 
 
 def build(
-    name: str,
+    network: str | Network,
     *,
     width: float,
     classes: int,
@@ -42,58 +36,53 @@ def build(
     size: int,
     generator: Generator | None,
 ) -> nn.Module:
-    """Network ``name`` on the CPU: images [N, channels, size, size] to logits [N, classes].
+    """A network on the CPU: images [N, channels, size, size] to logits [N, classes].
 
     Every random number comes from ``generator`` (a CPU generator): the same seed gives the same
-    bits, and PyTorch's global generator is neither read nor moved. With ``generator=None`` the
-    network waits for a state dict: its conv and linear parameters are NaN until one is loaded, so
-    that a forgotten load cannot pass for a network.
+    bits, and PyTorch's global generator is left where it was. With ``generator=None`` the network
+    waits for a state dict: its conv and linear parameters are NaN until one is loaded, so that a
+    forgotten load cannot pass for a network.
 
-    Raises `UserError` for an unknown name, a width that gives no whole number of channels, or a
-    count below 1.
+    Raises `UserError` for an unknown name, a width that gives no whole number of channels, a count
+    below 1, or code of the user's own that may not run, fails or cannot be trained repeatably.
     """
-    import torch
-    from torch import nn
-
-    family = _family(name)
-    problem = MODELS[name].width_error(width)
-    if problem is not None:
-        raise UserError(problem)
-    for what, count in (("classes", classes), ("channels", channels), ("size", size)):
-        if count < 1:
-            raise UserError(f"{what} of {name} must be 1 or more, got {count}")
-    # The modules' own initialisation would draw from the global generator; on the meta device
-    # they draw nothing and allocate nothing.
-    with torch.device("meta"):
-        model: nn.Module = family.network(width, classes, channels, size)
-    model.to_empty(device="cpu")
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            for parameter in module.parameters():
-                nn.init.constant_(parameter, math.nan)
-    if generator is not None:
-        family.initialise(model, generator)
+    found = networks.find(network) if isinstance(network, str) else network
+    arguments = {"width": width, "classes": classes, "channels": channels, "size": size}
+    model: nn.Module = _maker(found).build(found, arguments, generator)
     return model
 
 
-def permutation_spec(name: str, model: nn.Module, *, taps: str = "last") -> PermutationSpec:
-    """Which axis of which tensor carries which permutation, and where each group is observed.
+def traced(
+    network: str | Network,
+    model: nn.Module,
+    *,
+    taps: str = "last",
+    images: tuple[int, int] | None = None,
+) -> Traced:
+    """Permutation groups of a built network, and the layers that are in none, with the reason.
 
-    The groups are traced; ``model`` is left as it is, and its weights play no part.
-    ``taps="last"`` observes a residual stream at the last block of its stage; ``"authors"``
-    observes stage 3 of ResNet20 at the last block but one, as the authors' code does. The groups
-    and axes are the same for both. Raises `UserError` for an unknown name or tap, and `ValueError`
-    where what the network's file declares does not fit the traced groups.
+    ``model`` is left as it is, and its weights play no part. ``taps="last"`` observes a residual
+    stream at the last block of its stage; ``"authors"`` observes stage 3 of ResNet20 at the last
+    block but one, as the authors' code does; the groups and axes are the same for both.
+    ``images`` are channels and size of the images that it reads; a built-in network knows its own.
+
+    The groups of a user's network are proven on it, and ``taps`` changes nothing there. Raises
+    `UserError` for an unknown name or tap and for a network of the user's that cannot be traced,
+    and `ValueError` where what the file of a built-in one declares does not fit its groups.
     """
-    from pipeline.models import groups
-
-    family = _family(name)
+    found = networks.find(network) if isinstance(network, str) else network
     if taps not in TAPS:
         raise UserError(f"taps must be one of {', '.join(TAPS)}; got {taps!r}")
-    channels, size = family.images(model)
-    return groups.permutation_spec(model, channels, size, family.observed(taps))
+    groups: Traced = _maker(found).traced(found, model, images, taps)
+    return groups
+
+
+def permutation_spec(network: str | Network, model: nn.Module, **options: Any) -> PermutationSpec:
+    """Which axis of which tensor carries which permutation, and where each group is observed.
+
+    That of `traced`, with its options.
+    """
+    return traced(network, model, **options).spec
 
 
 def prunable_parameters(model: nn.Module, which: str) -> list[str]:
@@ -114,7 +103,8 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     ]
 
 
-def _family(name: str) -> Any:
-    if name not in _FAMILIES:
-        raise UserError(f"unknown model {name!r}; known: {', '.join(_FAMILIES)}")
-    return importlib.import_module(_FAMILIES[name])
+def _maker(network: Network) -> Any:
+    """The module that builds and traces this kind of network."""
+    from pipeline.models import built_in, own
+
+    return own if isinstance(network, OwnNetwork) else built_in

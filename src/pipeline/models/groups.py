@@ -11,10 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
-from pipeline.symmetry import trace as tracing
 from pipeline.symmetry.permutation import Group, PermutationSpec
 from pipeline.symmetry.trace import Side, Traced
 
@@ -29,20 +25,6 @@ class Observed:
     tap: str
     """Dotted name of the module at which the group's post-ReLU activation is observed."""
     side: Side = "output"
-
-
-def permutation_spec(
-    model: nn.Module, channels: int, size: int, declared: Sequence[Observed]
-) -> PermutationSpec:
-    """The traced groups of a network that reads images [N, channels, size, size], as declared.
-
-    The weights play no part, nor does their device. Nothing is proven here: tests prove the groups
-    of every built-in network. Raises `ValueError` if the declaration does not fit (`named`).
-    """
-    first = next(model.parameters())
-    # two, so that the axis of the images is not one of length 1
-    images = torch.zeros(2, channels, size, size, dtype=first.dtype, device=first.device)
-    return named(tracing.trace(model, images), declared)
 
 
 def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:

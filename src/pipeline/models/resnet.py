@@ -14,6 +14,9 @@ from torch import Generator, Tensor, nn
 from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 
+#: Basic blocks of each stage; stages 2 and 3 start with stride 2 and a convolutional shortcut.
+BLOCKS = (3, 3, 3)
+
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
@@ -53,7 +56,7 @@ class BasicBlock(nn.Module):
 
 def _stage(number: int, inputs: int, outputs: int) -> nn.Sequential:
     first = BasicBlock(inputs, outputs, downsample=number > 1)
-    others = range(1, catalog.RESNET20_BLOCKS[number - 1])
+    others = range(1, BLOCKS[number - 1])
     return nn.Sequential(first, *(BasicBlock(outputs, outputs, downsample=False) for _ in others))
 
 
@@ -111,7 +114,7 @@ def observed(taps: str) -> list[Observed]:
     """
     inner: list[Observed] = []
     streams: list[Observed] = []
-    for number, count in enumerate(catalog.RESNET20_BLOCKS, start=1):
+    for number, count in enumerate(BLOCKS, start=1):
         stream = f"stage{number}"
         for block in (f"{stream}.{index}" for index in range(count)):
             inner.append(Observed(f"{block}.conv1", f"{block}.inner", f"{block}.relu1"))

@@ -14,6 +14,9 @@ from torch import Generator, Tensor, nn
 from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 
+#: Bottleneck blocks of each stage; the first of each has a convolution on its shortcut.
+BLOCKS = (3, 4, 6, 3)
+
 
 class ResNet50(nn.Module):
     """Images [N, channels, size, size] to logits [N, classes]; any size from 32 or so."""
@@ -26,7 +29,7 @@ class ResNet50(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         stages = []
-        for stage, blocks in enumerate(catalog.RESNET50_BLOCKS):
+        for stage, blocks in enumerate(BLOCKS):
             planes = catalog.scaled(64 << stage, width)
             stages.append(_stage(inputs, planes, blocks, stride=2 if stage else 1, width=width))
             inputs = 4 * planes
@@ -90,7 +93,7 @@ def observed(taps: str) -> list[Observed]:
     del taps
     inner: list[Observed] = []
     streams = [Observed("conv1", "stem", "maxpool")]
-    for number, count in enumerate(catalog.RESNET50_BLOCKS, start=1):
+    for number, count in enumerate(BLOCKS, start=1):
         stream = f"layer{number}"
         for block in (f"{stream}.{index}" for index in range(count)):
             # torchvision's block calls one ReLU three times: its inputs tell them apart

@@ -15,6 +15,9 @@ from torch import Generator, Tensor, nn
 from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 
+#: Output channels of each 3x3 convolution at width 1; `None` is a 2x2 max pool.
+LAYERS = (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None)
+
 
 class VGG11(nn.Module):
     """Images [N, channels, size, size] to logits [N, classes]."""
@@ -24,7 +27,7 @@ class VGG11(nn.Module):
         self.channels, self.size = channels, size
         self.features = nn.Sequential()
         inputs, number, side = channels, 0, size
-        for layer in catalog.VGG11_LAYERS:
+        for layer in LAYERS:
             if layer is None:
                 if side > 1:
                     self.features.add_module(f"pool{number}", nn.MaxPool2d(2))
@@ -68,7 +71,7 @@ def observed(taps: str) -> list[Observed]:
     ``taps`` changes nothing here.
     """
     del taps
-    convolutions = sum(layer is not None for layer in catalog.VGG11_LAYERS)
+    convolutions = sum(layer is not None for layer in LAYERS)
     return [
         Observed(f"features.conv{number}", f"conv{number}", f"features.relu{number}")
         for number in range(1, convolutions + 1)

@@ -175,22 +175,12 @@ class Job:
 
     def _model(self, dense: Dense, generator: torch.Generator | None) -> nn.Module:
         from pipeline import models
-        from pipeline.models import custom
 
-        info, own = self.config.datasets[dense.dataset], self.config.models.get(dense.model)
-        width = float(dense.width)
-        if isinstance(own, custom.OwnModel):
-            network = custom.build(
-                own, width=width, classes=info.classes, channels=info.channels,
-                size=info.size, generator=generator,
-            )  # fmt: skip
-            if generator is not None and self._permuted(dense.model):
-                self._traced(dense, network)  # refused now rather than after hours of training
-            return network
-        return models.build(
-            dense.model, width=width, classes=info.classes, channels=info.channels,
-            size=info.size, generator=generator,
-        )  # fmt: skip
+        info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
+        model = models.build(network, width=float(dense.width), generator=generator, **info.shape)
+        if generator is not None and not network.tested and self._permuted(dense.model):
+            self._groups(dense, model)  # refused now rather than after hours of training
+        return model
 
     def _permuted(self, model: str) -> bool:
         """Whether the study permutes masks of a network."""
@@ -200,25 +190,15 @@ class Job:
         )
 
     def spec(self, match: Match) -> PermutationSpec:
-        """The permutation groups of a matching's networks.
+        """The permutation groups of a matching's networks."""
+        return self._groups(match.b, self._model(match.b, None), self.graph.recipe(match).taps)
 
-        Those of a user's own network are traced and proven; ``taps`` changes nothing for it.
-        """
+    def _groups(self, dense: Dense, model: nn.Module, taps: str = "last") -> PermutationSpec:
+        """The permutation groups of a network; the log says which layers are in none."""
         from pipeline import models
-        from pipeline.models import custom
 
-        model = self._model(match.b, None)
-        if isinstance(self.config.models[match.b.model], custom.OwnModel):
-            return self._traced(match.b, model)
-        taps = self.graph.recipe(match).taps
-        return models.permutation_spec(match.b.model, model, taps=taps)
-
-    def _traced(self, dense: Dense, model: nn.Module) -> PermutationSpec:
-        """The traced and proven groups of a network; the log says which layers are in none."""
-        from pipeline.symmetry import trace as tracing
-
-        info = self.config.datasets[dense.dataset]
-        found = tracing.permutation_spec(model, channels=info.channels, size=info.size)
+        info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
+        found = models.traced(network, model, taps=taps, images=(info.channels, info.size))
         for layer, reason in found.stay.items():
             print(f"not permuted: {layer}: {reason}", flush=True)
         return found.spec

@@ -20,9 +20,18 @@ from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical, digest, write_atomic
 from pipeline.catalog import datasets as data_catalog
 from pipeline.catalog import networks as model_catalog
-from pipeline.catalog.schema import AT_LEAST_ONE, choose, extended, mapping, option, parse, quote
+from pipeline.catalog.schema import (
+    AT_LEAST_ONE,
+    check_name,
+    choose,
+    extended,
+    mapping,
+    named,
+    option,
+    parse,
+    quote,
+)
 from pipeline.errors import UserError
-from pipeline.models import custom
 from pipeline.study.experiment import (
     Experiment,
     ExperimentEntry,
@@ -31,7 +40,7 @@ from pipeline.study.experiment import (
     resolve_methods,
 )
 from pipeline.study.outputs import Linked, Output, parse_output
-from pipeline.study.recipes import Library, check_name, named
+from pipeline.study.recipes import Library
 from pipeline.study.settings import Checked, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
@@ -116,9 +125,9 @@ class Config:
         self.main.check("config.yaml")
         self.results = Path(self.main.results)
         self.data_root = Path(os.environ.get(DATA_ROOT) or self.main.data_root)
-        self.models: dict[str, model_catalog.ModelInfo] = {
-            **model_catalog.MODELS,
-            **custom.own_models(raw.get("models")),
+        self.models: dict[str, model_catalog.Network] = {
+            **model_catalog.NETWORKS,
+            **model_catalog.own_networks(raw.get("models")),
         }
         self.recipes = Library(raw["recipes"], "config/recipes.yaml")
         protocols = self.recipes.protocols
@@ -132,14 +141,10 @@ class Config:
         self.protocol: Protocol = protocols[
             choose(self.main.protocol, protocols, "config.yaml", "protocol")
         ]
-        self.datasets = dict(data_catalog.INFO)
-        for name, entry in named(raw["datasets"], "config/datasets.yaml").items():
-            if name in self.datasets:
-                raise UserError(
-                    f"config/datasets.yaml: {name!r} is the name of a built-in data set"
-                )
-            own = mapping(entry, f"config/datasets.yaml: {name}")
-            self.datasets[name] = data_catalog.parse_entry(name, self._placed(own))
+        self.datasets = {
+            **data_catalog.INFO,
+            **data_catalog.own_data_sets(raw["datasets"], self.results),
+        }
         self.where = f"config/studies/{self.main.study}.yaml"
         study: StudyFile = parse(StudyFile, raw["study"], self.where)
         self.title = study.title or self.main.study
@@ -168,13 +173,6 @@ class Config:
         if self.main.protocol == "paper":
             return self.main.study
         return f"{self.main.study}/{self.main.protocol}"
-
-    def _placed(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """A data set's entry with ``{results}`` in its path filled in."""
-        if isinstance(entry.get("path"), str):
-            path = entry["path"].replace("{results}", str(self.results.resolve()))
-            return entry | {"path": path}
-        return entry
 
     def _experiment(self, name: str, entries: Mapping[str, Any]) -> Experiment:
         where = f"{self.where}: experiments: {name}"
@@ -218,8 +216,7 @@ class Config:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""
         choose(dataset, self.datasets, where, "data set")
         info = self.models[choose(model, self.models, where, "model")]
-        if isinstance(info, custom.OwnModel):
-            custom.check_allowed(info, where)
+        info.check_allowed(where)
         problem = info.width_error(width)
         if problem:
             raise UserError(f"{where}: width: {problem}")

@@ -46,7 +46,7 @@ class Costs:
         if network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
             model = self.graph.config.models[dense.model]
-            flops = model.forward_flops(float(dense.width), info.classes, info.channels, info.size)
+            flops = model.forward_flops(float(dense.width), info.size)
             overhead, speed = ASSUMED[self.device]
             recipe = self.graph.recipe(dense)
             batch = recipe.batch_size
@@ -97,9 +97,8 @@ class Costs:
 
     def network_bytes(self, run: Run) -> float:
         """Bytes of the parameters of a run's network."""
-        info, home = self.graph.info(run), run.home
-        model = self.graph.config.models[home.model]
-        return 4.0 * model.parameters(float(home.width), info.classes, info.channels)
+        network = self.graph.config.models[run.home.model]
+        return 4.0 * network.parameters(float(run.home.width))
 
     def disk(self, run: Run) -> float:
         """Expected bytes of a run's files."""

@@ -10,7 +10,6 @@ from pipeline.artifacts.store import digest
 from pipeline.catalog.datasets import DataInfo
 from pipeline.catalog.schema import choose, without_defaults
 from pipeline.errors import UserError
-from pipeline.models.custom import OwnModel
 from pipeline.runs import File, Run
 from pipeline.study.config import Config
 from pipeline.study.outputs import Linked
@@ -99,7 +98,7 @@ class Graph:
         own = {
             "algorithm": run.algorithm,
             "data": self.facts(run.home.dataset),
-            **({"model": model.identity} if isinstance(model, OwnModel) else {}),
+            **({"model": model.identity} if model.identity else {}),
             "parents": parents,
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,

@@ -8,37 +8,17 @@ never share a path and equal settings are shared whatever study or protocol asks
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
-from pipeline.catalog.schema import choose, extended, mapping, parse, quote
+from pipeline.catalog.schema import choose, extended, mapping, named, parse, quote
 from pipeline.errors import UserError
 from pipeline.study.settings import RECIPES, Method, Protocol, StageSettings
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 #: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
 LONGEST = 100
-
-
-def check_name(name: str, where: str) -> str:
-    """``name`` if it can stand in a path, or one line that says what is allowed."""
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"{where}: name {quote(name)} is not allowed; "
-            "use up to 40 letters, digits, '-' and '_', not '-' or '_' first"
-        )
-    return name
-
-
-def named(raw: object, where: str) -> dict[str, Any]:
-    """``raw`` as a mapping of names that can stand in paths."""
-    entries = mapping(raw, where)
-    for name in entries:
-        check_name(name, where)
-    return entries
 
 
 def _text(value: object) -> str:

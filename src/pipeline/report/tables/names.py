@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from pipeline.catalog import datasets, networks
+
 METHODS = {
     "dense": "dense",
     "imp": "IMP",
@@ -12,15 +14,6 @@ METHODS = {
     "naive": "naive",
     "permuted": "perm.",
 }
-DATASETS = {
-    "digits": "digits",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "fashionmnist": "FashionMNIST",
-    "imagenet": "ImageNet",
-}
-MODELS = {"resnet20": "ResNet20", "resnet50": "ResNet50", "vgg11": "VGG11"}
 
 # The paper's order of methods; a user's own methods follow in alphabetical order.
 _ORDER = list(METHODS)
@@ -37,11 +30,11 @@ def method_key(name: str) -> tuple[int, str]:
 
 
 def dataset(name: str) -> str:
-    return DATASETS.get(name, name)
+    return datasets.INFO[name].label if name in datasets.INFO else name
 
 
 def model(name: str) -> str:
-    return MODELS.get(name, name)
+    return networks.NETWORKS[name].label if name in networks.NETWORKS else name
 
 
 def network(model_name: str, width: float | None) -> str:

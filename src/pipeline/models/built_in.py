@@ -1,0 +1,61 @@
+"""Building and tracing the networks of the repository, each from its file in this package."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from pipeline.catalog.networks import Network
+from pipeline.errors import UserError
+from pipeline.models.groups import named
+from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.trace import Traced
+
+
+def family(network: Network) -> Any:
+    """The module that makes a network."""
+    return importlib.import_module(f"pipeline.models.{network.module}")
+
+
+def build(network: Network, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
+    """As `pipeline.models.build`; ``arguments`` are width, classes, channels and size."""
+    problem = network.width_error(arguments["width"])
+    if problem is not None:
+        raise UserError(problem)
+    for what in ("classes", "channels", "size"):
+        if arguments[what] < 1:
+            raise UserError(f"{what} of {network.name} must be 1 or more, got {arguments[what]}")
+    # The modules' own initialisation would draw from the global generator; on the meta device
+    # they draw nothing and allocate nothing.
+    with torch.device("meta"):
+        model: nn.Module = family(network).network(**arguments)
+    model.to_empty(device="cpu")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            for parameter in module.parameters():
+                nn.init.constant_(parameter, math.nan)
+    if generator is not None:
+        family(network).initialise(model, generator)
+    return model
+
+
+def traced(network: Network, model: nn.Module, images: tuple[int, int] | None, taps: str) -> Traced:
+    """As `pipeline.models.traced`: groups under their declared names. The device may be "meta".
+
+    Nothing is proven here: tests prove the groups of every built-in network.
+    """
+    made = family(network)
+    channels, size = made.images(model)  # small ones do where any size would
+    first = next(model.parameters())
+    # two, so that the axis of the images is not one of length 1
+    zeros = torch.zeros(2, channels, size, size, dtype=first.dtype, device=first.device)
+    found = tracing.trace(model, zeros)
+    return replace(found, spec=named(found, made.observed(taps)))

@@ -1,0 +1,148 @@
+"""Networks of a user's own: made by a function of theirs, which ``config/models.yaml`` names.
+
+The user's code runs only when a network is built, and only where the entry says
+``allow_code: true``.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, nn
+from torch.nn.parameter import is_lazy
+
+from pipeline.catalog.networks import FILE, OwnNetwork
+from pipeline.errors import UserError
+from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.trace import Traced
+
+
+def build(own: OwnNetwork, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
+    """As `pipeline.models.build`; ``arguments`` are width, classes, channels and size.
+
+    Its initialisation is the function's own, drawn from PyTorch's global generator, which is seeded
+    from ``generator`` for it and put back afterwards: the same generator seed gives the same bits.
+    With ``generator=None`` the convolution and linear layers are NaN until a state is loaded.
+    Modules are looked for on Python's path and then in the current folder, where the workflow runs.
+
+    Raises:
+        UserError: not allowed, cannot be imported, fails, or gives what the pipeline cannot train
+            repeatably; one line.
+    """
+    own.check_allowed(FILE)
+    factory = _factory(own)
+    seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+
+    def make() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            try:
+                made = factory(**arguments)
+            except Exception as error:
+                raise _failed(own, f"fails: {_one_line(error)}") from error
+        return _checked(own, made)
+
+    network = make()
+    if generator is None:
+        for module in network.modules():
+            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                for parameter in module.parameters(recurse=False):
+                    nn.init.constant_(parameter, math.nan)
+        return network
+    again = make().state_dict()
+    if any(not torch.equal(tensor, again[key]) for key, tensor in network.state_dict().items()):
+        raise _failed(own, "gives other weights when it is called again: draw from torch only")
+    _check_forward(own, network, arguments["classes"], arguments["channels"], arguments["size"])
+    return network
+
+
+def traced(own: OwnNetwork, model: nn.Module, images: tuple[int, int] | None, taps: str) -> Traced:
+    """As `pipeline.models.traced`: proven, observed after each group's last activation."""
+    del own, taps
+    if images is None:
+        raise ValueError("a network of the user's own is traced on the images that it reads")
+    channels, size = images
+    return tracing.permutation_spec(model, channels=channels, size=size)
+
+
+def _factory(own: OwnNetwork) -> Any:
+    module, _, name = own.entry.factory.partition(":")
+    place = str(Path().resolve())
+    if place not in sys.path:
+        sys.path.append(place)  # last: it hides no installed package
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise _failed(own, f"cannot be imported: {_one_line(error)}") from error
+    if not callable(found):
+        raise _failed(own, "is not a function")
+    return found
+
+
+def _checked(own: OwnNetwork, made: object) -> nn.Module:
+    """What was made, if training, masks and files can name each of its tensors."""
+    if not isinstance(made, nn.Module):
+        raise _failed(own, f"gives {type(made).__name__}, not a torch.nn.Module")
+    state = made.state_dict(keep_vars=True)
+    if any(not isinstance(tensor, torch.Tensor) or is_lazy(tensor) for tensor in state.values()):
+        raise _failed(own, "gives a network with state that is no tensor, or lazy parameters")
+    seen: dict[int, str] = {}
+    for name, tensor in state.items():
+        if tensor.device.type != "cpu":
+            raise _failed(own, f"puts {name} on {tensor.device}; make the network on the CPU")
+        if isinstance(tensor, nn.Parameter) and tensor.dtype != torch.float32:
+            raise _failed(own, f"gives {name} as {tensor.dtype}; expected torch.float32")
+        if id(tensor) in seen:
+            raise _failed(
+                own, f"shares one tensor as {seen[id(tensor)]} and {name}; use one module twice"
+            )
+        seen[id(tensor)] = name
+    if not any(isinstance(module, nn.Conv2d | nn.Linear) for module in made.modules()):
+        raise _failed(own, "gives a network without Conv2d and Linear layers: nothing to prune")
+    return made
+
+
+def _check_forward(
+    own: OwnNetwork, network: nn.Module, classes: int, channels: int, size: int
+) -> None:
+    """Logits of the right shape, and no random number drawn in training.
+
+    A run that was stopped goes on with the same bits only if all it draws comes from streams of its
+    own; dropout would draw from PyTorch's global generator.
+    """
+    # channels last, as training has it: not every view works there
+    probe = copy.deepcopy(network).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        try:
+            logits = probe(torch.zeros(2, channels, size, size))
+        except Exception as error:
+            shape = f"images [2, {channels}, {size}, {size}]"
+            raise _failed(
+                own, f"gives a network that fails on {shape}: {_one_line(error)}"
+            ) from error
+        drawn = not torch.equal(before, torch.get_rng_state())
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (2, classes):
+        raise _failed(own, f"gives a network whose output is {found}; expected (2, {classes})")
+    if drawn:
+        raise _failed(
+            own, "gives a network that draws random numbers in training (dropout?): its runs "
+            "could not be repeated"
+        )  # fmt: skip
+
+
+def _failed(own: OwnNetwork, problem: str) -> UserError:
+    return UserError(f"{FILE}: {own.name}: {own.entry.factory} {problem}")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
