@@ -165,4 +165,6 @@ def test_jobs_load_no_more_than_they_need() -> None:
 
 
 def test_networks_and_their_groups_load_no_scipy() -> None:
-    assert "scipy" not in _loaded("symmetry.trace", "models.resnet", "models.vgg", "models.resnet50")
+    assert "scipy" not in _loaded(
+        "symmetry.trace", "models.resnet", "models.vgg", "models.resnet50"
+    )

@@ -35,7 +35,7 @@ from pipeline.stages.job import LOCK, Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import loop as training
-from pipeline.training.loop import RESUME, Interrupted, Schedule, Trainer
+from pipeline.training.loop import RESUME, Schedule, Trainer
 from pipeline.training.step import Step
 from pipeline.weights import dense_state, read_mask, read_state
 

@@ -29,7 +29,6 @@ from pipeline.training import step
 from pipeline.training.loop import (
     HISTORY,
     RESUME,
-    Interrupted,
     Keeper,
     Outcome,
     Schedule,

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts.keys import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse, lth_of
+from pipeline.artifacts.keys import (
+    FORMS,
+    Curve,
+    ImpBarrier,
+    Mask,
+    Match,
+    Plane,
+    Run,
+    Sparse,
+    lth_of,
+)  # fmt: skip
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
@@ -29,9 +39,9 @@ Experiments = Mapping[str, Experiment]
 
 #: Names of the workflow's own rules: a table or figure is a rule of its name.
 RULES = {
-    "all", "comparison", "curve", "data", "dense", "digits_turned", "figure", "figures", "imp",
-    "imp_barrier", "mask", "match", "plane", "provenance", "render_report", "report", "settings",
-    "snapshot", "solution", "sparse", "table", "tables",
+    "all", "comparison", "data", "digits_turned", "figure", "figures", "provenance",
+    "render_report", "report", "run", "settings", "show", "table", "tables",
+    *(stage.replace("-", "_") for stage in FORMS),
 }  # fmt: skip
 
 
