@@ -23,12 +23,12 @@ from pipeline.artifacts.store import write_json, write_tensors
 from pipeline.catalog.datasets import parse_entry
 from pipeline.data import DataSet, load
 from pipeline.data.photographs import Photographs
+from pipeline.errors import Interrupted
 from pipeline.machine.team import Team
 from pipeline.machine.team import team as joined
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
-from pipeline.errors import Interrupted
 from pipeline.training.loop import Keeper, Outcome, Schedule, Trainer, graceful
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ from pipeline.artifacts.store import (
     write_json,
     write_tensors,
 )
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.stages.job import LOCK, Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze

@@ -21,6 +21,7 @@ from torch.nn.utils import prune
 
 from pipeline import evaluation, pruning
 from pipeline.data.augment import Augmenter, normalise
+from pipeline.errors import Interrupted
 from pipeline.evaluation import evaluate
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator

@@ -41,11 +41,11 @@ class Targets:
         output = self.outputs[name]
         if isinstance(output, Group):
             return [file for part in output.outputs for file in self.files(part)]
+        stem = f"{self.results}/{self.config.scope}"
         if output.what == "figure":
-            folder, ends = "figures", FIGURE
-        else:
-            folder, ends = "tables", TABLE + (COMPARISON if output.published else ())
-        return [f"{self.results}/{self.config.scope}/{folder}/{name}{end}" for end in ends]
+            return [f"{stem}/figures/{name}{end}" for end in FIGURE]
+        ends = TABLE + (COMPARISON if output.published else ())
+        return [f"{stem}/tables/{name}{end}" for end in ends]
 
     def shown(self, *whats: str) -> list[str]:
         """The files of all tables, figures or both."""
