@@ -23,12 +23,13 @@ from pipeline.artifacts.store import write_json, write_tensors
 from pipeline.catalog.datasets import parse_entry
 from pipeline.data import DataSet, load
 from pipeline.data.photographs import Photographs
+from pipeline.errors import Interrupted
 from pipeline.machine.team import Team
 from pipeline.machine.team import team as joined
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
-from pipeline.training.loop import Interrupted, Keeper, Outcome, Schedule, Trainer, graceful
+from pipeline.training.loop import Keeper, Outcome, Schedule, Trainer, graceful
 
 CPU = torch.device("cpu")
 #: Six steps of 48 images an epoch, 32 images dropped; each in two micro-batches.

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from small import STUDY, Tiny, write_study
 
-from pipeline.errors import UserError
 from pipeline.report import about
-from pipeline.report.page import finished, targets
-from pipeline.study.config import FROZEN, read
+from pipeline.report.page import targets
+from pipeline.study import captions
+from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
-from pipeline.study.rules import Workflow
 from pipeline.study.settings import ALGORITHM
+from pipeline.study.targets import Targets
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = """
@@ -34,16 +34,14 @@ outputs:
 
 
 @pytest.fixture
-def workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workflow:
-    """The small study with outputs of several kinds, as the rules see it."""
-    root = write_study(tmp_path, study=STUDY.replace("outputs: {}", OUTPUTS))
-    monkeypatch.chdir(root)
-    monkeypatch.setenv(FROZEN, "")
-    return Workflow(root, {})
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The small study with outputs of several kinds."""
+    monkeypatch.chdir(write_study(tmp_path, study=STUDY.replace("outputs: {}", OUTPUTS)))
+    return read(tmp_path)
 
 
-def test_names_in_the_menu(workflow: Workflow) -> None:
-    names = {name: workflow.label(name) for name in workflow.config.outputs}
+def test_names_in_the_menu(config: Config) -> None:
+    names = {name: captions.label(config, name) for name in config.outputs}
     assert names == {
         "table_5": "Table \u20075: A grid", "table_4_2": "Table \u20074.2: A grid",
         "table_12": "Table 12: A list", "figure_4a": "Figure \u20074a: A line",
@@ -53,33 +51,32 @@ def test_names_in_the_menu(workflow: Workflow) -> None:
 
 
 @pytest.mark.parametrize("study", [path.stem for path in (ROOT / "config/studies").glob("*.yaml")])
-def test_names_are_distinct(study: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_names_are_distinct(study: str) -> None:
     """Of two entries of one name in a category the menu shows one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(FROZEN, "")
-    own = Workflow(ROOT, {"study": study})
+    own = read(ROOT, {"study": study})
     for what in ("table", "figure"):
-        labels = [own.label(name) for name in own.names(what)]
+        labels = [captions.label(own, n) for n, o in own.outputs.items() if o.what == what]
         assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("what", ["table", "figure"])
 def test_a_raised_number_makes_tables_or_figures_again_and_no_run(
-    workflow: Workflow, monkeypatch: pytest.MonkeyPatch, what: str
+    config: Config, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    outputs, graph = workflow.config.outputs, workflow.graph
+    outputs, graph = config.outputs, Graph(config)
+    targets = Targets(graph)
     runs = graph.closure(graph.outputs(outputs))
-    before = {n: workflow.spec(n) for n in outputs if outputs[n].what != "group"}
+    before = {n: targets.spec(n) for n in outputs if outputs[n].what != "group"}
     digests = {run: graph.digest(run) for run in runs}
     monkeypatch.setitem(ALGORITHM, what, ALGORITHM[what] + 1)
-    changed = {name for name in before if workflow.spec(name) != before[name]}
+    changed = {name for name in before if targets.spec(name) != before[name]}
     figures = {name for name in before if outputs[name].what == "figure"}
     assert changed == (figures if what == "figure" else before.keys() - figures) != set()
-    assert {run: Graph(workflow.config).digest(run) for run in runs} == digests
+    assert {run: Graph(config).digest(run) for run in runs} == digests
 
 
-def test_captions(workflow: Workflow) -> None:
-    said = {name: workflow.caption(name) for name in workflow.config.outputs}
+def test_captions(config: Config) -> None:
+    said = {name: captions.caption(config, name) for name in config.outputs}
     assert said["table_5"].startswith("A grid. Test accuracy in %")
     assert said["table_5"].endswith("Read this. Protocol: paper. Seeds: 2 pairs (a–b): 0–1, 0–2.")
     assert "Seeds" not in said["table_12"]  # recipes have none
@@ -87,24 +84,14 @@ def test_captions(workflow: Workflow) -> None:
     assert said["claims"].endswith("Seeds: 2 pairs (a–b): 0–1, 0–2.")
 
 
-def test_what_the_report_shows(workflow: Workflow) -> None:
-    shown = [path.removeprefix("results/tiny/") for path in targets(workflow.config)]
+def test_what_the_report_shows(config: Config) -> None:
+    shown = [path.removeprefix("results/tiny/") for path in targets(config)]
     assert shown == [
         "about/experiments.html", "about/settings.html", "about/provenance.html",
         "tables/table_5.html", "tables/table_5.comparison.html", "tables/table_4_2.html",
-        "tables/table_12.html", "figures/figure_4a.svg", "figures/figure_4b.svg",
-        "figures/one.svg", "figures/untitled.svg", "tables/claims.html",
+        "tables/table_12.html", "tables/claims.html", "figures/figure_4a.svg",
+        "figures/figure_4b.svg", "figures/one.svg", "figures/untitled.svg",
     ]  # fmt: skip
-
-
-def test_the_page_gets_a_title_and_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    page = "<title>Snakemake Report</title><body>'</body>' in a string</body></html>"
-    found = finished(page, "a < b")
-    assert found.startswith("<title>a &lt; b</title><body>'</body>' in a string<script>")
-    assert found.endswith("</script>\n</body></html>")
-    with pytest.raises(UserError, match="another form"):
-        finished("<html><body></body></html>", "title")
 
 
 def test_settings_list_what_is_in_use_resolved(tiny_root: Path) -> None:
@@ -122,13 +109,13 @@ def test_settings_list_what_is_in_use_resolved(tiny_root: Path) -> None:
     assert (tidy["help"] != "").sum() > 40
 
 
-def test_provenance_counts_runs_that_are_there(workflow: Workflow, tmp_path: Path) -> None:
-    before = about.provenance(workflow.config)
+def test_provenance_counts_runs_that_are_there(config: Config, tmp_path: Path) -> None:
+    before = about.provenance(config)
     assert before.tidy["missing"].eq(before.tidy["runs"]).all()
     assert "No run is there yet." in before.notes
-    own = Tiny(tmp_path, workflow.config.results.resolve())
+    own = Tiny(tmp_path, config.results.resolve())
     own.run(own.dense(0))
-    found = about.provenance(workflow.config)
+    found = about.provenance(config)
     dense = found.tidy.set_index("stage").loc["dense"]
     assert (dense["runs"], dense["missing"], dense["epochs"], dense["seeds"]) == (
         3,

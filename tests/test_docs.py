@@ -24,9 +24,9 @@ from pipeline.results import COLUMNS
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
-from pipeline.study.rules import COMPARISON, FIGURE, TABLE
 from pipeline.study.state import resolve, run_of
 from pipeline.study.strict_yaml import read_yaml
+from pipeline.study.targets import COMPARISON, FIGURE, TABLE
 from pipeline.training.loop import HISTORY
 
 ROOT = Path(__file__).parents[1]

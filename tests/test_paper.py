@@ -14,7 +14,7 @@ from pipeline.report import published
 from pipeline.study.config import Config, read
 from pipeline.study.cost import DECODED, Costs
 from pipeline.study.graph import Graph
-from pipeline.study.rules import Workflow
+from pipeline.study.jobs import Jobs
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 3
@@ -211,19 +211,16 @@ def test_a_protocol_that_names_nothing_is_refused(changes: dict[str, Any], words
 
 
 def test_a_shared_training_asks_for_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("pipeline.study.rules.freeze", lambda *_: None)
-    monkeypatch.setattr("pipeline.study.rules.device", lambda: "cuda")
-    one = Workflow(ROOT, {"study": "paper"})
-    many = Workflow(ROOT, {"study": "paper", "processes": 8, "nodes": 2})
+    monkeypatch.setattr("pipeline.study.jobs.device", lambda: "cuda")
+    one = Jobs(Graph(read(ROOT, {"study": "paper"})))
+    many = Jobs(Graph(read(ROOT, {"study": "paper", "processes": 8, "nodes": 2})))
     for name, shared in (("table_10", True), ("table_5", False)):
         for run in one.graph.closure(one.graph.outputs([name])):
-            key = (run.stage, run.key)
-            trains = shared and run.stage in ("dense", "imp", "sparse")
-            assert many.gpus(*key) == (8 if trains else 1) and one.gpus(*key) == 1
-            assert many.nodes(*key) == (2 if trains else None) and one.nodes(*key) is None
-            assert many.threads(*key) == one.threads(*key) * (4 if trains else 1)
-            assert many.memory_mb(*key) >= one.memory_mb(*key) * (3.9 if trains else 1)
+            trains, alone = shared and run.stage in ("dense", "imp", "sparse"), run.stage != "mask"
+            assert many.gpus(run) == (8 if trains else alone) and one.gpus(run) == alone
+            assert many.nodes(run) == (2 if trains else None) and one.nodes(run) is None
+            assert many.threads(run) == one.threads(run) * (4 if trains else 1)
+            assert many.memory_mb(run) >= one.memory_mb(run) * (3.9 if trains else 1)
             long, short = one.costs.wall(run), many.costs.wall(run)
             assert long == pytest.approx(8 * short, rel=0.05) if trains else long == short
             assert one.costs.seconds(run) == many.costs.seconds(run)  # of all devices together

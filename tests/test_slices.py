@@ -29,10 +29,13 @@ from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.slices import Taken
 from pipeline.artifacts.store import read_json, write_json
 from pipeline.artifacts.unfinished import RESUME, Reached, reached
+from pipeline.cli import STOPPED
 from pipeline.errors import UserError
+from pipeline.progress.workflow import Watch
+from pipeline.study.call import Call, wanted
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
-from pipeline.study.rules import Workflow, wanted
+from pipeline.study.jobs import Jobs
 from pipeline.training.step import Step
 
 
@@ -439,21 +442,21 @@ def test_a_slice_without_minutes_is_a_line_on_its_use(words: tuple[str, ...]) ->
     ("lines", "saved"),
     [
         ([], True),
-        (["stopped by SIGTERM: saved, and goes on from here", "it ended without a word"], True),
-        (["stopped by SIGTERM: saved, and goes on from here", "x: cannot be written"], False),
+        ([STOPPED, "epoch 1/4: loss 1.5"], True),
+        ([STOPPED, "error: x: cannot be written"], False),
     ],
 )
-def test_a_failure_is_not_hidden_by_a_stop(lines: list[str], saved: bool) -> None:
-    class Seen:
-        def failed(self) -> list[str]:
-            return [f"failed: {line}; log: results/logs/x.log" for line in lines]
-
-        def stop(self, fine: bool) -> None:
-            assert fine == saved
-
-    study = object.__new__(Workflow)
-    study._watch, study._reservation = Seen(), None  # type: ignore[assignment]
-    assert study.ended(False, stopped=True) == saved
+def test_a_failure_is_not_hidden_by_a_stop(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], saved: bool
+) -> None:
+    call = Call(tiny.graph, Jobs(tiny.graph))
+    call._watch = Watch(tiny.results)
+    for number, line in enumerate(lines):
+        log = tmp_path / f"{number}.log"
+        call._watch.expect(str(tmp_path / f"{number}.json"), 1.0, str(log))
+        log.write_text(f"{line}\n")
+    assert call.ended(False, stopped=True) == saved
+    assert ("with errors" in capsys.readouterr().err) == (not saved)
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,13 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.artifacts.unfinished import RESUME
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.runs.snapshot import weights_at
 from pipeline.stages.job import Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import loop as training
-from pipeline.training.loop import Interrupted, Schedule, Trainer
+from pipeline.training.loop import Schedule, Trainer
 from pipeline.training.step import Step
 from pipeline.weights import dense_state, read_mask, read_state
 

@@ -22,6 +22,7 @@ from torch.nn.utils import prune
 from pipeline import evaluation, pruning
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.data.augment import Augmenter, normalise
+from pipeline.errors import Interrupted
 from pipeline.evaluation import evaluate
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
@@ -29,7 +30,6 @@ from pipeline.study.settings import TrainSettings
 from pipeline.training import step
 from pipeline.training.loop import (
     HISTORY,
-    Interrupted,
     Keeper,
     Outcome,
     Schedule,

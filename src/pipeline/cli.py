@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 
 TERMINATED = 143
+#: The last line of a run that SIGTERM has ended.
+STOPPED = "stopped by SIGTERM: saved, and goes on from here"
 
 
 def _who() -> str:
@@ -26,11 +28,7 @@ def main(job: Callable[[], None]) -> None:
         sys.exit(1)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if type(error).__name__ == "Interrupted":
-            if not _who():
-                print(
-                    "stopped by SIGTERM: saved, and goes on from here", file=sys.stderr, flush=True
-                )
-            sys.exit(TERMINATED)
-        raise
+    except Interrupted:
+        if not _who():
+            print(STOPPED, file=sys.stderr, flush=True)
+        sys.exit(TERMINATED)

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake."""
+"""The exceptions that entry points tell in one line."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Entry points print the message and exit with status 1; no traceback is shown.
     """
+
+
+class Interrupted(Exception):
+    """SIGTERM came, and what was done so far is saved: the same command goes on from there."""

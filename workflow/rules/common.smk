@@ -1,4 +1,4 @@
-# What all rules share. Nothing here imports torch, pandas or numpy: every cluster job reads it.
+# What the rules ask. Nothing here imports torch, pandas or numpy: every cluster job reads it.
 
 
 def stop(error):
@@ -8,96 +8,88 @@ def stop(error):
 
 
 try:
-    STUDY = declared.Workflow(
-        workflow.basedir, config, workflow.resource_settings.nodes
-    )
-    STUDY.take_over(dry=workflow.output_settings.dryrun)
+    memory.tune()
+    SUBMITTED = frozen()  # in a job, what the call that started it has read
+    CONFIG = SUBMITTED or call.begin(workflow.basedir, config)
+    GRAPH = Graph(CONFIG)
+    JOBS = Jobs(GRAPH, internals.elsewhere(workflow))
+    TARGETS = Targets(GRAPH)
+    CALL = call.Call(GRAPH, JOBS)
+    data_checks.settle(CONFIG.main.results)
+    if not SUBMITTED:
+        CALL.take_over(internals.dry(workflow))
 except UserError as error:
     stop(error)
 
-RESULTS = STUDY.results
-SCOPE = STUDY.scope
+RESULTS = CONFIG.main.results
+RUN = f"{RESULTS}/{{stage}}/{{key}}"  # the folder of a run
+SCOPE = f"{RESULTS}/{CONFIG.scope}"  # the folder of a study's tables and figures
+LOGS = f"{RESULTS}/logs/{CONFIG.scope}"
+
+parsed = cache(keys.parse)
 
 
 def guarded(function):
     """The function of wildcards, with a user's mistake told in one line."""
 
-    def call(wildcards):
+    def told(wildcards):
         try:
             return function(wildcards)
         except UserError as error:
             stop(error)
 
-    return call
+    return told
 
 
-def stopped():
-    """Whether SIGTERM has come while jobs ran: these save and end, and no other begins."""
-    return getattr(getattr(workflow, "scheduler", None), "_user_kill", None) is not None
+def of_run(ask):
+    """What ``ask`` says of the run that wildcards name."""
+    return guarded(lambda wildcards: ask(parsed(wildcards.stage, wildcards.key)))
 
 
-# The end of jobs that were asked to end is no error, and their logs need not be shown.
-logging.getLogger("snakemake.logging").addFilter(
-    lambda record: record.levelno < logging.ERROR or not stopped()
-)
+def grown(ask, factor):
+    """The same, ``factor(attempt)`` times as much at each retry."""
+    return lambda wildcards, attempt: of_run(ask)(wildcards) * factor(attempt)
 
 
-def inputs_of(stage):
-    """The files that the run of a stage reads, its data set's check first."""
-    return guarded(lambda wildcards: STUDY.inputs(stage, wildcards.key))
+def reads(*roles):
+    """The files that a run reads by role, none in a role that it has not; block1, block2, … are
+    one role: block."""
+
+    def files(role):
+        return of_run(
+            lambda run: [
+                f"{RESULTS}/{file.path}"
+                for name, file in GRAPH.inputs(run).items()
+                if name.rstrip("0123456789") == role
+            ]
+        )
+
+    return {role: files(role) for role in roles}
 
 
-def params_of(stage):
-    """The run's resolved settings, sorted, as one value that Snakemake compares."""
-    return guarded(lambda wildcards: STUDY.settings(stage, wildcards.key))
+def of_output(ask):
+    """What ``ask`` says of the table or figure that wildcards name."""
+    return guarded(lambda wildcards: ask(wildcards.name))
 
 
-def digest_of(stage):
-    """Digest of the settings: the job refuses to run with others."""
-    return guarded(lambda wildcards: STUDY.digest(stage, wildcards.key))
+def labels(what):
+    """Name of the table or figure in the report's menu."""
+    return of_output(lambda name: {what: captions.label(CONFIG, name)})
 
 
-def threads_of(stage):
-    """Compute threads: a setting of the run, part of its bits."""
-    return guarded(lambda wildcards: STUDY.threads(stage, wildcards.key))
-
-
-def gpus_of(stage):
-    """GPUs of the run: none on the CPU, one, or one for each process that shares it."""
-    return guarded(lambda wildcards: STUDY.gpus(stage, wildcards.key))
-
-
-def spread_of(stage):
+def spread():
     """What Slurm is asked for a run on several machines; nothing where none is declared so."""
-    if STUDY.config.main.nodes == 1:
+    if CONFIG.main.nodes == 1:
         return {}
-    nodes = guarded(lambda wildcards: STUDY.nodes(stage, wildcards.key))
+    nodes = of_run(JOBS.nodes)
     # One task a machine, from which torchrun starts a process for each GPU. "mpi" leaves it to the
     # job to call srun.
     return dict(
         nodes=nodes,
         tasks=nodes,
-        tasks_per_gpu=0,
+        tasks_per_gpu=lambda wildcards: 0 if nodes(wildcards) else None,
         mpi=lambda wildcards: "srun" if nodes(wildcards) else None,
     )
-
-
-def memory_of(stage):
-    """Main memory in MB from data set and network, more at each retry."""
-
-    def call(wildcards, attempt):
-        return STUDY.memory_mb(stage, wildcards.key) * attempt
-
-    return call
-
-
-def runtime_of(stage):
-    """Minutes from epochs and rates, twice as many at each retry."""
-
-    def call(wildcards, attempt):
-        return STUDY.runtime(stage, wildcards.key) * 2 ** (attempt - 1)
-
-    return call
 
 
 report: "../report/workflow.rst"
@@ -109,18 +101,21 @@ wildcard_constraints:
     name=r"[A-Za-z0-9_-]+",
 
 
+internals.end_quietly(workflow)
+
+
 onstart:
     try:
-        STUDY.started(workflow)
+        CALL.started(internals.jobs(workflow), internals.cores(workflow))
     except UserError as error:
         stop(error)
 
 
 onsuccess:
-    STUDY.ended(True)
+    CALL.ended(True)
 
 
 onerror:
-    if STUDY.ended(False, stopped()):
+    if CALL.ended(False, internals.stopped(workflow)):
         print("stopped: the same command goes on", file=sys.stderr, flush=True)
         sys.exit(os.EX_TEMPFAIL)

@@ -3,7 +3,11 @@
 
 rule data:
     input:
-        guarded(lambda wildcards: STUDY.data_files(wildcards.dataset, workflow.dryrun)),
+        guarded(
+            lambda wildcards: data_checks.files(
+                CONFIG, wildcards.dataset, internals.dry(workflow)
+            )
+        ),
     output:
         f"{RESULTS}/data/{{dataset}}/facts.json",
     log:
@@ -12,7 +16,7 @@ rule data:
     conda:
         "../../environment.yml"
     shell:
-        "python workflow/scripts/data.py {wildcards.dataset} > {log} 2>&1"
+        "python workflow/scripts/write.py data {wildcards.dataset} > {log} 2>&1"
 
 
 rule digits_turned:
@@ -25,4 +29,4 @@ rule digits_turned:
     conda:
         "../../environment.yml"
     shell:
-        "python workflow/scripts/digits_turned.py {output} > {log} 2>&1"
+        "python workflow/scripts/write.py digits_turned {output} > {log} 2>&1"

@@ -1,81 +1,37 @@
 # Iterative magnitude pruning: rounds in blocks, masks of any sparsity, solutions.
 
 
-rule imp:
+use rule run as imp with:
     input:
-        inputs_of("imp"),
+        **reads("start", "rewind"),
     output:
-        f"{RESULTS}/imp/{{key}}/metrics.json",
-        f"{RESULTS}/imp/{{key}}/rounds.safetensors",
-        f"{RESULTS}/imp/{{key}}/history.csv",
-    log:
-        f"{RESULTS}/logs/imp/{{key}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/imp/{{key}}.tsv"
+        f"{RUN}/metrics.json",
+        f"{RUN}/rounds.safetensors",
+        f"{RUN}/history.csv",
+    wildcard_constraints:
+        stage="imp",
     priority: 85
-    conda:
-        "../../environment.yml"
-    threads: threads_of("imp")
-    resources:
-        **spread_of("imp"),
-        mem_mb=memory_of("imp"),
-        runtime=runtime_of("imp"),
-        gpu=gpus_of("imp"),
-    params:
-        settings=params_of("imp"),
-        digest=digest_of("imp"),
-    shell:
-        "exec python workflow/scripts/run.py imp {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
-rule mask:
+use rule run as mask with:
     input:
-        inputs_of("mask"),
+        **reads("weights"),
     output:
-        f"{RESULTS}/mask/{{key}}/mask.safetensors",
-        f"{RESULTS}/mask/{{key}}/metrics.json",
-    log:
-        f"{RESULTS}/logs/mask/{{key}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/mask/{{key}}.tsv"
+        f"{RUN}/mask.safetensors",
+        f"{RUN}/metrics.json",
+    wildcard_constraints:
+        stage="mask",
     priority: 80
-    conda:
-        "../../environment.yml"
-    threads: threads_of("mask")
-    resources:
-        mem_mb=memory_of("mask"),
-        runtime=runtime_of("mask"),
-        gpu=0,
-    params:
-        settings=params_of("mask"),
-        digest=digest_of("mask"),
-    shell:
-        "exec python workflow/scripts/run.py mask {wildcards.key} --digest {params.digest} > {log} 2>&1"
 
 
-rule solution:
+use rule run as solution with:
     input:
-        inputs_of("solution"),
+        **reads("mask", "start", "rewind"),
     output:
-        f"{RESULTS}/solution/{{key}}/metrics.json",
-        f"{RESULTS}/solution/{{key}}/history.csv",
-        f"{RESULTS}/solution/{{key}}/weights.safetensors",
-        f"{RESULTS}/solution/{{key}}/logits.safetensors",
-    log:
-        f"{RESULTS}/logs/solution/{{key}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/solution/{{key}}.tsv"
+        f"{RUN}/metrics.json",
+        f"{RUN}/history.csv",
+        f"{RUN}/weights.safetensors",
+        f"{RUN}/logits.safetensors",
+    wildcard_constraints:
+        stage="solution",
     priority: 20
-    conda:
-        "../../environment.yml"
-    threads: threads_of("solution")
-    resources:
-        **spread_of("solution"),
-        mem_mb=memory_of("solution"),
-        runtime=runtime_of("solution"),
-        gpu=gpus_of("solution"),
-    params:
-        settings=params_of("solution"),
-        digest=digest_of("solution"),
-    shell:
-        "exec python workflow/scripts/run.py solution {wildcards.key} --digest {params.digest} > {log} 2>&1"

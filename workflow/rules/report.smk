@@ -1,6 +1,6 @@
 # The report of a study: Snakemake's own, one self-contained page.
 
-ABOUT = f"{RESULTS}/{SCOPE}/about"
+ABOUT = f"{SCOPE}/about"
 
 
 rule settings:
@@ -20,22 +20,22 @@ rule settings:
             labels={"table": "Settings of all recipes in use"},
         ),
     log:
-        f"{RESULTS}/logs/{SCOPE}/about/settings.log",
+        f"{LOGS}/about/settings.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        declared=STUDY.declared(),
-        protocol=STUDY.protocol(),
+        declared=TARGETS.declared(),
+        protocol=captions.protocol(CONFIG),
     message:
         "Listing experiments and settings"
     shell:
-        "python workflow/scripts/about.py settings > {log} 2>&1"
+        "python workflow/scripts/write.py settings > {log} 2>&1"
 
 
 rule provenance:
     input:
-        guarded(lambda wildcards: STUDY.ancestors("table", "claims", "figure")),
+        guarded(lambda wildcards: TARGETS.ancestors("table", "claims", "figure")),
     output:
         multiext(f"{ABOUT}/provenance", ".csv", ".md"),
         report(
@@ -45,43 +45,43 @@ rule provenance:
             labels={"table": "Provenance of the runs"},
         ),
     log:
-        f"{RESULTS}/logs/{SCOPE}/about/provenance.log",
+        f"{LOGS}/about/provenance.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        declared=STUDY.declared(),
-        protocol=STUDY.protocol(),
+        declared=TARGETS.declared(),
+        protocol=captions.protocol(CONFIG),
     message:
         "Listing the provenance of all runs"
     shell:
-        "python workflow/scripts/about.py provenance > {log} 2>&1"
+        "python workflow/scripts/write.py provenance > {log} 2>&1"
 
 
 rule render_report:
     input:
-        STUDY.shown("table", "claims", "figure"),
+        TARGETS.shown("table", "claims", "figure"),
         rules.settings.output,
         rules.provenance.output,
     output:
-        f"{RESULTS}/{SCOPE}/report.html",
+        f"{SCOPE}/report.html",
     log:
-        f"{RESULTS}/logs/{SCOPE}/report.log",
+        f"{LOGS}/report.log",
     localrule: True
     conda:
         "../../environment.yml"
     message:
         "Rendering the report"
     shell:
-        "python workflow/scripts/report.py {output} > {log} 2>&1"
+        "python workflow/scripts/write.py report {output} > {log} 2>&1"
 
 
 rule report:
     input:
-        f"{RESULTS}/{SCOPE}/report.html",
+        f"{SCOPE}/report.html",
         rules.settings.output,
         rules.provenance.output,
-        STUDY.ancestors("table", "claims", "figure"),
+        TARGETS.ancestors("table", "claims", "figure"),
     localrule: True
     message:
         "The report and all runs behind it are there."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from pipeline.snakemake_internals import NOTES
 from pipeline.study.config import Config
 from pipeline.study.config import freeze as write
 
@@ -18,5 +18,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the path of the frozen study."""
     del given
-    print(write(config, Path(".snakemake") / "pipeline"))
+    print(write(config, NOTES / "pipeline"))
     return 0

@@ -88,7 +88,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _device() -> str:
-    from pipeline.study.rules import device
+    from pipeline.study.jobs import device
 
     return device()
 

@@ -13,7 +13,7 @@ from pipeline.progress.workflow import describe, share
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
-from pipeline.study.rules import device
+from pipeline.study.jobs import device
 from pipeline.study.state import States, resolve
 
 EXAMPLE = "watch table_5 --study paper --every 30"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import runs
+from pipeline.cli import STOPPED
 from pipeline.errors import UserError
 from pipeline.progress.job import clock, running, until
 
@@ -80,11 +82,16 @@ class Watch:
 
     def failed(self) -> list[str]:
         """A line for each job that began and has no result: why, and where its log is."""
-        return [
-            f"failed: {reason(job.log)}; log: {job.log}"
-            for job in self._open.values()
-            if job.log and _changed(job.log) not in (None, job.log_before)
-        ]
+        return [f"failed: {why}; log: {log}" for log, why in self._reasons()]
+
+    def saved(self) -> bool:
+        """Whether each of these was ended by SIGTERM: saved, or with nothing to save yet."""
+        return all(why.startswith((STOPPED, WORDLESS)) for _, why in self._reasons())
+
+    def _reasons(self) -> Iterator[tuple[Path, str]]:
+        for job in self._open.values():
+            if job.log and _changed(job.log) not in (None, job.log_before):
+                yield job.log, reason(job.log)
 
     def line(self) -> str:
         """Jobs done, share of the work, time left, and what runs now."""
@@ -138,6 +145,8 @@ class _Expected:
 
 #: The most failed jobs that are listed at the end.
 MOST = 20
+#: What is said of a job that left no reason.
+WORDLESS = "it ended without a word, perhaps killed"
 
 
 def reason(log: Path) -> str:
@@ -148,9 +157,9 @@ def reason(log: Path) -> str:
         return f"no reason known, its log cannot be read ({error.strerror})"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = _printable(lines[-1])[:400] if lines else ""
-    if last.startswith(("error: ", "stopped by SIGTERM")) or "Traceback" in text:
+    if last.startswith(("error: ", STOPPED)) or "Traceback" in text:
         return last.removeprefix("error: ")
-    return "it ended without a word, perhaps killed" + (f"; its last line: {last}" if last else "")
+    return WORDLESS + (f"; its last line: {last}" if last else "")
 
 
 def _printable(text: str) -> str:

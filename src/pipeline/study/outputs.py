@@ -21,7 +21,7 @@ from pipeline.catalog.schema import (
     suggest,
 )
 from pipeline.errors import UserError
-from pipeline.runs import Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse
+from pipeline.runs import STAGES, Curve, ImpBarrier, Mask, Match, Plane, Run, Sparse
 from pipeline.runs.mask import rounds_for
 from pipeline.study.experiment import Experiment
 from pipeline.study.settings import Correction, Protocol
@@ -30,9 +30,9 @@ Experiments = Mapping[str, Experiment]
 
 #: Names of the workflow's own rules: a table or figure is a rule of its name.
 RULES = {
-    "all", "comparison", "curve", "data", "dense", "digits_turned", "figure", "figures", "imp",
-    "imp_barrier", "mask", "match", "plane", "provenance", "render_report", "report", "settings",
-    "snapshot", "solution", "sparse", "table", "tables",
+    "all", "comparison", "data", "digits_turned", "figure", "figures", "provenance",
+    "render_report", "report", "run", "settings", "show", "table", "tables",
+    *(stage.replace("-", "_") for stage in STAGES),
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.data import DataSet
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import Evaluation
 from pipeline.machine.team import ALONE, Team
 from pipeline.study.settings import TrainSettings
@@ -47,10 +47,6 @@ HISTORY = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
     "sparsity",
 )  # fmt: skip
-
-
-class Interrupted(Exception):
-    """SIGTERM came: the state is on disk, and the same command goes on from it."""
 
 
 @dataclass

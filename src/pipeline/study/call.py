@@ -1,0 +1,128 @@
+"""One call of Snakemake from its start to its end: what it takes over, reserves, tells and forgets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import snakemake_internals
+from pipeline.artifacts import finished, keys, slices
+from pipeline.artifacts.keys import Run
+from pipeline.artifacts.reservation import Reservation
+from pipeline.progress.workflow import Watch
+from pipeline.snakemake_internals import Job
+from pipeline.study.config import Config, freeze, read
+from pipeline.study.graph import Graph
+from pipeline.study.jobs import Jobs
+
+
+def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
+    """The study that is asked for, checked, and frozen for the jobs of this call.
+
+    Raises:
+        UserError: config.yaml, the study or what it names is wrong.
+    """
+    config = read(Path(root), overrides)
+    config.outputs  # noqa: B018 (checked before any job)
+    freeze(config, snakemake_internals.NOTES / "pipeline")
+    return config
+
+
+class Call:
+    """A call that works on a study."""
+
+    def __init__(self, graph: Graph, jobs: Jobs) -> None:
+        self.graph, self.jobs, self.config = graph, jobs, graph.config
+        self._watch: Watch | None = None
+        self._reservation: Reservation | None = None
+        self._runs: list[str] = []
+
+    def take_over(self, dry: bool) -> None:
+        """Take over what slices have made of the study; before any job is looked for.
+
+        In a dry run only say so.
+
+        Raises:
+            UserError: a folder of slices is missing, another workflow is working on their runs, or
+                the results cannot be written.
+        """
+        if not self.config.main.slices:
+            return
+        places = slices.folders(self.config.main.slices, keys.OUTPUTS)
+        if not places or dry:
+            where = ", ".join(self.config.main.slices)
+            why = "a dry run takes nothing over" if places else "no results folder of a slice there"
+            print(f"slices: {where}: {why}", file=sys.stderr)
+            return
+        runs = self.graph.closure(self.graph.outputs(self.config.outputs))
+        asked = wanted(self.graph, runs)
+        taken = slices.take_over(self.config.results, places, asked, self._forget)
+        print(taken, file=sys.stderr, flush=True)
+
+    def _forget(self, names: Collection[str]) -> None:
+        """Take Snakemake's memory of files that are about to be replaced.
+
+        It would run again what an earlier call was killed in, or had made with other settings.
+        """
+        files = [f"{self.config.main.results}/{name}" for name in names]
+        snakemake_internals.forget(files, "incomplete", "metadata")
+
+    def started(self, jobs: list[Job], cores: int) -> None:
+        """Reserve the files of all jobs, and show progress and the time left while they run.
+
+        Raises:
+            UserError: another workflow is working on these files.
+        """
+        self._reserve(jobs)
+        self._watch = Watch(self.config.results)
+        for job in jobs:
+            stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
+            seconds = self.jobs.costs.wall(keys.parse(stage, key)) if stage and key else 3.0
+            self._watch.expect(next(iter(job.outputs), None), seconds, next(iter(job.logs), None))
+        if self.jobs.cluster:
+            self._watch.start(self.jobs.cluster, "jobs at a time")
+        else:
+            self._watch.start(cores)
+
+    def ended(self, fine: bool, stopped: bool = False) -> bool:
+        """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
+
+        Returns whether that is the only reason why targets are missing: nothing failed.
+        """
+        saved = stopped and self._watch is not None and self._watch.saved()
+        if self._watch:
+            self._watch.stop(fine or saved)
+        if fine:
+            finished.forget(self.config.results, self._runs)
+        if self._reservation:
+            self._reservation.give_back()
+        return saved
+
+    def _reserve(self, jobs: list[Job]) -> None:
+        """Keep other workflows from the files of these jobs."""
+
+        def named(files: Iterable[str]) -> set[str]:
+            return {file.removeprefix(f"{self.config.main.results}/") for file in files}
+
+        reads = {name for job in jobs for name in named(job.inputs)}
+        writes = {name for job in jobs for name in named(job.outputs)}
+        self._runs = sorted({str(Path(name).parent) for name in writes})
+        self._reservation = Reservation(self.config.results)
+        self._reservation.take(reads - writes, writes)
+        if self._reservation.alone:
+            finished.forget_others(self.config.results, self._runs)
+
+
+def wanted(graph: Graph, runs: Iterable[Run]) -> list[slices.Wanted]:
+    """What is asked of slices for these runs."""
+    return [
+        slices.Wanted(
+            keys.folder(run),
+            keys.OUTPUTS[run.stage],
+            graph.digest(run),
+            tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
+        )
+        for run in runs
+    ]

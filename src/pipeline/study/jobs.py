@@ -1,0 +1,78 @@
+"""What a run's job asks of the machine that runs it: processors, GPUs, memory, time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.artifacts.keys import Run
+from pipeline.study.cost import DECODERS, Costs
+from pipeline.study.graph import Graph
+from pipeline.study.processes import processes
+
+
+def device() -> str:
+    """Kind of device that jobs will find, without importing torch."""
+    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
+
+class Jobs:
+    """The resources of the runs of a study.
+
+    ``elsewhere``: how many run at once on a cluster; None where this machine runs them.
+    """
+
+    def __init__(self, graph: Graph, elsewhere: int | None = None) -> None:
+        self.graph = graph
+        self.main = graph.config.main
+        self.cluster = elsewhere if elsewhere and shutil.which("sbatch") else None
+        kind = "cuda" if self.cluster else device()  # a submit host has no GPU, its nodes do
+        self.costs = Costs(graph, "cpu" if self.main.device == "cpu" else kind)
+
+    def threads(self, run: Run) -> int:
+        """Processors of a job on one machine: of its compute threads, or those that decode."""
+        each = int(getattr(self.graph.recipe(run), "threads", 1))
+        kind = self.graph.info(run).kind
+        if kind == "image_folder" and self.costs.device == "cuda" and run.computes:
+            each = max(each, DECODERS)
+        return each * max(1, processes(self.graph, run) // self.main.nodes)
+
+    def gpus(self, run: Run) -> int:
+        """GPUs of a job, one for each process: none where the CPU computes, as it does masks."""
+        if self.main.device == "cpu" or not run.computes:
+            return 0
+        return processes(self.graph, run)
+
+    def nodes(self, run: Run) -> int | None:
+        """Machines of a job that is spread over several; None for all others."""
+        shared = processes(self.graph, run) > 1
+        return self.main.nodes if shared and self.main.nodes > 1 else None
+
+    def memory_mb(self, run: Run) -> int:
+        """Main memory in MB, from data set and network."""
+        return self.costs.memory_mb(run)
+
+    def runtime(self, run: Run) -> int:
+        """Minutes to ask for: three times the estimate, at least ten."""
+        return max(10, math.ceil(3 * self._rates.wall(run) / 60))
+
+    @cached_property
+    def _rates(self) -> Costs:
+        """A cluster is asked by rates measured here, where there are any."""
+        if self.cluster:
+            self.costs.measured(self._sample())
+        return self.costs
+
+    def _sample(self, per_network: int = 30) -> Iterator[Run]:
+        """The first trainings of each network: enough for a rate, and few files to look at."""
+        seen: Counter[tuple[str, str, str]] = Counter()
+        for run in self.graph.closure(self.graph.outputs(self.graph.config.outputs)):
+            network = run.home
+            key = (network.dataset, network.model, network.width)
+            if run.trained_epochs(self.graph) and seen[key] < per_network:
+                seen[key] += 1
+                yield run

@@ -1,0 +1,81 @@
+"""What we touch in Snakemake, on the version that it was looked at."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from snakemake.api import DAGApi  # noqa: F401 (first, or its modules do not load)
+from snakemake.dag import DAG
+from snakemake.persistence.file import FilePersistence
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.workflow import Workflow
+
+from pipeline import snakemake_internals as internals
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_version_in_use_is_the_one_that_was_looked_at() -> None:
+    """After an upgrade: look at all that the module touches, run the whole suite, raise SEEN."""
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"snakemake=={internals.SEEN}" in pins
+    assert version("snakemake") == internals.SEEN
+
+
+def test_one_module_alone_touches_them() -> None:
+    words = re.compile(
+        r"needrun_jobs|_user_kill|_settings\.(cores|nodes|dryrun)|getLogger|\.snakemake\b"
+        r"|Snakemake Report<"
+    )
+    files = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.*"), *(ROOT / "src").rglob("*.py")]
+    found = {
+        path.name for path in files if path.suffix != ".pyc" and words.search(path.read_text())
+    }
+    assert found == {"snakemake_internals.py"}
+
+
+def test_what_is_touched_is_still_there() -> None:
+    assert callable(DAG.needrun_jobs)
+    assert "self._user_kill = None" in inspect.getsource(JobScheduler.__init__)
+    assert {"resource_settings", "output_settings"} <= {*inspect.signature(Workflow).parameters}
+
+
+@pytest.mark.parametrize("length", [1, 300])
+def test_what_snakemake_noted_of_a_file_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Where Snakemake itself writes it, for long names too; what it noted of others stays."""
+    monkeypatch.chdir(tmp_path)
+    snakemake = FilePersistence(path=internals.NOTES)
+    kinds = ("incomplete", "metadata")
+    file, other = "x" * length, "y" * length
+
+    def noted(name: str) -> list[bool]:
+        return [
+            Path(snakemake._record_path(internals.NOTES / kind, name)).exists() for kind in kinds
+        ]
+
+    for kind in kinds:
+        for name in (file, other):
+            path = Path(snakemake._record_path(internals.NOTES / kind, name))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+    internals.forget([file, "never noted"], "incomplete")
+    assert (noted(file), noted(other)) == ([False, True], [True, True])
+    internals.forget([file], *kinds)
+    assert (noted(file), noted(other)) == ([False, False], [True, True])
+
+
+def test_the_page_gets_a_title_and_its_script() -> None:
+    page = "<title>Snakemake Report</title><body>'</body>' in a string</body></html>"
+    found = internals.page(page, "a < b", "1;")
+    assert found.startswith("<title>a &lt; b</title><body>'</body>' in a string<script>\n1;")
+    assert found.endswith("</script>\n</body></html>")
+    with pytest.raises(UserError, match="another form"):
+        internals.page("<html><body></body></html>", "title", "")

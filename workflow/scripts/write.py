@@ -1,0 +1,47 @@
+"""Write what a rule makes that is no run: ``write.py KIND [NAME or PATH]``."""
+
+import sys
+from pathlib import Path
+
+from pipeline.cli import main
+
+
+def job() -> None:
+    from pipeline.study.config import load
+
+    config = load(Path.cwd())
+    match sys.argv[1:]:
+        case ["data", name]:
+            from pipeline.stages.data import write_facts
+
+            write_facts(config, name)
+        case ["digits_turned", path]:
+            from pipeline.data.npz import write_digits_turned
+
+            write_digits_turned(Path(path))
+        case ["table" | "comparison" | "figure" as kind, name]:
+            from pipeline.report import build
+
+            write = {
+                "table": build.write_table,
+                "comparison": build.write_comparison,
+                "figure": build.write_figure,
+            }
+            write[kind](config, name)
+        case ["settings"]:
+            from pipeline.report.about import write_settings
+
+            write_settings(config)
+        case ["provenance"]:
+            from pipeline.report.about import write_provenance
+
+            write_provenance(config)
+        case ["report", path]:
+            from pipeline.report.page import write_report
+
+            write_report(config, Path(path))
+        case _:
+            sys.exit(__doc__)
+
+
+main(job)
