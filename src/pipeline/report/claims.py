@@ -10,7 +10,7 @@ Cells with diverged runs are not judged, since their mean leaves the failures ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -21,9 +21,11 @@ from scipy import stats
 
 from pipeline.report import published
 from pipeline.report.comparison import uncertainty
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import KEYS, aggregate, as_list, select
-from pipeline.report.tables.table import Table, spec_notes
+from pipeline.report.tables.cells import KEYS, aggregate, select
+from pipeline.report.tables.table import Table
+from pipeline.study.outputs import Output
 
 HOLDS, FAILS, UNKNOWN = "holds", "fails", "not enough cells"
 HIGH_SPARSITY = 0.95
@@ -116,9 +118,9 @@ def on_published() -> list[Claim]:
 
 
 def on_results(
-    spec: Mapping[str, Any],
     runs: pd.DataFrame,
     *,
+    reuse: Collection[str] = (),
     diversity: pd.DataFrame | None = None,
     curves: pd.DataFrame | None = None,
     imp_barriers: pd.DataFrame | None = None,
@@ -126,15 +128,12 @@ def on_results(
 ) -> list[Claim]:
     """The claims on our runs.
 
-    Settings: ``reuse`` (experiments whose masks come from another data set; not among the other
-    cells), ``end`` and the filters of `pipeline.report.tables.cells.FILTERS`.
+    ``reuse``: experiments whose masks come from another data set; not among the other cells.
     """
-    reuse = as_list(spec.get("reuse", []))
     elsewhere = runs["experiment"].isin(reuse)
-    rest = {key: value for key, value in spec.items() if key != "experiments"}
     return evaluate(
-        _both_metrics(select(runs[~elsewhere], spec)),
-        reuse=_both_metrics(select(runs[elsewhere], rest)) if reuse else None,
+        _both_metrics(select(runs[~elsewhere])),
+        reuse=_both_metrics(select(runs[elsewhere])) if reuse else None,
         diversity=diversity,
         curves=curves,
         imp_barriers=imp_barriers,
@@ -143,12 +142,7 @@ def on_results(
 
 
 def claims_table(
-    name: str,
-    spec: Mapping[str, Any],
-    claims: Iterable[Claim],
-    *,
-    protocol: str = "paper",
-    beside: Iterable[Claim] | None = None,
+    output: Output, shown: Shown, claims: Iterable[Claim], *, beside: Iterable[Claim] | None = None
 ) -> Table:
     """Claims as a table: a row per claim; the tidy frame has a row per unit of every claim.
 
@@ -172,8 +166,7 @@ def claims_table(
     if beside is not None:
         known = {claim.id: claim.verdict for claim in beside}
         layout.insert(2, "On the published numbers", [known[claim.id] for claim in claims])
-    notes = [*spec_notes(spec), _READING]
-    return Table(name, spec.get("title", "Claims"), tidy, layout, notes, protocol)
+    return shown.table(output, tidy, layout, [_READING])
 
 
 def claims_markdown(claims: Iterable[Claim], title: str) -> str:

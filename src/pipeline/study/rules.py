@@ -20,14 +20,14 @@ from pipeline.artifacts.keys import Run
 from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import digest
 from pipeline.catalog import datasets as catalog
-from pipeline.catalog.schema import without_defaults
 from pipeline.errors import UserError
 from pipeline.machine import memory as allocator
 from pipeline.progress.workflow import Watch
 from pipeline.study.config import freeze, frozen, read
 from pipeline.study.cost import DECODERS, Costs
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import Group, Linked, LossPlane, Output
+from pipeline.study.outputs import Linked, Output
+from pipeline.study.outputs.group import Group
 from pipeline.study.processes import processes
 from pipeline.study.settings import ALGORITHM
 
@@ -218,7 +218,7 @@ class Workflow:
         return {
             "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": labels,
-            "output": without_defaults(output),
+            "output": output.declared(),
             "protocol": self.config.main.protocol,
             "runs": digest(runs),
         }
@@ -293,10 +293,7 @@ class Workflow:
             if next(iter(part.needs(experiments)), None) is None:
                 continue
             for experiment in part.chosen(experiments):
-                shown = experiment.pairs
-                if isinstance(part, LossPlane):
-                    shown = shown[part.pair - 1 : part.pair]
-                pairs[shown] = None
+                pairs[part.pairs(experiment)] = None
         if not pairs:
             return ""
         fewest, most = min(map(len, pairs)), max(map(len, pairs))
