@@ -7,6 +7,8 @@ import synthetic
 
 from pipeline.report import claims, published, tables
 from pipeline.report.claims import barriers, claims_markdown, claims_table, evaluate, on_results
+from pipeline.report.shown import Shown
+from pipeline.study.outputs.claims import Claims
 
 # Verdict and (hold, fail, without cells) of every claim on the published numbers.
 PUBLISHED = {
@@ -88,7 +90,7 @@ def test_mask_reuse_and_early_matching_name_the_cells_that_fail(on_published):
 def test_our_runs_go_through_the_same_formulas():
     runs = synthetic.runs_of("5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "4.2")
     shared = (runs["experiment"] == "table_15") & runs["matching_epoch"].isna()
-    ours = on_results({"reuse": ["table_4_2"]}, runs[~shared], diversity=published.diversity())
+    ours = on_results(runs[~shared], reuse=["table_4_2"], diversity=published.diversity())
     found = {claim.id: summary(claim) for claim in ours}
     expected = dict(PUBLISHED)
     # Runs hold the accuracies exactly, so one more printed tie cannot appear; ImageNet is one run.
@@ -159,7 +161,7 @@ def test_curves_and_imp_barriers(small):
 
 def test_table_and_page(on_published, tmp_path):
     known = list(on_published.values())
-    table = claims_table("claims", {"title": "Claims"}, known, beside=known)
+    table = claims_table(Claims(title="Claims"), Shown("claims"), known, beside=known)
     assert table.layout["Verdict"].tolist() == table.layout["On the published numbers"].tolist()
     assert len(table.tidy) == sum(len(claim.rows) for claim in known)
     for path in tables.write(table, tmp_path / "claims"):

@@ -28,8 +28,8 @@ LAYERS = (
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),
     ("interop", "stages"),
     ("results", "report.published"),
-    ("report.tables",),
-    ("report.figures", "report.comparison", "report.claims"),
+    ("report.shown", "report.tables"),
+    ("report.figures", "report.comparison", "report.claims", "report.tables.claims"),
     ("report",),
     ("commands", "__main__"),
 )
@@ -165,4 +165,6 @@ def test_jobs_load_no_more_than_they_need() -> None:
 
 
 def test_networks_and_their_groups_load_no_scipy() -> None:
-    assert "scipy" not in _loaded("symmetry.trace", "models.resnet", "models.vgg", "models.resnet50")
+    assert "scipy" not in _loaded(
+        "symmetry.trace", "models.resnet", "models.vgg", "models.resnet50"
+    )
