@@ -17,8 +17,6 @@ from pipeline.study.outputs.accuracy import Accuracy
 __all__ = ["build", "read"]
 
 _Y = {"top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)"}
-
-
 #: What runs along x or tells panels apart -> how an axis and a panel say it.
 _AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
 _PANEL = {

@@ -27,7 +27,7 @@ def read(output: MaskSparsity, results: Results) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for experiment in results.chosen(output):
-        order = _layers(results.config, experiment)
+        order = layers_of(results.config, experiment)
         for sparsity, mask in output.masks(experiment):
             found = results.metrics(mask) or {}
             row = place(experiment) | {
@@ -43,7 +43,7 @@ def read(output: MaskSparsity, results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _layers(config: Config, experiment: Experiment) -> list[str]:
+def layers_of(config: Config, experiment: Experiment) -> list[str]:
     """Names of the weights that can be pruned, in the network's order."""
     info = config.datasets[experiment.mask_dataset]
     shape = {"classes": info.classes, "channels": info.channels, "size": info.size}
