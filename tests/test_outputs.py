@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -18,7 +19,15 @@ from pipeline.report.shown import Shown
 from pipeline.report.tables import Table
 from pipeline.results import Results
 from pipeline.study import outputs
-from pipeline.study.outputs import KINDS
+from pipeline.study.outputs import KINDS, Output
+
+
+def kinds(of: type[Output]) -> Iterator[str]:
+    """The kinds of all classes below one, whatever the registry says."""
+    for one in of.__subclasses__():
+        yield from [one.kind] if "kind" in vars(one) else []
+        yield from kinds(one)
+
 
 BUILT = [name for name, kind in KINDS.items() if kind.what != "group"]
 
@@ -48,4 +57,5 @@ def test_no_builder_is_without_its_kind() -> None:
 def test_a_file_of_the_package_is_enough_for_a_kind() -> None:
     """Every module beside ``base`` has a kind, and every kind stands in such a module."""
     names = {path.stem for path in Path(outputs.__path__[0]).glob("*.py")} - {"__init__", "base"}
+    assert sorted(kinds(Output)) == sorted(KINDS)  # none twice
     assert {kind.__module__.rpartition(".")[2] for kind in KINDS.values()} == names

@@ -54,7 +54,7 @@ def network(model_name: str, width: float | None) -> str:
 
 
 def place(dataset_name: str, model_name: str, width: float | None) -> str:
-    """A network and its data: ``ResNet20×4 / CIFAR-10``."""
+    """A network (of any width: None) and its data: ``ResNet20×4 / CIFAR-10``."""
     return f"{network(model_name, width)} / {dataset(dataset_name)}"
 
 
