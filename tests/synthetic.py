@@ -1,4 +1,4 @@
-"""Synthetic frames in the shape of `pipeline.results`, for the tests of what reads them.
+"""Synthetic frames in the shape of what builders read, and tables and figures made of them.
 
 Runs are made from published cells: three seeds at mean − std, mean, mean + std, whose mean and
 sample standard deviation are the published ones again.
@@ -6,18 +6,30 @@ sample standard deviation are the published ones again.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from pipeline.report import published
+from pipeline.report import build, published
+from pipeline.report.shown import Shown
+from pipeline.report.tables import Table
+from pipeline.results import COLUMNS
+from pipeline.study.outputs import Output
 
 SEEDS = (1, 2, 3)
-COLUMNS = [
-    "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
-    "sparsity_exact", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
-    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
-    "device", "path",
-]  # fmt: skip
+
+
+def table(output: Output, data: Any, name: str = "name", **shown: Any) -> Table:
+    """The table of an output from the data that its builder reads; ``shown``: fields of `Shown`."""
+    made: Table = build.builder(type(output)).build(output, Shown(name, **shown), data)
+    return made
+
+
+def figure(output: Output, data: Any, **shown: Any) -> tuple[Figure, pd.DataFrame]:
+    """The figure of an output, as `table`."""
+    return build.draw(output, Shown("name", **shown), data)
 
 
 def runs_of(*labels: str) -> pd.DataFrame:
@@ -188,8 +200,9 @@ def plane(side: int = 21) -> tuple[pd.DataFrame, pd.DataFrame]:
         }
     )
     points = pd.DataFrame(
-        {"name": ["dense", "lth", "permuted"], "x": [0.0, 40.0, 18.0], "y": [0.0, 0.0, 30.0]}
-    )
+        {"experiment": "figure_4b", "name": ["dense", "lth", "permuted"],
+         "x": [0.0, 40.0, 18.0], "y": [0.0, 0.0, 30.0]}
+    )  # fmt: skip
     return planes, points
 
 

@@ -9,6 +9,8 @@ from pipeline.report import claims, published, tables
 from pipeline.report.claims import Numbers, claims_markdown, claims_table, evaluate, on_results
 from pipeline.report.claims.barriers import barriers
 from pipeline.report.claims.judge import Unit
+from pipeline.report.shown import Shown
+from pipeline.study.outputs.claims import Claims
 
 # Verdict and (hold, fail, without cells) of every claim on the published numbers.
 PUBLISHED = {
@@ -169,7 +171,7 @@ def test_curves_and_imp_barriers(small):
 
 def test_table_and_page(on_published, tmp_path):
     known = list(on_published.values())
-    table = claims_table("claims", {"title": "Claims"}, known, beside=known)
+    table = claims_table(Claims(title="Claims"), Shown("claims"), known, beside=known)
     assert table.layout["Verdict"].tolist() == table.layout["On the published numbers"].tolist()
     assert len(table.tidy) == sum(len(claim.rows) for claim in known)
     for path in tables.write(table, tmp_path / "claims"):

@@ -8,16 +8,18 @@ import pytest
 import synthetic
 from scipy import stats
 
+from pipeline.errors import UserError
 from pipeline.report import published, tables
-from pipeline.report.comparison import (
-    compare,
-    compare_dense,
-    compare_diversity,
-    uncertainty,
-    welch_p,
-)
+from pipeline.report.comparison import build, uncertainty, welch_p
+from pipeline.report.shown import Shown
+from pipeline.study.outputs.barriers import Barriers
+from pipeline.study.outputs.diversity import Diversity
+from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.rewind_grid import RewindGrid
 
-SPEC = {"title": "ResNet20×1 / CIFAR-10", "published": "5"}
+
+def compare(runs, output=RewindGrid, published="5", end=None, **settings):
+    return build(output(published=published, **settings), Shown("table_5", end=end), runs)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def runs():
 
 
 def test_the_published_numbers_agree_with_themselves(runs):
-    table = compare("table_5", SPEC, runs)
+    table = compare(runs)
     frame = table.tidy
     assert table.name == "table_5_comparison"
     assert len(frame) == 108
@@ -41,7 +43,7 @@ def test_difference_uncertainty_and_welch_against_the_definitions(runs):
     shifted = runs.copy()
     rng = np.random.default_rng(0)
     shifted["test_accuracy"] += rng.normal(0, 0.4, len(shifted))
-    frame = compare("t", SPEC, shifted).tidy
+    frame = compare(shifted).tidy
     values = select_values(shifted, method="naive", sparsity=0.95, rewind_epoch=50.0)
     row = frame[
         (frame["method"] == "naive") & (frame["sparsity"] == 0.95) & (frame["rewind_epoch"] == 50)
@@ -65,7 +67,7 @@ def test_nothing_is_judged_without_a_spread():
     assert uncertainty(math.nan, 3, 0.1, 3) is None
     assert uncertainty(0.1, 3, 0.1, math.nan) is None
     assert welch_p(90, 0.0, 3, 91, 0.0, 3) is None
-    frame = compare("t", {"published": "10", "metric": ["top1", "top5"]}, synthetic.runs_of("10"))
+    frame = compare(synthetic.runs_of("10"), published="10", metrics=("top1", "top5"))
     assert frame.tidy["within"].isna().all()
     assert frame.tidy["welch_p"].isna().all()
     assert len(frame.tidy) == 54
@@ -86,7 +88,7 @@ def test_missing_diverged_and_unpublished_cells_stay(runs):
     frame = frame[~where(frame, rewind_epoch=100.0)]  # not even declared
     extra = frame[where(frame, rewind_epoch=50.0)].assign(rewind_epoch=60.0)
     extra["path"] += "/60"
-    table = compare("t", SPEC, pd.concat([frame, extra]))
+    table = compare(pd.concat([frame, extra]))
     counts = table.tidy["status"].value_counts().to_dict()
     assert counts == {
         "complete": 93, "missing": 13, "not published": 12, "diverged": 1, "incomplete": 1,
@@ -100,43 +102,40 @@ def test_missing_diverged_and_unpublished_cells_stay(runs):
 def test_early_matching_meets_table_15_at_its_end_too():
     both = synthetic.runs_of("5", "15")
     new = both[(both["experiment"] == "table_5") | both["matching_epoch"].notna()]
-    spec = {"published": "15", "rewind_epochs": [20], "end": 200}
-    frame = compare("table_15", spec, new).tidy
+    frame = compare(new, EarlyMatching, "15", end=200, rewind_epochs=(20,)).tidy
     assert len(frame) == 28
     assert set(frame["status"]) == {"complete"}
 
 
 def test_another_network_is_compared_with_a_warning(runs):
     other = runs.assign(dataset="digits", width=0.5)
-    table = compare("t", SPEC, other)
+    table = compare(other)
     assert table.notes[1].startswith("Not the same experiment: ours is ResNet20×0.5 / digits")
     assert len(table.tidy) == 108
 
 
 def test_diversity_beside_table_1():
     ours = published.diversity()
-    table = compare_diversity("table_1", {"title": "Ensembles"}, ours)
+    table = compare(ours, Diversity, "1", title="Ensembles")
     assert len(table.tidy) == 42  # 2 dense accuracies, 8 rows of five numbers
     assert np.allclose(table.tidy["difference"], 0)
     judged = table.tidy[table.tidy["within"].notna()]
     assert set(judged["metric"]) == {"test_accuracy"}
     part = ours[ours["method"] != "imp"]
-    frame = compare_diversity("table_1", {}, part).tidy
+    frame = compare(part, Diversity, "1").tidy
     assert (frame[frame["method"] == "imp"]["status"] == "missing").all()
-    elsewhere = compare_diversity("table_1", {}, ours.assign(dataset="digits"))
+    elsewhere = compare(ours.assign(dataset="digits"), Diversity, "1")
     assert elsewhere.notes[1] == "Nothing was published for these networks and data sets."
     assert set(elsewhere.tidy["status"]) <= {"not published", "missing"}
 
 
-def test_dense_beside_both_sources(runs):
-    table = compare_dense("dense", {"title": "Table 5"}, runs)
-    assert table.tidy["published_mean"].tolist() == [92.76, 92.88]
-    assert table.tidy["ours_n"].tolist() == [6, 6]
-    assert table.tidy["within"].notna().tolist() == [True, False]
+def test_a_kind_that_was_not_published_is_refused():
+    with pytest.raises(UserError, match="table_5: a table of kind barriers has no published"):
+        compare(pd.DataFrame(), Barriers)
 
 
 def test_it_renders(runs, tmp_path):
-    table = compare("table_5", SPEC, runs)
+    table = compare(runs)
     paths = tables.write(table, tmp_path / "c", ["csv", "html", "md"])
     assert len(pd.read_csv(paths[0])) == 108
     assert "| 80% | LTH | 0 | 90.41 ± 0.14 | 90.41 ± 0.14 |" in paths[2].read_text()
@@ -144,7 +143,6 @@ def test_it_renders(runs, tmp_path):
 
 def test_filters_hold_for_the_published_cells_too():
     runs = synthetic.runs_of("5")
-    spec = {"published": "5", "sparsities": [0.9, 0.95], "rewind_epochs": [20]}
-    rows = compare("t", spec, runs).tidy
+    rows = compare(runs, sparsities=(0.9, 0.95), rewind_epochs=(20,)).tidy
     assert set(zip(rows["sparsity"], rows["rewind_epoch"], strict=True)) == {(0.9, 20), (0.95, 20)}
     assert len(rows) == 6 and set(rows["status"]) == {"complete"}

@@ -16,7 +16,7 @@ from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_json
 from pipeline.commands.check import damaged, wrong_tables
 from pipeline.errors import UserError
-from pipeline.report import build as show
+from pipeline.report import build
 
 OUTPUTS = """
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}
@@ -217,7 +217,7 @@ def test_the_command_that_mends_brings_back_the_same_bits(study: Tiny, stage: st
 
 def written(study: Tiny, name: str) -> dict[str, bytes]:
     """The files of an output, written anew."""
-    write = show.write_figure if study.config.outputs[name].what == "figure" else show.write_table
+    write = build.write_figure if study.config.outputs[name].what == "figure" else build.write_table
     return {path.name: path.read_bytes() for path in write(study.config, name)}
 
 
@@ -246,7 +246,7 @@ def test_a_table_of_damaged_files_is_refused_or_the_same(study: Tiny, name: str)
 
 
 def test_a_table_that_is_not_what_its_runs_give_is_found(study: Tiny) -> None:
-    for path in show.write_table(study.config, "grid"):
+    for path in build.write_table(study.config, "grid"):
         assert list(wrong_tables(study.config)) == []
         content = path.read_bytes()
         path.write_bytes(content.replace(b"9", b"8", 1) if b"9" in content else content[:-1])

@@ -25,7 +25,7 @@ import torch
 from pipeline.catalog import datasets as catalog
 from pipeline.catalog.datasets import INFO, DataInfo, parse_entry, status
 from pipeline.data import DataSet, Split, load
-from pipeline.data.augment import Augmenter, draw_epoch, normalise
+from pipeline.data.augment import Augmenter, normalise
 from pipeline.data.npz import write_digits_turned, write_npz
 from pipeline.errors import UserError
 
@@ -717,8 +717,8 @@ def test_every_offset_and_flip_occurs_equally_often_and_on_its_own() -> None:
     split = Split(
         source.expand(count, -1, -1, -1).contiguous(), torch.zeros(count, dtype=torch.int64)
     )
-    images, _ = draw_epoch(
-        split, batch_size=100, flip=True, pad=pad, order=None, augmentation=generator(3)
+    images, _ = Augmenter(split, flip=True, pad=pad).epoch(
+        batch_size=100, order=None, augmentation=generator(3)
     )
     made = {
         crop(source, mirrored, row, column, pad).numpy().tobytes(): (mirrored, row, column)
@@ -755,40 +755,22 @@ def test_same_generators_same_bits_other_epoch_other_bits() -> None:
     assert torch.equal(labels, same_labels) and not torch.equal(images, other_crops)
     torch.manual_seed(0)  # the global generator has no say
     assert torch.equal(epoch(1, 2)[0], images)
-    fresh, _ = draw_epoch(
-        augmenter.split,
-        batch_size=8,
-        flip=True,
-        pad=2,
-        order=generator(1),
-        augmentation=generator(2),
-    )
-    assert torch.equal(fresh, images)
+    augmenter = Augmenter(augmenter.split, flip=True, pad=2)
+    assert torch.equal(epoch(1, 2)[0], images)
 
 
 def test_order_alone_permutes_and_nothing_leaves_in_place() -> None:
     split = random_split(50)
-    images, labels = draw_epoch(
-        split, batch_size=16, flip=True, pad=4, order=generator(0), augmentation=None
-    )
+    augmenter = Augmenter(split, flip=True, pad=4)
+    images, labels = augmenter.epoch(batch_size=16, order=generator(0), augmentation=None)
     assert len(images) == 48 and len(set(labels.tolist())) == 48
     assert torch.equal(images, split.images[labels])
-    images, labels = draw_epoch(
-        split, batch_size=16, flip=True, pad=4, order=None, augmentation=None, drop_last=False
-    )
+    images, labels = augmenter.epoch(batch_size=16, order=None, augmentation=None, drop_last=False)
     assert torch.equal(images, split.images) and torch.equal(labels, split.labels)
-    images, labels = draw_epoch(
-        split, batch_size=16, flip=True, pad=4, order=None, augmentation=generator(0)
-    )
+    images, labels = augmenter.epoch(batch_size=16, order=None, augmentation=generator(0))
     assert torch.equal(labels, split.labels[:48])
-    _, labels = draw_epoch(
-        split,
-        batch_size=64,
-        flip=True,
-        pad=4,
-        order=generator(0),
-        augmentation=generator(0),
-        drop_last=False,
+    _, labels = augmenter.epoch(
+        batch_size=64, order=generator(0), augmentation=generator(0), drop_last=False
     )
     assert sorted(labels.tolist()) == list(range(50))
 
@@ -796,8 +778,8 @@ def test_order_alone_permutes_and_nothing_leaves_in_place() -> None:
 def test_the_split_is_left_as_it_was() -> None:
     split = random_split(20)
     before = split.images.clone()
-    images, _ = draw_epoch(
-        split, batch_size=4, flip=True, pad=2, order=generator(0), augmentation=generator(0)
+    images, _ = Augmenter(split, flip=True, pad=2).epoch(
+        batch_size=4, order=generator(0), augmentation=generator(0)
     )
     images.zero_()
     assert torch.equal(split.images, before)

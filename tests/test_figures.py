@@ -1,5 +1,7 @@
 """Figures: every kind draws, shows what is missing, and writes the same bytes again."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -9,6 +11,14 @@ from matplotlib.colors import to_rgb
 
 from pipeline.report import figures
 from pipeline.report.figures import style
+from pipeline.study.outputs import KINDS
+from pipeline.study.outputs.accuracy import AccuracyVsRewind, AccuracyVsSparsity
+from pipeline.study.outputs.imp_barrier import ImpBarriers
+from pipeline.study.outputs.interpolation import Interpolation
+from pipeline.study.outputs.mask_sparsity import MaskSparsity
+from pipeline.study.outputs.matching_quality import MatchingQuality
+from pipeline.study.outputs.plane import LossPlane
+from pipeline.study.outputs.training_curves import TrainingCurves
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def test_methods_have_distinct_colours_that_stay():
 
 
 def test_accuracy_vs_rewind_panels_are_figure_5(runs):
-    figure, data = figures.build("accuracy-vs-rewind", "figure_5", {}, runs)
+    figure, data = synthetic.figure(AccuracyVsRewind(), runs)
     panels = figure.get_axes()
     assert len(panels) == 8  # 2 widths × 4 sparsities
     assert [panel.get_title() for panel in panels[:4]] == [f"S = {s}%" for s in (80, 90, 95, 97)]
@@ -50,8 +60,8 @@ def test_accuracy_vs_rewind_panels_are_figure_5(runs):
 
 
 def test_accuracy_vs_sparsity_panels_are_figure_9(runs):
-    spec = {"rewind_epochs": [10, 25, 50, 100]}
-    figure, data = figures.build("accuracy-vs-sparsity", "figure_9", spec, runs)
+    output = AccuracyVsSparsity(rewind_epochs=(10, 25, 50, 100))
+    figure, data = synthetic.figure(output, runs)
     panels = figure.get_axes()
     assert len(panels) == 8
     assert [panel.get_title() for panel in panels[:4]] == [f"k = {k}" for k in (10, 25, 50, 100)]
@@ -63,32 +73,29 @@ def test_accuracy_vs_sparsity_panels_are_figure_9(runs):
 def test_a_missing_cell_is_a_gap_and_a_note(runs):
     gone = synthetic.break_runs(runs, method="permuted", sparsity=0.9, rewind_epoch=25.0, width=1.0)
     partial = synthetic.with_status(runs, "missing", gone)
-    figure, data = figures.build("accuracy-vs-rewind", "f", {}, partial)
+    figure, data = synthetic.figure(AccuracyVsRewind(), partial)
     (line,) = lines(figure.get_axes()[1], style.COLOURS["permuted"])
     assert np.isnan(line.get_ydata()).tolist() == [False] * 5 + [True] + [False] * 3
     assert figure.legends[0].get_title().get_text() == "1 of 216 cells missing"
     assert int(data["mean"].isna().sum()) == 1
     diverged = synthetic.with_status(runs, "diverged", gone)
-    figure, _ = figures.build("accuracy-vs-rewind", "f", {}, diverged)
+    figure, _ = synthetic.figure(AccuracyVsRewind(), diverged)
     note = figure.legends[0].get_title().get_text()
     assert note == "1 of 216 cells missing; 1 of 216 cells with diverged runs"
 
 
 def test_a_point_without_neighbours_keeps_its_spread(runs):
     around = synthetic.break_runs(runs, method="lth") & runs["rewind_epoch"].isin([10.0, 20.0])
-    figure, _ = figures.build(
-        "accuracy-vs-rewind", "f", {"widths": [1]}, synthetic.with_status(runs, "missing", around)
-    )
+    narrow = synthetic.with_status(runs, "missing", around)[runs["width"] == 1]
+    figure, _ = synthetic.figure(AccuracyVsRewind(), narrow)
     bars = [c for c in figure.get_axes()[0].collections if hasattr(c, "get_segments")]
     assert sum(len(bar.get_segments()) for bar in bars) == 1
 
 
 def test_top5_and_no_dense_runs():
     image = synthetic.runs_of("10")
-    spec = {"metric": "top5"}
-    figure, data = figures.build(
-        "accuracy-vs-rewind", "figure_7", spec, image[image["kind"] != "dense"]
-    )
+    output = AccuracyVsRewind(metrics=("top5",))
+    figure, data = synthetic.figure(output, image[image["kind"] != "dense"])
     assert figure.get_axes()[0].get_ylabel().endswith("Top-5 test accuracy (%)")
     assert set(data["method"]) == {"lth", "naive", "permuted"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
@@ -98,7 +105,7 @@ def test_top5_and_no_dense_runs():
 
 def test_a_figure_of_nothing_but_missing_runs(runs, tmp_path):
     gone = synthetic.with_status(runs, "missing", runs["kind"].notna())
-    figure, data = figures.build("accuracy-vs-rewind", "f", {}, gone)
+    figure, data = synthetic.figure(AccuracyVsRewind(), gone)
     assert figure.legends[0].get_title().get_text() == "216 of 216 cells missing"
     assert data["mean"].isna().all()
     figures.save(figure, data, tmp_path / "f")
@@ -106,7 +113,8 @@ def test_a_figure_of_nothing_but_missing_runs(runs, tmp_path):
 
 def test_interpolation_means_over_pairs():
     curves = synthetic.curves()
-    figure, data = figures.build("interpolation", "figure_3", {}, curves)
+    output = Interpolation(corrections=("none", "repair"), unmatched=False)
+    figure, data = synthetic.figure(output, curves)
     assert len(figure.get_axes()) == 4  # 2 data sets × before and after REPAIR
     assert set(data["correction"]) == {"none", "repair"}
     assert (data["n"] == 3).all()
@@ -121,47 +129,47 @@ def test_interpolation_means_over_pairs():
 def test_interpolation_counts_absent_curves():
     curves = synthetic.curves()
     part = curves[~((curves["width"] == 8) & (curves["dataset"] == "cifar100"))]
-    figure, _ = figures.build(
-        "interpolation", "f", {"corrections": ["repair"], "matched": [True, False]}, part
-    )
+    figure, _ = synthetic.figure(Interpolation(corrections=("repair",)), part)
     assert figure.legends[0].get_title().get_text() == "2 of 16 curves missing"
 
 
 def test_imp_barrier_panels_and_sparsity_axis():
     frame = synthetic.imp_barriers()
-    figure, data = figures.build("imp-barrier", "figure_4_5", {}, frame)
+    figure, data = synthetic.figure(ImpBarriers(split="test"), frame)
     titles = [panel.get_title() for panel in figure.get_axes()]
     assert titles == ["IMP with rewinding", "IMP-FT (fine-tuning)"]
     assert len(data) == 2 * 2 * 11
     frame.loc[(frame["iteration"] == 5) & (frame["correction"] == "repair"), "error_barrier"] = (
         np.nan
     )
-    figure, _ = figures.build("imp-barrier", "f", {}, frame)
+    figure, _ = synthetic.figure(ImpBarriers(split="test"), frame)
     assert figure.legends[0].get_title().get_text() == "2 of 44 cells missing"
 
 
 def test_plane_marks_the_networks():
     planes, points = synthetic.plane()
-    figure, data = figures.build("plane", "figure_4b", {}, planes, points)
+    figure, data = synthetic.figure(LossPlane(), (planes, points))
     panel = figure.get_axes()[0]
     places = {tuple(np.concatenate(line.get_data())) for line in panel.get_lines()}
     assert places == {(0.0, 0.0), (40.0, 0.0), (18.0, 30.0)}
     assert {text.get_text() for text in panel.texts} >= {"dense", "LTH", "permuted"}
     assert len(data) == 21 * 21 + 3
     planes.loc[3, "error"] = np.nan
-    figure, _ = figures.build("plane", "f", {}, planes, points)
+    figure, _ = synthetic.figure(LossPlane(), (planes, points))
     assert figure.get_supxlabel() == "1 of 441 points missing"
 
 
 def test_training_curves_are_means_from_the_rewind_epoch_on():
     frame = synthetic.histories()
-    figure, data = figures.build("training-curves", "f", {}, frame)
+    output = TrainingCurves(sparsity=0.9, rewind_epoch=5)
+    figure, data = synthetic.figure(output, frame)
     loss, other, accuracy, _ = figure.get_axes()
     assert [loss.get_title(), other.get_title()] == [
         "ResNet20×1 / CIFAR-10",
         "ResNet20×4 / CIFAR-10",
     ]
-    assert (loss.get_ylabel(), accuracy.get_xlabel()) == ("Training loss (nats)", "Epoch")
+    assert loss.get_ylabel() == "Training loss (nats)"
+    assert accuracy.get_xlabel() == "Epoch (sparse: S = 90%, k = 5)"
     (line,) = lines(loss, style.COLOURS["lth"])
     assert list(line.get_xdata()) == list(range(6, 21))
     ours = frame[(frame["method"] == "lth") & (frame["width"] == 1) & (frame["epoch"] == 6)]
@@ -179,14 +187,14 @@ def test_training_curves_without_a_run_say_so_and_show_the_last_matching():
     both = pd.concat([frame[~permuted], early, late], ignore_index=True)
     gone = both.iloc[[0]].assign(status="missing", a=9, epoch=None, path="gone")
     frame = pd.concat([both, gone], ignore_index=True)
-    figure, data = figures.build("training-curves", "f", {}, frame)
+    figure, data = synthetic.figure(TrainingCurves(), frame)
     assert data["train_loss"].max() < 9
     assert figure.legends[0].get_title().get_text() == "1 of 25 runs missing"
 
 
 def test_mask_sparsity_follows_the_layers():
     frame = synthetic.mask_layers()
-    figure, data = figures.build("mask-sparsity", "f", {}, frame)
+    figure, data = synthetic.figure(MaskSparsity(), frame)
     (panel,) = figure.get_axes()
     named = [text.get_text() for text in panel.get_xticklabels()]
     assert named == [f"conv{number}" for number in range(1, 11)] + ["classifier"]
@@ -196,12 +204,12 @@ def test_mask_sparsity_follows_the_layers():
     gone = frame["a"].eq(3) & frame["sparsity"].eq(0.9)
     frame.loc[gone, ["layer", "position", "pruned", "whole"]] = None
     frame.loc[gone, "status"] = "missing"
-    figure, _ = figures.build("mask-sparsity", "f", {}, frame)
+    figure, _ = synthetic.figure(MaskSparsity(), frame)
     assert figure.legends[0].get_title().get_text() == "1 of 6 masks missing"
 
 
 def test_matching_quality_has_its_controls_and_the_networks_order():
-    figure, data = figures.build("matching-quality", "f", {}, synthetic.match_groups())
+    figure, data = synthetic.figure(MatchingQuality(), synthetic.match_groups())
     (panel,) = figure.get_axes()
     named = [text.get_text() for text in panel.get_xticklabels()]
     assert named == [f"conv{number} (64)" for number in range(1, 12)]
@@ -209,31 +217,39 @@ def test_matching_quality_has_its_controls_and_the_networks_order():
     assert data["matched_std"].unique() == pytest.approx([0.02])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["matched", "identity", "random matching (expected)"]
-    figure, _ = figures.build("matching-quality", "f", {}, synthetic.match_groups((2, 50, None)))
+    figure, _ = synthetic.figure(MatchingQuality(), synthetic.match_groups((2, 50, None)))
     titles = [axes.get_title() for axes in figure.get_axes()]
     assert titles == [f"VGG11×1 / CIFAR-10{at}" for at in (", b at epoch 2", ", b at epoch 50", "")]
 
 
+#: An output of each kind, and the data that it is drawn from.
 CASES = {
-    "accuracy-vs-rewind": lambda: (synthetic.runs_of("9"),),
-    "accuracy-vs-sparsity": lambda: (synthetic.runs_of("9"),),
-    "interpolation": lambda: (synthetic.curves((("cifar10", (1.0, 4.0)),)),),
-    "imp-barrier": lambda: (synthetic.imp_barriers(),),
-    "plane": synthetic.plane,
-    "training-curves": lambda: (synthetic.histories(),),
-    "mask-sparsity": lambda: (synthetic.mask_layers(),),
-    "matching-quality": lambda: (synthetic.match_groups(),),
+    output.kind: (output, data)
+    for output, data in (
+        (AccuracyVsRewind(), lambda: synthetic.runs_of("9")),
+        (AccuracyVsSparsity(), lambda: synthetic.runs_of("9")),
+        (
+            Interpolation(corrections=("none", "repair"), unmatched=False),
+            lambda: synthetic.curves((("cifar10", (1.0, 4.0)),)),
+        ),
+        (ImpBarriers(split="test"), synthetic.imp_barriers),
+        (LossPlane(), synthetic.plane),
+        (TrainingCurves(), synthetic.histories),
+        (MaskSparsity(), synthetic.mask_layers),
+        (MatchingQuality(), synthetic.match_groups),
+    )
 }
 
 
 def test_every_kind_is_covered():
-    assert set(CASES) == set(figures.BUILDERS)
+    assert set(CASES) == {name for name, kind in KINDS.items() if kind.what == "figure"}
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_files_are_the_same_again(kind, tmp_path):
+    output, data = CASES[kind]
     for name in ("one", "two"):
-        paths = figures.save(*figures.build(kind, "f", {}, *CASES[kind]()), tmp_path / name)
+        paths = figures.save(*synthetic.figure(output, data()), tmp_path / name)
         assert [path.suffix for path in paths] == [".pdf", ".png", ".svg", ".csv"]
     for path in paths:
         assert path.read_bytes() == (tmp_path / f"one{path.suffix}").read_bytes()
@@ -245,8 +261,9 @@ def test_files_are_the_same_again(kind, tmp_path):
 @pytest.mark.parametrize("kind", CASES)
 def test_nothing_overlaps_the_panels(kind):
     """Legend and titles lie inside the figure and off every panel."""
+    output, data = CASES[kind]
     with matplotlib.rc_context(style.RC):
-        figure, _ = figures.build(kind, "f", {"title": "A title"}, *CASES[kind]())
+        figure, _ = synthetic.figure(replace(output, title="A title"), data())
         figure.draw_without_rendering()
         page = figure.bbox
         panels = [axes.get_window_extent() for axes in figure.get_axes()]

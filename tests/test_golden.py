@@ -53,17 +53,19 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.data.augment import Augmenter
-from pipeline.report import figures, published, tables
-from pipeline.runs import STAGES as KINDS
+from pipeline.report import published, tables
+from pipeline.results import NETWORK
+from pipeline.runs import STAGES as RUNS
 from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
+from pipeline.study.outputs import KINDS
 from pipeline.study.settings import ALGORITHM as MADE
-from pipeline.study.settings import RECIPES
+from pipeline.study.settings import RECIPES, Method
 from pipeline.weights import dense_state, read_mask, read_state, sparse_state, write_mask
 
 GOLDEN = Path(__file__).with_name("golden.json")
 #: The number of every stage, and of what is made from runs.
-ALGORITHM = MADE | {stage: kind.algorithm for stage, kind in KINDS.items()}
+ALGORITHM = MADE | {stage: kind.algorithm for stage, kind in RUNS.items()}
 STAGES = sorted(ALGORITHM)
 
 GOLDEN_RECIPES = """
@@ -422,36 +424,39 @@ def of_table(study: Golden) -> Fingerprint:
     frame = synthetic.with_status(runs, "missing", gone)
     wild = synthetic.break_runs(runs, method="naive", sparsity=0.97, rewind_epoch=100.0)
     frame = synthetic.with_status(frame, "diverged", wild)
-    data: dict[str, tuple[Any, ...]] = {
-        "rewind-grid": (frame,),
-        "early-matching": (synthetic.runs_of("5", "15"),),
-        "diversity": (published.diversity(),),
-        "hyperparameters": ([("ResNet20", "Momentum", 0.9), ("ResNet50", "Augment", True)],),
-        "cost": (pd.concat([runs, synthetic.imp_runs(runs)]),),
-        "paired-difference": (frame,),
-        "barriers": (synthetic.barriers({("none", False): [2, 3], ("none", True): [1, 2.5]}),),
+    permutations = pd.DataFrame(columns=[*NETWORK, "a", "b", "matching_epoch", "seconds"])
+    words: dict[str, Any] = {"title": "A title", "note": "A note."}
+    data: dict[str, Any] = {
+        "rewind-grid": frame,
+        "early-matching": synthetic.runs_of("5", "15"),
+        "diversity": published.diversity().assign(declared=5),
+        "hyperparameters": [("ResNet20", "Momentum", 0.9), ("ResNet50", "Augment", True)],
+        "cost": (pd.concat([runs, synthetic.imp_runs(runs)]), permutations),
+        "paired-difference": frame,
+        "barriers": synthetic.barriers({("none", False): [2, 3], ("none", True): [1, 2.5]}),
     }
-    spec = {"title": "A title", "note": "A note."}
-    at = {"cost": {"rewind_epochs": [20], "sparsities": [0.8]}, "diversity": {"runs": 5}}
-    assert data.keys() == tables.BUILDERS.keys()
+    at: dict[str, dict[str, Any]] = {"cost": {"rewind_epochs": (20,), "sparsities": (0.8,)}}
+    assert data.keys() == {name for name, kind in KINDS.items() if kind.what == "table"}
+    methods = {"permuted": Method(init="b", permute=True)}
     exact = {}
     for kind, given in data.items():
-        found = tables.build(kind, "name", spec | at.get(kind, {}), *given)
+        found = synthetic.table(KINDS[kind](**words, **at.get(kind, {})), given, methods=methods)
         texts = {
             "csv": rounded(found.tidy), "html": tables.to_html(found),
             "md": tables.to_markdown(found), "tex": tables.to_latex(found),
         }  # fmt: skip
-        exact |= {f"{kind} {suffix}": sha(text.encode()) for suffix, text in texts.items()}
+        exact |= {f"{kind} {end}": sha(text.encode()) for end, text in texts.items()}
     return {"exact": exact, "near": {}}
 
 
 def of_figure(study: Golden) -> Fingerprint:
     """The numbers that every kind of figure shows, and the titles of its panels."""
     exact: dict[str, Any] = {}
-    assert figure_cases.keys() == figures.BUILDERS.keys()
-    for kind, given in figure_cases.items():
-        figure, data = figures.build(kind, "name", {"title": "A title"}, *given())
+    for kind, (output, given) in figure_cases.items():
+        figure, data = synthetic.figure(output, given())
         titles = [[a.get_title(), a.get_xlabel(), a.get_ylabel()] for a in figure.get_axes()]
+        # which sparse runs a figure of training shows is no part of its numbers
+        titles = [[text.partition(" (sparse: ")[0] for text in of_panel] for of_panel in titles]
         exact[kind] = [sha(rounded(data).encode()), titles]
     return {"exact": exact, "near": {}}
 

@@ -30,8 +30,8 @@ LAYERS = (
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),
     ("interop", "stages"),
     ("results", "report.published"),
-    ("report.tables",),
-    ("report.figures", "report.comparison", "report.claims"),
+    ("report.shown", "report.tables"),
+    ("report.figures", "report.comparison", "report.claims", "report.tables.claims"),
     ("report",),
     ("commands", "__main__"),
 )

@@ -17,7 +17,7 @@ from pipeline.artifacts.store import read_json
 from pipeline.data import Split
 from pipeline.data.npz import write_npz
 from pipeline.errors import UserError
-from pipeline.report import build as show
+from pipeline.report import build
 from pipeline.weights import read_mask
 
 
@@ -71,11 +71,11 @@ def test_a_network_that_diverges_is_shown_counted_and_stops_no_other(tmp_path: P
     assert high and all(found["status"] == "diverged" for found in high.values()), high
     others = {name: found for name, found in metrics.items() if name not in high}
     assert others and all(found["status"] == "ok" for found in others.values())
-    table = show.table(study.config, "grid").tidy
+    table = build.table(study.config, "grid").tidy
     counted = table[table["model"] == "vgg11"]
     assert len(counted) == 3 and (counted["n_diverged"] == 1).all()
     assert (table[table["model"] == "resnet20"]["n_diverged"] == 0).all()
-    text = next(p for p in show.write_table(study.config, "grid") if p.suffix == ".md").read_text()
+    text = next(p for p in build.write_table(study.config, "grid") if p.suffix == ".md").read_text()
     assert text.count("diverged") >= 3
 
 

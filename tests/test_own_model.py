@@ -19,11 +19,12 @@ from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, refused
 from torch import nn
 
-from pipeline import interop, models, results
+from pipeline import interop, models
 from pipeline.artifacts.keys import Curve, Dense
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.catalog.networks import Entry, OwnNetwork, own_network
 from pipeline.models import prunable_parameters
+from pipeline.report.figures.mask_sparsity import layers_of
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 
@@ -284,7 +285,7 @@ def test_it_works_in_every_stage(own: Tiny, capsys: pytest.CaptureFixture[str]) 
     )
     assert zeros == round(0.6 * entries)
     # the frames list its layers in the network's order
-    layers = results.Results(own.config)._layers(own.config.experiments["tiny"])
+    layers = layers_of(own.config, own.config.experiments["tiny"])
     assert layers == prunable_parameters(a, "all")
 
 

@@ -10,10 +10,11 @@ import pytest
 import synthetic
 from scipy import stats
 
-from pipeline.report import tables
-from pipeline.report.tables.paired import interval
+from pipeline.report.tables.paired_difference import interval
+from pipeline.study.outputs.barriers import Barriers
+from pipeline.study.outputs.paired_difference import PairedDifference
 
-ONE = {"sparsities": [0.95], "rewind_epochs": [20]}
+ONE = PairedDifference(sparsities=(0.95,), rewind_epochs=(20,))
 
 
 @pytest.fixture
@@ -21,9 +22,8 @@ def runs() -> pd.DataFrame:
     return synthetic.runs_of("5")
 
 
-def rows(frame: pd.DataFrame, **spec: object) -> pd.DataFrame:
-    found = tables.build("paired-difference", "table_difference", {**ONE, **spec}, frame)
-    return found.tidy.set_index(["first", "second"])
+def rows(frame: pd.DataFrame) -> pd.DataFrame:
+    return synthetic.table(ONE, frame).tidy.set_index(["first", "second"])
 
 
 def value(frame: pd.DataFrame, method: str, a: int) -> pd.Series:
@@ -86,9 +86,8 @@ def test_a_pair_without_both_runs_is_left_out_and_counted(runs: pd.DataFrame, st
 
 
 def test_over_all_cells_a_pair_counts_once(runs: pd.DataFrame) -> None:
-    both = tables.build(
-        "paired-difference", "t", {"sparsities": [0.9, 0.95], "rewind_epochs": [20]}, runs
-    )
+    output = PairedDifference(sparsities=(0.9, 0.95), rewind_epochs=(20,))
+    both = synthetic.table(output, runs)
     whole = both.tidy[both.tidy["sparsity"].isna()].set_index(["first", "second"])
     cells = both.tidy[both.tidy["sparsity"].notna()].set_index(["first", "second"])
     assert whole["n"].tolist() == [3, 3, 3]
@@ -98,7 +97,7 @@ def test_over_all_cells_a_pair_counts_once(runs: pd.DataFrame) -> None:
 
 
 def test_bold_says_that_the_interval_leaves_out_nothing(runs: pd.DataFrame) -> None:
-    found = tables.build("paired-difference", "t", ONE, runs)
+    found = synthetic.table(ONE, runs)
     for position, row in enumerate(found.tidy.to_dict("records")):
         assert found.is_bold(position, 0) == (row["low"] > 0 or row["high"] < 0)
         assert f"{row['difference']:+.2f}" == found.layout.iat[position, 0]
@@ -109,7 +108,7 @@ def test_barriers_before_and_after_matching_with_and_without_correction() -> Non
         ("none", False): [2.0, 3.0], ("none", True): [1.0, 2.0],
         ("repair", False): [1.0, 1.0], ("repair", True): [0.25, math.nan],
     })  # fmt: skip
-    found = tables.build("barriers", "table_barriers", {}, frame)
+    found = synthetic.table(Barriers(), frame)
     assert list(found.layout.columns) == [
         ("Loss (nats)", "a–b"), ("Loss (nats)", "π(a)–b"), ("Error (%)", "a–b"),
         ("Error (%)", "π(a)–b"),
@@ -120,5 +119,5 @@ def test_barriers_before_and_after_matching_with_and_without_correction() -> Non
     assert found.layout.loc[("train", "sup", "REPAIR")].tolist()[1] == "0.250"
     missing = found.tidy[found.tidy["correction"].eq("repair") & found.tidy["matched"]]
     assert missing["n_missing"].tolist() == [1, 1] and any("missing" in n for n in found.notes)
-    only = tables.build("barriers", "table_barriers", {"corrections": ["repair"]}, frame)
+    only = synthetic.table(Barriers(corrections=("repair",)), frame)
     assert len(only.layout) == 1

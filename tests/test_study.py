@@ -19,6 +19,7 @@ from pipeline.artifacts.keys import ImpBlock, Sparse
 from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 from pipeline.study import outputs as kinds
 from pipeline.study.config import FROZEN, Config, freeze, frozen, read
+from pipeline.study.outputs.base import Cells
 
 # -- mistakes in a study -------------------------------------------------------------------
 
@@ -112,6 +113,11 @@ OUTPUTS: dict[str, tuple[object, list[str]]] = {
     "two metrics in a figure": (
         GRID | {"kind": "accuracy-vs-rewind", "metrics": ["top1", "top5"]}, ["one of top1 and top5"]
     ),
+    "two metrics by matching epoch": (
+        GRID | {"kind": "early-matching", "metrics": ["top1", "top5"]}, ["one of top1 and top5"]
+    ),
+    "no metrics": (GRID | {"metrics": []}, ["metrics: name at least one"]),
+    "unknown metric": (GRID | {"metrics": ["top3"]}, ["unknown value 'top3'", "top1, top5"]),
     "kind a list": (GRID | {"kind": ["plane"]}, ["unknown kind ['plane']"]),
     "unknown key": (GRID | {"sparsity": [0.8]}, ["unknown key 'sparsity'", "'sparsities'"]),
     "no experiments": ({"kind": "rewind-grid"}, ["experiments: name at least one"]),
@@ -180,6 +186,12 @@ def test_each_mistake_in_a_table_or_figure_is_one_line(name: str) -> None:
     wrong, words = OUTPUTS[name]
     place = "config/studies/mine.yaml: outputs: out"
     refused(lambda: _with_output("out", wrong), place, *words)
+
+
+@pytest.mark.parametrize("kind", [n for n, kind in kinds.KINDS.items() if issubclass(kind, Cells)])
+def test_an_output_of_cells_without_runs_is_refused(kind: str) -> None:
+    wrong = {"kind": kind, "experiments": ["empty"]}
+    refused(lambda: _with_output("out", wrong), "'empty' declares no sparse runs")
 
 
 @pytest.mark.parametrize("name", sorted(kinds.RULES))

@@ -1,4 +1,4 @@
-"""One tidy frame: a row per run. Every table and figure reads only what is built here.
+"""One tidy frame: a row per run. Every table and figure reads runs through what stands here.
 
 >>> from pipeline import results
 >>> runs = results.load("demo")  # without a name: the study of config.yaml
@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,16 @@ from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Curve, Run
 from pipeline.artifacts.record import facts_of, recorded, verify
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.diversity import diversity as diversity_of
 from pipeline.errors import UserError
 from pipeline.runs.mask import target_rounds
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import (
-    Diversity,
-    ImpBarriers,
-    Interpolation,
-    LossPlane,
-    MaskSparsity,
-    MatchingQuality,
-    Output,
-    TrainingCurves,
-)  # fmt: skip
+from pipeline.study.outputs import Output
 
+#: What tells one network from another, and where it stands in a study.
+NETWORK = ["dataset", "model", "width"]
+PLACE = ["experiment", *NETWORK]
 COLUMNS = [
     "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
     "sparsity_exact", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
@@ -44,11 +37,6 @@ COLUMNS = [
 _MEASURED = (
     "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs",
 )  # fmt: skip
-_PLACE = ["experiment", "dataset", "model", "width"]
-_HISTORY = [
-    "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
-]  # fmt: skip
-_QUALITY = ["size", "dead_a", "dead_b", "matched", "identity", "random"]
 
 
 def load(
@@ -79,6 +67,10 @@ class Results:
 
     def __init__(self, config: Config) -> None:
         self.config, self.graph = config, Graph(config)
+
+    def chosen(self, output: Output) -> list[Experiment]:
+        """The experiments that a table or figure names."""
+        return output.chosen(self.config.experiments)
 
     # -- single runs -----------------------------------------------------------------------
 
@@ -115,14 +107,20 @@ class Results:
         verify(path, outputs=keys.OUTPUTS[run.stage])
         return read_tensors(path)["logits"]
 
+    def csv(self, run: Run, name: str) -> list[dict[str, str]]:
+        """The lines of one of a run's files by their columns.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        path = self.config.results / keys.path(run, name)
+        verify(path)
+        return read_csv(path)
+
     def _row(self, run: Run, experiment: Experiment, **labels: Any) -> dict[str, Any]:
         found, record = self.metrics(run), self.provenance(run)
-        row: dict[str, Any] = {
-            "experiment": experiment.name,
+        row: dict[str, Any] = place(experiment) | {
             "protocol": self.config.main.protocol,
-            "dataset": experiment.dataset,
-            "model": experiment.model,
-            "width": experiment.width,
             "replicate": 0,
             "status": "missing",
             "path": keys.path(run),
@@ -149,7 +147,7 @@ class Results:
                     self._row(
                         cell.run, experiment, kind="sparse", method=cell.method,
                         sparsity=cell.sparsity, rewind_epoch=cell.rewind_epoch,
-                        matching_epoch=_early(cell.matching_epoch, experiment), a=a,
+                        matching_epoch=cell.matching_epoch, a=a,
                         b=b if cell.run.paired else None, replicate=cell.run.replicate,
                     )
                 )  # fmt: skip
@@ -186,32 +184,6 @@ class Results:
             seconds = None if seconds is None or spent is None else seconds + share * spent
         return rounds * each, seconds
 
-    def matches(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
-        """A row per permutation: who, when, seconds, and the quality over all groups."""
-        rows = []
-        for experiment in experiments:
-            epochs: tuple[int | None, ...] = experiment.matching_epochs or (None,)
-            for pair in experiment.pairs:
-                for epoch in epochs:
-                    run = experiment.matching(pair, epoch)
-                    found = self.metrics(run) or {}
-                    groups = list(found.get("groups", {}).values())
-                    units = sum(group["size"] for group in groups) or None
-                    row = {
-                        "experiment": experiment.name, "dataset": experiment.dataset,
-                        "model": experiment.model, "width": experiment.width, "a": pair[0],
-                        "b": pair[1], "matching_epoch": _early(epoch, experiment),
-                        "seconds": self.provenance(run).get("seconds"),
-                        "status": found.get("status", "missing"),
-                    }  # fmt: skip
-                    for name in ("matched", "identity", "random"):
-                        total = sum(group[name] * group["size"] for group in groups)
-                        row[name] = total / units if units else None
-                    rows.append(row)
-        columns = ["experiment", "dataset", "model", "width", "a", "b", "matching_epoch", "seconds",
-                   "status", "matched", "identity", "random"]  # fmt: skip
-        return pd.DataFrame(rows, columns=columns)
-
     def curves(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
         """Points of the curves between π(a) and b, and a and b."""
         rows: list[dict[str, Any]] = []
@@ -221,20 +193,18 @@ class Results:
                 found = self.metrics(run)
                 if found is None:
                     continue
-                for row in self._csv(run, "curve.csv"):
+                for row in self.csv(run, "curve.csv"):
                     start = found["at_initialisation"].get(row["split"], {})
                     rows.append(
-                        {
-                            "experiment": experiment.name, "dataset": experiment.dataset,
-                            "model": experiment.model, "width": experiment.width,
+                        place(experiment) | {
                             "a": pair[0], "b": pair[1], "alpha": float(row["alpha"]),
                             "correction": row["correction"], "split": row["split"],
-                            "loss": _number(row["loss"]), "error": _number(row["error"]),
+                            "loss": number(row["loss"]), "error": number(row["error"]),
                             "loss_at_init": start.get("loss"), "matched": row["matched"] == "True",
                         }
                     )  # fmt: skip
-        columns = ["experiment", "dataset", "model", "width", "a", "b", "alpha", "correction",
-                   "split", "loss", "error", "loss_at_init", "matched"]  # fmt: skip
+        columns = [*PLACE, "a", "b", "alpha", "correction", "split", "loss", "error",
+                   "loss_at_init", "matched"]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
 
     def barriers(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
@@ -254,215 +224,23 @@ class Results:
                     row = found.get((split, correction, metric, matched), {})
                     value = row.get("barrier" if at == "sup" else "at_half")
                     rows.append(
-                        {
-                            "experiment": experiment.name, "dataset": experiment.dataset,
-                            "model": experiment.model, "width": experiment.width, "a": a, "b": b,
-                            "split": split, "at": at, "correction": correction, "metric": metric,
-                            "matched": matched,
+                        place(experiment) | {
+                            "a": a, "b": b, "split": split, "at": at, "correction": correction,
+                            "metric": metric, "matched": matched,
                             "value": float("nan") if value is None else float(value),
                         }
                     )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def imp_barriers(self, output: ImpBarriers) -> pd.DataFrame:
-        """Barriers along the IMP chains of an output's experiments."""
-        rows: list[dict[str, Any]] = []
-        for experiment in output.chosen(self.config.experiments):
-            style = self.config.recipes.resolve("imp", experiment.imp).style
-            for run in output.of(experiment):
-                if self.metrics(run) is None:
-                    continue
-                for row in self._csv(run, "barrier.csv"):
-                    rows.append(
-                        {
-                            "experiment": experiment.name, "style": style, "a": run.dense.seed,
-                            "iteration": int(row["iteration"]), "sparsity": float(row["sparsity"]),
-                            "correction": row["correction"], "split": row["split"],
-                            "loss_barrier": _number(row["loss_barrier"]),
-                            "error_barrier": _number(row["error_barrier"]),
-                        }
-                    )  # fmt: skip
-        columns = ["experiment", "style", "a", "iteration", "sparsity", "correction", "split",
-                   "loss_barrier", "error_barrier"]  # fmt: skip
-        return pd.DataFrame(rows, columns=columns)
 
-    def planes(self, output: LossPlane) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Grid points and the three models of an output's planes."""
-        grid: list[dict[str, Any]] = []
-        points: list[dict[str, Any]] = []
-        for experiment in output.chosen(self.config.experiments):
-            for run in output.of(experiment):
-                found = self.metrics(run)
-                if found is None:
-                    continue
-                grid += [
-                    {"experiment": experiment.name, "x": float(row["x"]), "y": float(row["y"]),
-                     "split": row["split"], "error": _number(row["error"]), "loss": _number(row["loss"])}
-                    for row in self._csv(run, "plane.csv") if row["correction"] == output.correction
-                ]  # fmt: skip
-                points += [
-                    {"experiment": experiment.name, "name": point["model"], "x": point["x"], "y": point["y"],
-                     "split": output.split, "error": point["error"]}
-                    for point in found["points"] if point["split"] == output.split
-                ]  # fmt: skip
-        return (
-            pd.DataFrame(grid, columns=["experiment", "x", "y", "split", "error", "loss"]),
-            pd.DataFrame(points, columns=["experiment", "name", "x", "y", "split", "error"]),
-        )
-
-    def histories(self, output: TrainingCurves) -> pd.DataFrame:
-        """A row per epoch of the dense and sparse runs of a figure; epochs count from b's start.
-
-        A run without a history is one row without an epoch.
-        """
-        rows: list[dict[str, Any]] = []
-        for experiment in output.chosen(self.config.experiments):
-            begun: dict[Run, tuple[int, dict[str, Any]]] = {
-                run: (0, {"method": "dense", "a": run.seed}) for run in experiment.dense_runs()
-            }
-            for cell in experiment.cells((output.sparsity,), (output.rewind_epoch,)):
-                label = {
-                    "method": cell.method, "sparsity": cell.sparsity,
-                    "rewind_epoch": cell.rewind_epoch, "a": cell.pair[0],
-                    "b": cell.pair[1] if cell.run.paired else None,
-                    "matching_epoch": _early(cell.matching_epoch, experiment),
-                    "replicate": cell.run.replicate,
-                }  # fmt: skip
-                begun[cell.run] = cell.run.rewind, label
-            for run, (start, label) in begun.items():
-                found = self.metrics(run)
-                row = _place(experiment) | label | {"path": keys.path(run)}
-                row["status"] = "missing" if found is None else found["status"]
-                lines = [] if found is None else self._csv(run, "history.csv")
-                rows += [
-                    row | {"epoch": start + int(line["epoch"])}
-                    | {name: _number(line[name]) for name in _HISTORY}
-                    for line in lines
-                ] or [row]  # fmt: skip
-        columns = [*_PLACE, "method", "sparsity", "rewind_epoch", "matching_epoch", "a", "b",
-                   "replicate", "status", "epoch", *_HISTORY, "path"]  # fmt: skip
-        return pd.DataFrame(rows, columns=columns)
-
-    def mask_layers(self, output: MaskSparsity) -> pd.DataFrame:
-        """A row per layer of each mask of a figure, in the network's order.
-
-        ``whole`` is the sparsity over all layers. A mask that is not there is one row without a
-        layer.
-        """
-        rows: list[dict[str, Any]] = []
-        for experiment in output.chosen(self.config.experiments):
-            order = self._layers(experiment)
-            for sparsity, mask in output.of(experiment):
-                found = self.metrics(mask) or {}
-                row = _place(experiment) | {
-                    "dataset": experiment.mask_dataset, "sparsity": sparsity, "a": mask.dense.seed,
-                    "status": found.get("status", "missing"), "whole": found.get("sparsity"),
-                }  # fmt: skip
-                layers = found.get("per_layer", {})
-                rows += [
-                    row | {"position": position, "layer": name, "pruned": layers[name]}
-                    for position, name in enumerate(name for name in order if name in layers)
-                ] or [row]
-        columns = [*_PLACE, "sparsity", "a", "status", "position", "layer", "pruned", "whole"]
-        return pd.DataFrame(rows, columns=columns)
-
-    def _layers(self, experiment: Experiment) -> list[str]:
-        """Names of the weights that can be pruned, in the network's order."""
-        from pipeline import models
-
-        model = models.build(
-            self.config.models[experiment.model], width=experiment.width, generator=None,
-            **self.config.datasets[experiment.mask_dataset].shape,
-        )  # fmt: skip
-        return models.prunable_parameters(model, "all")
-
-    def match_groups(self, output: MatchingQuality) -> pd.DataFrame:
-        """A row per permutation group of each matching of a figure.
-
-        A matching that is not there, or that measured nothing, is one row without a group.
-        """
-        rows: list[dict[str, Any]] = []
-        for experiment in output.chosen(self.config.experiments):
-            similarity = self.config.recipes.resolve("match", experiment.match).similarity
-            for (a, b), epoch, match in output.of(experiment):
-                found = self.metrics(match) or {}
-                row = _place(experiment) | {
-                    "similarity": similarity, "a": a, "b": b,
-                    "matching_epoch": _early(epoch, experiment),
-                    "status": found.get("status", "missing"),
-                }  # fmt: skip
-                rows += [
-                    row | {"group": name, **{key: group[key] for key in _QUALITY}}
-                    for name, group in found.get("groups", {}).items()
-                ] or [row]
-        columns = [*_PLACE, "similarity", "a", "b", "matching_epoch", "status", "group", *_QUALITY]
-        return pd.DataFrame(rows, columns=columns)
-
-    def diversity(self, output: Diversity) -> pd.DataFrame:
-        """Accuracy, ensembles and functional diversity per method of each block."""
-        from pipeline.data import load as load_data
-
-        rows = []
-        for experiment in output.chosen(self.config.experiments):
-            sparsity, k = output.at(experiment)
-            labels = None
-            for method, members in output.members(experiment).items():
-                row: dict[str, Any] = {
-                    "experiment": experiment.name, "dataset": experiment.dataset,
-                    "model": experiment.model, "width": experiment.width, "method": method,
-                    "sparsity": sparsity, "rewind_epoch": k, "runs": 0,
-                }  # fmt: skip
-                logits = [found for run in members if (found := self.logits(run)) is not None]
-                if len(logits) >= 2:
-                    if labels is None:
-                        info = self.config.datasets[experiment.dataset]
-                        labels = load_data(info, self.config.data_root, download=False).test.labels
-                    import torch
-
-                    found = diversity_of(
-                        torch.stack(logits), labels, ensemble=output.ensemble, kl=output.kl
-                    )
-                    row |= dict(vars(found))
-                rows.append(row)
-        columns = ["experiment", "dataset", "model", "width", "method", "sparsity", "rewind_epoch",
-                   "test_accuracy_mean", "test_accuracy_std", "ensemble_accuracy", "disagreement",
-                   "kl", "js", "runs"]  # fmt: skip
-        return pd.DataFrame(rows, columns=columns)
-
-    def _csv(self, run: Run, name: str) -> list[dict[str, str]]:
-        path = self.config.results / keys.path(run, name)
-        verify(path)
-        return read_csv(path)
-
-
-def spec_of(output: Output, labels: Mapping[str, str | None]) -> dict[str, Any]:
-    """An output's entry as the settings that tables and figures read; empty ones left out."""
-    spec = {key: value for key, value in vars(output).items() if value not in (None, (), "")}
-    spec = {key: list(value) if isinstance(value, tuple) else value for key, value in spec.items()}
-    if "metrics" in spec:
-        metrics = spec.pop("metrics")
-        spec["metric"] = metrics[0] if len(metrics) == 1 else metrics
-    if isinstance(output, Interpolation):
-        spec["matched"] = [True, False] if output.unmatched else [True]
-    return spec | {"labels": {name: label for name, label in labels.items() if label}}
-
-
-def _early(epoch: int | None, experiment: Experiment) -> int | None:
-    """The matching epoch as tables show it: nothing where b is matched at its end."""
-    return (
-        None
-        if epoch is None or (epoch == experiment.horizon and not experiment.matching_epochs)
-        else epoch
-    )
-
-
-def _place(experiment: Experiment) -> dict[str, Any]:
-    """The columns ``_PLACE`` of an experiment."""
+def place(experiment: Experiment) -> dict[str, Any]:
+    """The columns ``PLACE`` of an experiment."""
     return {
         "experiment": experiment.name, "dataset": experiment.dataset,
         "model": experiment.model, "width": experiment.width,
     }  # fmt: skip
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """A number of a CSV file; None where nothing was measured."""
     return float(text) if text else None

@@ -101,7 +101,7 @@ def settings_page() -> str:
         "An experiment may begin with `extends: NAME`, too.",
         _table(ExperimentEntry),
         "### outputs",
-        "Every table and figure has the settings of the first table, and those of its kind.",
+        "Every table and figure has a `kind`, the settings of the first table, and those of its kind.",
         _table(Output),
     ]
     common = {item.name for item in fields(Output)}

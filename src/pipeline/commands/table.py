@@ -20,12 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Print the table as Markdown."""
-    from pipeline.report import build as show
+    from pipeline.report import build
     from pipeline.report.tables import to_markdown
 
-    found = show.table(config, arguments.name)
+    found = build.table(config, arguments.name)
     incomplete = "n_missing" in found.tidy and bool(found.tidy["n_missing"].any())
-    if incomplete and not arguments.partial and (missing := show.missing(config, arguments.name)):
+    if incomplete and not arguments.partial and (missing := build.missing(config, arguments.name)):
         raise UserError(
             f"{arguments.name}: {missing} run{'s are' if missing > 1 else ' is'} missing; run "
             f"{'them' if missing > 1 else 'it'} (snakemake {arguments.name} -c2 "
@@ -33,6 +33,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         )
     print(to_markdown(found))
     if arguments.write:
-        for path in show.write_table(config, arguments.name):
+        for path in build.write_table(config, arguments.name):
             print(path)
     return 0

@@ -98,22 +98,6 @@ class Augmenter:
         )
 
 
-def draw_epoch(
-    split: Split,
-    *,
-    batch_size: int,
-    flip: bool,
-    pad: int,
-    order: torch.Generator | None,
-    augmentation: torch.Generator | None,
-    drop_last: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """A single epoch; keep an ``Augmenter`` instead where more than one is drawn."""
-    return Augmenter(split, flip=flip, pad=pad).epoch(
-        batch_size=batch_size, order=order, augmentation=augmentation, drop_last=drop_last
-    )
-
-
 def _epoch_length(images: int, batch_size: int, drop_last: bool) -> int:
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, is {batch_size}")

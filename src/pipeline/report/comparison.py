@@ -13,17 +13,23 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from pipeline.errors import UserError
 from pipeline.report import published
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import FILTERS, aggregate, as_list, select, sort
+from pipeline.report.tables.cells import aggregate, filters, select, sort
 from pipeline.report.tables.diversity import COLUMNS as DIVERSITY
-from pipeline.report.tables.table import ABSENT, Table, mean_text, spec_notes
+from pipeline.report.tables.table import ABSENT, Table, mean_text
+from pipeline.results import NETWORK
+from pipeline.study.outputs import Output
+from pipeline.study.outputs.diversity import Diversity
+from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.rewind_grid import RewindGrid
 
 # What names a cell inside one published table, which has one data set, model and width.
 _KEYS = ["sparsity", "method", "rewind_epoch", "matching_epoch", "metric"]
-_NETWORK = ["dataset", "model", "width"]
 COLUMNS = [
-    *_NETWORK,
+    *NETWORK,
     *_KEYS,
     "ours_mean", "ours_std", "ours_n", "ours_diverged", "ours_missing",
     "published_mean", "published_std", "published_n",
@@ -50,86 +56,65 @@ def welch_p(m1: float, s1: float, n1: float, m2: float, s2: float, n2: float) ->
     return float(result.pvalue)
 
 
-def compare(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
-    """Every cell of a rewind-grid or early-matching output beside its published value.
+def build(output: Output, shown: Shown, data: pd.DataFrame) -> Table:
+    """A table beside its published numbers, from the frame that its builder reads.
 
-    ``spec`` is the output's, with ``published``: the label of the paper's table ("5") or the
-    thesis' ("4.2"). Every published cell that the output's filters let pass has a row, also when no
-    run of ours is there (status missing); cells of ours that were not published follow. Cells meet
-    by sparsity, method, rewind epoch, matching epoch and metric; a note says so when data set,
-    model or width differ.
+    Raises:
+        UserError: a kind of table that was not published.
     """
-    label = str(spec["published"])
+    if isinstance(output, Diversity):
+        return _diversity(output, shown, data)
+    if isinstance(output, RewindGrid | EarlyMatching):
+        return _cells(output, shown, data)
+    raise UserError(f"{shown.name}: a table of kind {output.kind} has no published numbers")
+
+
+def _cells(output: RewindGrid | EarlyMatching, shown: Shown, runs: pd.DataFrame) -> Table:
+    """Every cell of an output beside its published value, from the paper's table or the thesis'.
+
+    Every published cell that the output's filters let pass has a row, also when no run of ours is
+    there (status missing); cells of ours that were not published follow. Cells meet by sparsity,
+    method, rewind epoch, matching epoch and metric; a note says so when data set, model or width
+    differ.
+    """
+    label = str(output.published)
     theirs = published.table(label)
-    chosen = select(runs, spec)
-    metrics = as_list(spec.get("metric", "top1"))
-    ours = pd.concat([aggregate(chosen, metric) for metric in metrics], ignore_index=True)
-    theirs = theirs[theirs["metric"].isin(metrics)]
-    for key in ("sparsities", "rewind_epochs", "methods"):
-        if spec.get(key):
-            theirs = theirs[theirs[FILTERS[key]].isin(as_list(spec[key]))]
+    chosen = select(runs, output, shown.end)
+    ours = pd.concat([aggregate(chosen, metric) for metric in output.metrics], ignore_index=True)
+    theirs = theirs[theirs["metric"].isin(output.metrics)]
+    for column, wanted in filters(output).items():
+        theirs = theirs[theirs[column].isin(wanted)]
     rows = [_row(*pair) for pair in _pairs(ours, theirs, _KEYS)]
     source = f"{'thesis' if '.' in label else 'paper'} Table {label}"
-    notes = [*spec_notes(spec), *_foreign(ours, theirs, source), _RULE]
-    title = f"{spec.get('title', name)}: ours beside {source}"
-    return _table(name, title, sort(_frame(rows)), notes, protocol)
+    notes = shown.notes(output, *_foreign(ours, theirs, source), _RULE)
+    return _table(output, shown, source, sort(_frame(rows)), notes)
 
 
-def compare_diversity(
-    name: str, spec: Mapping[str, Any], diversity: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
+def _diversity(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     """The diversity frame beside Table 1: accuracy with its spread, four numbers without one."""
-    keys = [*_NETWORK, "method", "metric"]
+    keys = [*NETWORK, "method", "metric"]
     ours, theirs = _long(diversity), _long(published.diversity())
     # Published dense rows give the accuracy alone.
     theirs = theirs[theirs["mean"].notna()]
     if not set(_networks(ours)) & set(_networks(theirs)):
         theirs = theirs.iloc[:0]
-    elif "datasets" in spec:
-        theirs = theirs[theirs["dataset"].isin(as_list(spec["datasets"]))]
     order = {metric: position for position, metric in enumerate(_metrics())}
     rows = sorted(
         (_row(*pair) for pair in _pairs(ours, theirs, keys)),
         key=lambda row: (
-            *(row[key] for key in _NETWORK),
+            *(row[key] for key in NETWORK),
             order[row["metric"]],
             names.method_key(row["method"]),
         ),
     )
-    notes = [*spec_notes(spec), _RULE]
+    notes = shown.notes(output, _RULE)
     if theirs.empty:
         notes.insert(0, "Nothing was published for these networks and data sets.")
-    title = f"{spec.get('title', name)}: ours beside paper Table 1"
-    return _table(name, title, _frame(rows), notes, protocol)
-
-
-def compare_dense(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
-    """Our dense runs beside the dense accuracies that are known (Table 1, dashed lines)."""
-    chosen = select(runs, spec, ("dense",))
-    chosen = chosen.assign(method="dense", sparsity=float("nan"), rewind_epoch=float("nan"))
-    ours = aggregate(chosen)
-    known = published.dense().rename(
-        columns={"test_accuracy_mean": "mean", "test_accuracy_std": "std"}
-    )
-    known = known.assign(method="dense", metric="top1")
-    known = known[[network in set(_networks(ours)) for network in _networks(known)]]
-    rows = [_row(*pair) for pair in _pairs(ours, known, [*_NETWORK, "method", "metric"])]
-    notes = [*spec_notes(spec), _RULE]
-    notes += [
-        f"Published, {names.network(row.model, row.width)} / {names.dataset(row.dataset)}: "
-        f"{row.mean:g} from {row.source}."
-        for row in known.itertuples()
-    ]
-    title = f"{spec.get('title', name)}: dense runs"
-    return _table(name, title, _frame(rows), notes, protocol)
+    return _table(output, shown, "paper Table 1", _frame(rows), notes)
 
 
 def _networks(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return list(frame[_NETWORK].itertuples(index=False, name=None))
+    return list(frame[NETWORK].itertuples(index=False, name=None))
 
 
 def _metrics() -> dict[str, str]:
@@ -143,7 +128,7 @@ def _long(diversity: pd.DataFrame) -> pd.DataFrame:
     """A row per (network, method, metric) with mean, std and n; single numbers have no std."""
     parts = []
     for metric, column in _metrics().items():
-        part = diversity[[*_NETWORK, "method"]].copy()
+        part = diversity[[*NETWORK, "method"]].copy()
         accuracy = metric == "test_accuracy"
         part["metric"] = metric
         part["mean"] = diversity[column].astype(float)
@@ -186,7 +171,7 @@ def _pairs(
 def _row(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> dict[str, Any]:
     nan = float("nan")
     cell = ours or theirs or {}
-    row = {key: cell.get(key, nan) for key in (*_NETWORK, *_KEYS)}
+    row = {key: cell.get(key, nan) for key in (*NETWORK, *_KEYS)}
     own = ours or {"mean": nan, "std": nan, "n": 0, "n_diverged": 0, "n_missing": 0}
     known = theirs or {"mean": nan, "std": nan, "n": nan}
     bound = uncertainty(own["std"], own["n"], known["std"], known["n"])
@@ -226,8 +211,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]:
     def listed(frame: pd.DataFrame) -> list[str]:
-        found = dict.fromkeys(_networks(frame))
-        return [f"{names.network(m, w)} / {names.dataset(d)}" for d, m, w in found]
+        return [names.place(*network) for network in dict.fromkeys(_networks(frame))]
 
     own, known = listed(ours), listed(theirs)
     if not own or own == known:
@@ -253,7 +237,9 @@ def _summary(frame: pd.DataFrame) -> str:
     )
 
 
-def _table(name: str, title: str, frame: pd.DataFrame, notes: list[str], protocol: str) -> Table:
+def _table(
+    output: Output, shown: Shown, source: str, frame: pd.DataFrame, notes: list[str]
+) -> Table:
     labels, text = [], []
     for row in frame.to_dict("records"):
         labels.append(_label(row))
@@ -277,7 +263,9 @@ def _table(name: str, title: str, frame: pd.DataFrame, notes: list[str], protoco
         if level == "Method" or index.get_level_values(level).nunique() > 1
     ]
     layout = layout.reset_index([level for level in index.names if level not in kept], drop=True)
-    return Table(f"{name}_comparison", title, frame, layout, [_summary(frame), *notes], protocol)
+    title = f"{shown.title(output)}: ours beside {source}"
+    notes = [_summary(frame), *notes]
+    return Table(f"{shown.name}_comparison", title, frame, layout, notes, shown.protocol)
 
 
 def _label(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -285,7 +273,7 @@ def _label(row: Mapping[str, Any]) -> tuple[str, ...]:
         return ABSENT if pd.isna(row[key]) else form(row[key])
 
     return (
-        f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}",
+        names.place(*(row[key] for key in NETWORK)),
         text("sparsity", names.percent),
         names.method(row["method"]),
         text("rewind_epoch", names.number),

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from pipeline.artifacts.store import write_atomic
 from pipeline.errors import UserError
-from pipeline.report import about, figures, tables
-from pipeline.report import build as show
+from pipeline.report import about, build, figures, tables
 from pipeline.report.tables import Table
 from pipeline.study.config import Config
 from pipeline.study.outputs import Output
@@ -46,9 +45,9 @@ def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path
         if output.what == "figure":
             parts.append(_figure(config, name, output, folder / name, files))
             continue
-        parts.append(_table(show.table(config, name), folder / name, files))
+        parts.append(_table(build.table(config, name), folder / name, files))
         if output.published:
-            beside = show.comparison_of(config, name)
+            beside = build.comparison_of(config, name)
             parts.append(_table(beside, folder / f"{name}.comparison", files))
     parts.append(_table(provenance, folder / "provenance", files))
     page = folder / "README.md"
@@ -77,7 +76,7 @@ def _table(table: Table, stem: Path, files: list[Path]) -> str:
 
 
 def _figure(config: Config, name: str, output: Output, stem: Path, files: list[Path]) -> str:
-    files += figures.save(*show.figure(config, name), stem, ("png",))
+    files += figures.save(*build.figure(config, name), stem, ("png",))
     title, shows = output.title or name, re.sub(r"\s+", " ", output.shows)
     return f"## {title} ([CSV]({name}.csv))\n\n![{title}]({name}.png)\n\n{shows}"
 

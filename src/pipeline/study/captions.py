@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.study.config import Config
-from pipeline.study.outputs import Linked, LossPlane, Output
+from pipeline.study.outputs import Linked, Output
 
 
 def label(config: Config, name: str) -> str:
@@ -52,10 +52,7 @@ def _seeds(config: Config, output: Output) -> str:
         if next(iter(part.needs(experiments)), None) is None:
             continue
         for experiment in part.chosen(experiments):
-            shown = experiment.pairs
-            if isinstance(part, LossPlane):
-                shown = shown[part.pair - 1 : part.pair]
-            pairs[shown] = None
+            pairs[part.pairs(experiment)] = None
     if not pairs:
         return ""
     fewest, most = min(map(len, pairs)), max(map(len, pairs))

@@ -123,6 +123,12 @@ class Experiment:
         at = None if epoch == self.horizon else epoch
         return Match(self.source_run(a), self.dense_run(b), recipe or self.match, at)
 
+    def matchings(self) -> Iterator[tuple[tuple[int, int], int | None, Match]]:
+        """Pair, matching epoch (None: the end) and matching, for all that the experiment declares."""
+        for pair in self.pairs:
+            for epoch in self.matching_epochs or (None,):
+                yield pair, epoch, self.matching(pair, epoch)
+
     def dense_runs(self) -> list[Dense]:
         """The dense runs of all seeds on the experiment's own data, each once, in order."""
         return list(dict.fromkeys(self.dense_run(seed) for pair in self.pairs for seed in pair))

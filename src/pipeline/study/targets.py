@@ -8,9 +8,8 @@ from typing import Any
 from pipeline.artifacts import keys
 from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import digest
-from pipeline.catalog.schema import without_defaults
 from pipeline.study.graph import Graph
-from pipeline.study.outputs import Group
+from pipeline.study.outputs.group import Group
 from pipeline.study.settings import ALGORITHM
 
 TABLE = (".csv", ".html", ".md", ".tex")
@@ -74,7 +73,7 @@ class Targets:
         return {
             "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": {name: [method.label, method.color] for name, method in methods},
-            "output": without_defaults(output),
+            "output": output.declared(),
             "protocol": self.config.main.protocol,
             "runs": digest(runs),
         }

@@ -54,7 +54,7 @@ def on_results(
     """
 
     def cells(chosen: pd.DataFrame) -> pd.DataFrame:
-        sparse = select(chosen, {})
+        sparse = select(chosen)
         return pd.concat([aggregate(sparse, metric) for metric in ("top1", "top5")])
 
     of_other = runs["experiment"].isin(reuse)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from pipeline.report.claims.judge import FAILS, HOLDS, UNKNOWN, Claim
-from pipeline.report.tables.table import Table, spec_notes
+from pipeline.report.shown import Shown
+from pipeline.report.tables.table import Table
+from pipeline.study.outputs import Output
 
 _READING = (
     "A claim holds when every unit that has its cells holds, and fails when one fails. Units share "
@@ -20,12 +21,7 @@ _LONG = 40
 
 
 def claims_table(
-    name: str,
-    spec: Mapping[str, Any],
-    claims: Iterable[Claim],
-    *,
-    protocol: str = "paper",
-    beside: Iterable[Claim] | None = None,
+    output: Output, shown: Shown, claims: Iterable[Claim], *, beside: Iterable[Claim] | None = None
 ) -> Table:
     """Claims as a table: a row per claim; the tidy frame has a row per unit of every claim.
 
@@ -49,8 +45,7 @@ def claims_table(
     if beside is not None:
         known = {claim.id: claim.verdict for claim in beside}
         layout.insert(2, "On the published numbers", [known[claim.id] for claim in claims])
-    notes = [*spec_notes(spec), _READING]
-    return Table(name, spec.get("title", "Claims"), tidy, layout, notes, protocol)
+    return shown.table(output, tidy, layout, [_READING])
 
 
 def claims_markdown(claims: Iterable[Claim], title: str, said: Sequence[str] = ()) -> str:

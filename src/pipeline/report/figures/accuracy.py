@@ -2,129 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import aggregate, declared, select, sort
+from pipeline.report.tables.cells import aggregate, read, select, sort
+from pipeline.results import NETWORK
+from pipeline.study.outputs.accuracy import Accuracy
 
-_NETWORK = ["dataset", "model", "width"]
+__all__ = ["build", "read"]
+
 _Y = {"top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)"}
+#: What runs along x or tells panels apart -> how an axis and a panel say it.
+_AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
+_PANEL = {
+    "rewind_epoch": lambda value: f"k = {value:g}",
+    "sparsity": lambda value: f"S = {names.percent(value)}",
+}
 
 
-def against_rewind(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame
-) -> tuple[Figure, pd.DataFrame]:
-    """Panels: a row per network, a column per sparsity; x: rewind epoch k (Figures 5-8, 11).
+def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """A row of panels per network, as Figures 5-8 and 11 (along k) and 9 and 10 (along S).
 
-    Settings: title, metric (``top1`` or ``top5``), labels and colors (by method), and the filters
-    of `pipeline.report.tables.cells.FILTERS`. The dashed line is the mean of our own dense runs, with
-    their spread. Returns the figure and the cells that it shows.
+    The dashed line is the mean of our own dense runs, with their spread. Returns the figure and the
+    cells that it shows.
     """
-    return _panels(
-        name,
-        spec,
-        runs,
-        column="sparsity",
-        x="rewind_epoch",
-        heading=lambda value: f"S = {names.percent(value)}",
-        label="Rewind epoch k",
-    )
-
-
-def against_sparsity(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame
-) -> tuple[Figure, pd.DataFrame]:
-    """Panels: a row per network, a column per rewind epoch; x: sparsity (Figures 9 and 10).
-
-    Settings as for `against_rewind`; Figures 9 and 10 want ``rewind_epochs: [10, 25, 50, 100]``.
-    """
-    return _panels(
-        name,
-        spec,
-        runs,
-        column="rewind_epoch",
-        x="sparsity",
-        heading=lambda value: f"k = {value:g}",
-        label="Sparsity (%)",
-    )
-
-
-def _panels(
-    name: str,
-    spec: Mapping[str, Any],
-    runs: pd.DataFrame,
-    *,
-    column: str,
-    x: str,
-    heading: Callable[[float], str],
-    label: str,
-) -> tuple[Figure, pd.DataFrame]:
-    metric = spec.get("metric", "top1")
-    cells = aggregate(declared(name, runs, spec), metric)
+    cells = aggregate(select(runs, output, shown.end), output.metric)
     cells = cells[cells["matching_epoch"].isna()]
-    dense = _dense(runs, spec, metric, cells)
-    networks = list(dict.fromkeys(cells[_NETWORK].itertuples(index=False, name=None)))
-    columns = sorted(cells[column].unique())
+    dense = _dense(runs, output.metric, cells)
+    networks = list(dict.fromkeys(cells[NETWORK].itertuples(index=False, name=None)))
+    columns = sorted(cells[output.panels].unique())
     methods = sorted(cells["method"].unique(), key=names.method_key)
-    with matplotlib.rc_context(style.RC):
-        figure, axes = style.grid(max(1, len(networks)), max(1, len(columns)))
-        for i, network in enumerate(networks):
-            own = cells[(cells[_NETWORK] == list(network)).all(axis=1)]
-            reference = dense[(dense[_NETWORK] == list(network)).all(axis=1)]
-            for j, value in enumerate(columns):
-                panel = axes[i][j]
-                _draw(panel, own[own[column] == value], reference, x, methods, spec)
-                if i == 0:
-                    panel.set_title(heading(value))
-                if i == len(networks) - 1:
-                    panel.set_xlabel(label)
-            dataset, model, width = network
-            place = f"{names.network(model, width)} / {names.dataset(dataset)}"
-            axes[i][0].set_ylabel(f"{place}\n{_Y[metric]}")
-        _x_ticks(axes, sorted(cells[x].unique()), x)
-        handles = [
-            style.handle(
-                style.method_style(method, spec.get("colors")),
-                style.method_label(method, spec.get("labels")),
-            )
-            for method in methods
-        ]
-        if dense["mean"].notna().any():
-            handles.append(style.handle(style.method_style("dense"), "dense"))
-        note = style.missing_note(
-            len(cells), int(cells["mean"].isna().sum()), int((cells["n_diverged"] > 0).sum())
-        )
-        if spec.get("title"):
-            figure.suptitle(spec["title"], fontsize=9.5)
-        style.legend(figure, handles, note)
+    figure, axes = style.grid(max(1, len(networks)), max(1, len(columns)))
+    for i, network in enumerate(networks):
+        own = cells[(cells[NETWORK] == list(network)).all(axis=1)]
+        reference = dense[(dense[NETWORK] == list(network)).all(axis=1)]
+        for j, value in enumerate(columns):
+            panel = axes[i][j]
+            here = own[own[output.panels] == value]
+            _draw(panel, here, reference, output.along, methods, shown)
+            if i == 0:
+                panel.set_title(_PANEL[output.panels](value))
+            if i == len(networks) - 1:
+                panel.set_xlabel(_AXIS[output.along])
+        axes[i][0].set_ylabel(f"{names.place(*network)}\n{_Y[output.metric]}")
+    _x_ticks(axes, sorted(cells[output.along].unique()), output.along)
+    handles = style.method_handles(methods, shown)
+    if dense["mean"].notna().any():
+        handles.append(style.handle(style.method_style("dense"), "dense"))
+    note = style.missing_note(
+        len(cells), int(cells["mean"].isna().sum()), int((cells["n_diverged"] > 0).sum())
+    )
+    style.legend(figure, handles, note)
     return figure, sort(pd.concat([cells, dense], ignore_index=True))
 
 
-def _dense(
-    runs: pd.DataFrame, spec: Mapping[str, Any], metric: str, cells: pd.DataFrame
-) -> pd.DataFrame:
-    """Dense cells of the networks shown: of the output's experiments, else any dense run."""
-    found = select(runs, spec, ("dense",))
-    if not (found["status"] == "ok").any():
-        rest = {key: value for key, value in spec.items() if key != "experiments"}
-        found = select(runs, rest, ("dense",))
-    found = found.assign(
+def _dense(runs: pd.DataFrame, metric: str, cells: pd.DataFrame) -> pd.DataFrame:
+    """Dense cells of the networks shown."""
+    found = select(runs, kinds=("dense",)).assign(
         method="dense",
         sparsity=float("nan"),
         rewind_epoch=float("nan"),
         matching_epoch=float("nan"),
     )
-    dense = aggregate(found.drop_duplicates([*_NETWORK, "a", "path"]), metric)
-    shown = set(cells[_NETWORK].itertuples(index=False, name=None))
-    keep = [key in shown for key in dense[_NETWORK].itertuples(index=False, name=None)]
+    dense = aggregate(found, metric)
+    shown = set(cells[NETWORK].itertuples(index=False, name=None))
+    keep = [key in shown for key in dense[NETWORK].itertuples(index=False, name=None)]
     return dense[np.array(keep, dtype=bool)]
 
 
@@ -134,7 +81,7 @@ def _draw(
     dense: pd.DataFrame,
     x: str,
     methods: list[str],
-    spec: Mapping[str, Any],
+    shown: Shown,
 ) -> None:
     reference = dense.dropna(subset=["mean"])
     if len(reference):
@@ -151,7 +98,7 @@ def _draw(
             (own[x] * scale).tolist(),
             own["mean"].tolist(),
             own["std"].tolist(),
-            style.method_style(method, spec.get("colors")),
+            style.method_style(method, shown.colors),
         )
     style.few_y_ticks(panel)
 

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import as_list
+from pipeline.results import Results, number
+from pipeline.study.outputs.imp_barrier import ImpBarriers
 
 _STYLES = {"rewind": "IMP with rewinding", "finetune": "IMP-FT (fine-tuning)"}
-_LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("no correction", {"color": "#D55E00", "marker": "s", "linestyle": "-"}),
-    "reset": ("BatchNorm reset", {"color": "#E69F00", "marker": "D", "linestyle": "-"}),
-    "repair": ("REPAIR", {"color": "#0072B2", "marker": "o", "linestyle": "-"}),
+_LOOKS: dict[str, dict[str, Any]] = {
+    "none": {"color": "#D55E00", "marker": "s", "linestyle": "-"},
+    "reset": {"color": "#E69F00", "marker": "D", "linestyle": "-"},
+    "repair": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
 }
 _KEYS = ["style", "iteration", "sparsity", "correction", "split"]
 
 
-def build(
-    name: str, spec: Mapping[str, Any], imp_barriers: pd.DataFrame
-) -> tuple[Figure, pd.DataFrame]:
-    """A panel per IMP style; x: IMP iteration (top: sparsity); a line per correction.
+def read(output: ImpBarriers, results: Results) -> pd.DataFrame:
+    """Barriers along the IMP chains of the output's experiments."""
+    rows: list[dict[str, Any]] = []
+    for experiment in results.chosen(output):
+        imp = results.config.recipes.resolve("imp", experiment.imp)
+        for run in output.runs(experiment):
+            rows += [
+                {
+                    "experiment": experiment.name, "style": imp.style, "a": run.dense.seed,
+                    "iteration": int(row["iteration"]), "sparsity": float(row["sparsity"]),
+                    "correction": row["correction"], "split": row["split"],
+                    "loss_barrier": number(row["loss_barrier"]),
+                    "error_barrier": number(row["error_barrier"]),
+                }
+                for row in (results.csv(run, "barrier.csv") if results.metrics(run) else ())
+            ]  # fmt: skip
+    columns = ["experiment", "style", "a", "iteration", "sparsity", "correction", "split",
+               "loss_barrier", "error_barrier"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
 
-    ``imp_barriers`` as in `pipeline.results`. Settings: title, experiments, corrections (default
-    none and repair), split (default test), metric (``error``, in percentage points, or ``loss``,
-    in nats). Lines are means over seeds with a band of ± one sample standard deviation. Returns
-    the figure and the points that it shows.
+
+def build(
+    output: ImpBarriers, shown: Shown, imp_barriers: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
+    """A panel per IMP style; x: IMP iteration (top: sparsity); a line without and with correction.
+
+    Errors in percentage points, losses in nats. Lines are means over seeds with a band of ± one
+    sample standard deviation. Returns the figure and the points that it shows.
     """
-    metric, split = spec.get("metric", "error"), spec.get("split", "test")
-    corrections = as_list(spec.get("corrections", ["none", "repair"]))
+    metric, split = output.metric, output.split or "train"
+    corrections = ["none", shown.correction]
     chosen = imp_barriers[imp_barriers["split"] == split]
     chosen = chosen[chosen["correction"].isin(corrections)]
-    if "experiments" in spec:
-        chosen = chosen[chosen["experiment"].isin(as_list(spec["experiments"]))]
     chosen = chosen.drop_duplicates([*_KEYS, "a"])
     points = (
         chosen.assign(value=chosen[f"{metric}_barrier"].astype(float))
@@ -48,23 +66,20 @@ def build(
     )
     points.insert(len(_KEYS), "metric", metric)
     kinds = sorted(points["style"].unique(), key=lambda kind: (kind != "rewind", kind))
-    with matplotlib.rc_context(style.RC):
-        figure, axes = style.grid(1, max(1, len(kinds)), panel=(3.2, 2.3), sharey=True)
-        for panel, kind in zip(axes[0], kinds, strict=False):
-            _draw(panel, points[points["style"] == kind], corrections)
-            panel.set_title(_STYLES.get(kind, kind), pad=7)
-            panel.set_xlabel("IMP iteration")
-        unit = "error barrier (percentage points)" if metric == "error" else "loss barrier (nats)"
-        axes[0][0].set_ylabel(f"{split.capitalize()} {unit}")
-        if spec.get("title"):
-            figure.suptitle(spec["title"], fontsize=9.5)
-        missing = int(points["mean"].isna().sum())
-        handles = [style.handle(_LOOKS[key][1], _LOOKS[key][0]) for key in corrections]
-        style.legend(figure, handles, style.missing_note(len(points), missing))
+    figure, axes = style.grid(1, max(1, len(kinds)), panel=(3.2, 2.3), sharey=True)
+    for panel, kind in zip(axes[0], kinds, strict=False):
+        _draw(panel, points[points["style"] == kind], corrections)
+        panel.set_title(_STYLES.get(kind, kind), pad=7)
+        panel.set_xlabel("IMP iteration")
+    unit = "error barrier (percentage points)" if metric == "error" else "loss barrier (nats)"
+    axes[0][0].set_ylabel(f"{split.capitalize()} {unit}")
+    missing = int(points["mean"].isna().sum())
+    handles = [style.handle(_LOOKS[key], names.CORRECTIONS[key]) for key in corrections]
+    style.legend(figure, handles, style.missing_note(len(points), missing))
     return figure, points
 
 
-def _draw(panel: Axes, points: pd.DataFrame, corrections: list[str]) -> None:
+def _draw(panel: Axes, points: pd.DataFrame, corrections: Sequence[str]) -> None:
     for correction in corrections:
         own = points[points["correction"] == correction].sort_values("iteration")
         style.band_line(
@@ -72,7 +87,7 @@ def _draw(panel: Axes, points: pd.DataFrame, corrections: list[str]) -> None:
             own["iteration"].tolist(),
             own["mean"].tolist(),
             own["std"].tolist(),
-            _LOOKS[correction][1],
+            _LOOKS[correction],
         )
     panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
     at = sorted(points["iteration"].unique())

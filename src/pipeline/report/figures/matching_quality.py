@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
+from pipeline.report.shown import Shown
+from pipeline.results import PLACE, Results, place
+from pipeline.study.outputs.matching_quality import MatchingQuality
 
-_KEYS = ["experiment", "dataset", "model", "width", "similarity", "matching_epoch", "group"]
+_KEYS = [*PLACE, "similarity", "matching_epoch", "group"]
+_MEASURED = ["size", "dead_a", "dead_b", "matched", "identity", "random"]
 _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "matched": ("matched", {"color": "#009E73", "marker": "^", "linestyle": "-"}),
     "identity": ("identity", {"color": "#D55E00", "marker": "s", "linestyle": "-"}),
@@ -21,14 +23,37 @@ _LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
 _AXIS = {"correlation": "Mean correlation", "inner": "Mean inner product"}
 
 
+def read(output: MatchingQuality, results: Results) -> pd.DataFrame:
+    """A row per permutation group of each matching.
+
+    A matching that is not there, or that measured nothing, is one row without a group.
+    """
+    rows: list[dict[str, Any]] = []
+    for experiment in results.chosen(output):
+        recipe = results.config.recipes.resolve("match", experiment.match)
+        for (a, b), epoch, match in experiment.matchings():
+            found = results.metrics(match) or {}
+            row = place(experiment) | {
+                "similarity": recipe.similarity, "a": a, "b": b, "matching_epoch": epoch,
+                "status": found.get("status", "missing"),
+            }  # fmt: skip
+            rows += [
+                row | {"group": name, **{key: group[key] for key in _MEASURED}}
+                for name, group in found.get("groups", {}).items()
+            ] or [row]
+    columns = [*PLACE, "similarity", "a", "b", "matching_epoch", "status", "group", *_MEASURED]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def build(
-    name: str, spec: Mapping[str, Any], match_groups: pd.DataFrame
+    output: MatchingQuality, shown: Shown, match_groups: pd.DataFrame
 ) -> tuple[Figure, pd.DataFrame]:
     """A row per experiment and matching epoch; x: the permutation groups in the network's order.
 
-    ``match_groups`` as in `pipeline.results`. Settings: title. Lines are means over pairs with a
-    band of ± one sample standard deviation. Returns the figure and the points that it shows.
+    Lines are means over pairs with a band of ± one sample standard deviation. Returns the figure
+    and the points that it shows.
     """
+    del output, shown
     known = match_groups.dropna(subset=["group"])
     points = (
         known.assign(**{key: pd.to_numeric(known[key]) for key in _LOOKS})
@@ -51,41 +76,34 @@ def build(
     )
     headings = style.headings(match_groups)
     rows = match_groups[["experiment", "matching_epoch"]].drop_duplicates()
-    with matplotlib.rc_context(style.RC):
-        figure, axes = style.grid(max(1, len(rows)), 1, panel=(4.4, 2.0), sharex="none")
-        for place, (experiment, epoch) in enumerate(rows.itertuples(index=False, name=None)):
-            panel = axes[place][0]
-            own = points[points["experiment"] == experiment]
-            same = (
-                own["matching_epoch"].isna() if pd.isna(epoch) else own["matching_epoch"] == epoch
+    figure, axes = style.grid(max(1, len(rows)), 1, panel=(4.4, 2.0), sharex="none")
+    for position, (experiment, epoch) in enumerate(rows.itertuples(index=False, name=None)):
+        panel = axes[position][0]
+        own = points[points["experiment"] == experiment]
+        same = own["matching_epoch"].isna() if pd.isna(epoch) else own["matching_epoch"] == epoch
+        own = own[same]
+        for key, (_, look) in _LOOKS.items():
+            style.band_line(
+                panel,
+                list(range(len(own))),
+                own[key].tolist(),
+                own[f"{key}_std"].tolist(),
+                look,
             )
-            own = own[same]
-            for key, (_, look) in _LOOKS.items():
-                style.band_line(
-                    panel,
-                    list(range(len(own))),
-                    own[key].tolist(),
-                    own[f"{key}_std"].tolist(),
-                    look,
-                )
-            panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
-            style.name_ticks(
-                panel, [f"{g} ({n:g})" for g, n in zip(own["group"], own["size"], strict=True)]
-            )
-            at = "" if pd.isna(epoch) else f", b at epoch {epoch:g}"
-            panel.set_title(f"{headings[experiment]}{at}")
-            kind = own["similarity"].iloc[0] if len(own) else "correlation"
-            panel.set_ylabel(_AXIS.get(kind, kind))
-            style.few_y_ticks(panel)
-        if spec.get("title"):
-            figure.suptitle(spec["title"], fontsize=9.5)
-        style.legend(
-            figure,
-            [style.handle(look, label) for label, look in _LOOKS.values()],
-            style.absent_note(
-                match_groups, ["experiment", "matching_epoch", "a", "b"], "matchings"
-            ),
+        panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
+        style.name_ticks(
+            panel, [f"{g} ({n:g})" for g, n in zip(own["group"], own["size"], strict=True)]
         )
+        at = "" if pd.isna(epoch) else f", b at epoch {epoch:g}"
+        panel.set_title(f"{headings[experiment]}{at}")
+        kind = own["similarity"].iloc[0] if len(own) else "correlation"
+        panel.set_ylabel(_AXIS.get(kind, kind))
+        style.few_y_ticks(panel)
+    style.legend(
+        figure,
+        [style.handle(look, label) for label, look in _LOOKS.values()],
+        style.absent_note(match_groups, ["experiment", "matching_epoch", "a", "b"], "matchings"),
+    )
     return figure, points
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -14,74 +13,80 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
-from pipeline.report.tables.cells import as_list
+from pipeline.report.shown import Shown
+from pipeline.report.tables import names
+from pipeline.results import Results, number
+from pipeline.study.outputs.plane import LossPlane
 
 _MARKS = {"dense": "*", "lth": "o", "permuted": "^", "naive": "s", "imp": "D"}
 _LEVELS = 14
 
 
+def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Grid points and the three networks of each experiment's plane; x and y in weight space."""
+    grid: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
+    for experiment in results.chosen(output):
+        for run in output.runs(experiment):
+            found = results.metrics(run)
+            if found is None:
+                continue
+            grid += [
+                {"experiment": experiment.name, "x": float(row["x"]), "y": float(row["y"]),
+                 "split": row["split"], "error": number(row["error"]), "loss": number(row["loss"])}
+                for row in results.csv(run, "plane.csv")
+                if row["correction"] == output.correction and row["split"] == output.split
+            ]  # fmt: skip
+            points += [
+                {"experiment": experiment.name, "name": p["model"], "x": p["x"], "y": p["y"]}
+                for p in found["points"]
+                if p["split"] == output.split
+            ]
+    return (
+        pd.DataFrame(grid, columns=["experiment", "x", "y", "split", "error", "loss"]),
+        pd.DataFrame(points, columns=["experiment", "name", "x", "y"]),
+    )
+
+
 def build(
-    name: str,
-    spec: Mapping[str, Any],
-    planes: pd.DataFrame,
-    plane_points: pd.DataFrame,
+    output: LossPlane, shown: Shown, data: tuple[pd.DataFrame, pd.DataFrame]
 ) -> tuple[Figure, pd.DataFrame]:
     """Filled contours with labelled level sets, a panel per experiment, the networks marked.
 
-    ``planes`` has columns experiment, x, y, split, error (%), loss; ``plane_points`` has name, x,
-    y, and experiment where several planes are shown; x and y are distances in weight space.
-    Settings: title, experiments, split (default test), metric (``error`` or ``loss``), labels (by
-    the names of the points). Returns the figure and the grid that it shows, points included (rows
-    with a name). A grid point that is missing stays white.
+    Returns the figure and the grid that it shows (error in %), points included (rows with a name).
+    A grid point that is missing stays white.
     """
-    metric, split = spec.get("metric", "error"), spec.get("split", "test")
-    chosen = planes[planes["split"] == split]
-    if "experiments" in spec:
-        chosen = chosen[chosen["experiment"].isin(as_list(spec["experiments"]))]
-    experiments = list(dict.fromkeys(chosen["experiment"]))
+    grid, points = data
+    experiments = list(dict.fromkeys(grid["experiment"]))
     panels = max(1, len(experiments))
-    with matplotlib.rc_context({**style.RC, "axes.grid": False}):
+    with matplotlib.rc_context({"axes.grid": False}):
         # Panels as high as the plane is, since both axes have one scale.
-        extent = chosen[["x", "y"]].agg(lambda axis: axis.max() - axis.min())
-        height = 2.9 * float(np.clip(extent["y"] / extent["x"], 0.4, 1.6)) if len(chosen) else 2.9
+        extent = grid[["x", "y"]].agg(lambda axis: axis.max() - axis.min())
+        height = 2.9 * float(np.clip(extent["y"] / extent["x"], 0.4, 1.6)) if len(grid) else 2.9
         figure, axes = style.grid(1, panels, panel=(3.6, height), sharex=False)
         missing = 0
         for panel, experiment in zip(axes[0], experiments, strict=False):
-            own = chosen[chosen["experiment"] == experiment]
-            values = own.pivot(index="y", columns="x", values=metric).sort_index()
+            own = grid[grid["experiment"] == experiment]
+            values = own.pivot(index="y", columns="x", values="error").sort_index()
             missing += int(values.isna().sum().sum())
-            points = _points_of(plane_points, experiment)
-            filled = _contours(panel, values, points)
-            _mark(panel, points, spec.get("labels"))
+            networks = points[points["experiment"] == experiment]
+            filled = _contours(panel, values, networks)
+            _mark(panel, networks, shown)
             bar = figure.colorbar(filled, ax=panel, pad=0.02, format="%.1f")
-            bar.set_label(f"{split.capitalize()} {'error (%)' if metric == 'error' else 'loss'}")
+            bar.set_label(f"{output.split.capitalize()} error (%)")
             bar.outline.set_linewidth(0.5)
             if panels > 1:
                 panel.set_title(experiment)
             panel.set_xlabel("distance in weight space")
         axes[0][0].set_ylabel("distance in weight space")
-        if spec.get("title"):
-            figure.suptitle(spec["title"], fontsize=9.5)
         if missing:
             figure.supxlabel(
-                style.missing_note(len(chosen), missing).replace("cells", "points"),
+                style.missing_note(len(grid), missing).replace("cells", "points"),
                 fontsize=7,
                 color="#555555",
             )
-    shown = chosen[["experiment", "x", "y", "split", "error", "loss"]].assign(name="")
-    marked = pd.concat(
-        [_points_of(plane_points, one).assign(experiment=one) for one in experiments]
-        or [plane_points],
-    )
-    return figure, pd.concat([shown, marked], ignore_index=True)[
-        ["experiment", "name", "x", "y", "split", "error", "loss"]
-    ]
-
-
-def _points_of(points: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    if "experiment" in points:
-        points = points[points["experiment"] == experiment]
-    return points[["name", "x", "y"]]
+    frame = pd.concat([grid.assign(name=""), points], ignore_index=True)
+    return figure, frame[["experiment", "name", "x", "y", "split", "error", "loss"]]
 
 
 def _contours(panel: Axes, values: pd.DataFrame, points: pd.DataFrame) -> QuadContourSet:
@@ -114,7 +119,7 @@ def _left_of(panel: Axes, x: float) -> bool:
     return x > (low + high) / 2
 
 
-def _mark(panel: Axes, points: pd.DataFrame, labels: Mapping[str, str] | None) -> None:
+def _mark(panel: Axes, points: pd.DataFrame, shown: Shown) -> None:
     for point in points.to_dict("records"):
         name = str(point["name"])
         look = style.method_style(name)
@@ -132,7 +137,7 @@ def _mark(panel: Axes, points: pd.DataFrame, labels: Mapping[str, str] | None) -
         )
         left = _left_of(panel, point["x"])
         text = panel.annotate(
-            style.method_label(name, labels),
+            names.whole_method(name, shown.labels),
             (point["x"], point["y"]),
             xytext=(-7 if left else 7, 5),
             textcoords="offset points",

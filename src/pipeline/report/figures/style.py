@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.artifacts.store import write_atomic
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 
 # Okabe and Ito's colours, distinct for all common kinds of colour vision.
@@ -32,7 +33,6 @@ MARKERS = {"dense": "", "lth": "o", "naive": "s", "permuted": "^", "imp": "D"}
 LINES = {"dense": "--", "lth": "-", "naive": "-", "permuted": "-", "imp": "-"}
 _OTHER_COLOURS = ["#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F"]
 _OTHER_MARKERS = ["v", "P", "X", "p"]
-_LABELS = {"permuted": "permuted"}
 
 # Widths are ordered: dark to light, clear of the methods' colours.
 _WIDTH_COLOURS = ["#440154", "#31688E", "#35B779", "#E3A008", "#B5367A"]
@@ -83,9 +83,12 @@ def method_style(method: str, colours: Mapping[str, str] | None = None) -> dict[
     }
 
 
-def method_label(method: str, labels: Mapping[str, str] | None = None) -> str:
-    """A figure has room for the word that a table shortens."""
-    return (labels or {}).get(method) or _LABELS.get(method) or names.method(method)
+def method_handles(methods: Iterable[str], shown: Shown) -> list[Line2D]:
+    """Entries of a legend, one per method."""
+    return [
+        handle(method_style(method, shown.colors), names.whole_method(method, shown.labels))
+        for method in methods
+    ]
 
 
 def width_style(position: int) -> dict[str, Any]:
@@ -263,7 +266,7 @@ def headings(frame: pd.DataFrame) -> dict[str, str]:
     """
     places = frame.drop_duplicates("experiment").set_index("experiment")
     found = {
-        str(name): f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}"
+        str(name): names.place(row["dataset"], row["model"], row["width"])
         for name, row in places.iterrows()
     }
     several = [heading for heading in found.values() if list(found.values()).count(heading) > 1]

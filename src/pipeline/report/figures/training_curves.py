@@ -5,73 +5,86 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.artifacts import keys
+from pipeline.artifacts.keys import Run
 from pipeline.report.figures import style
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
+from pipeline.results import PLACE, Results, number, place
+from pipeline.study.outputs.training_curves import TrainingCurves
 
-_KEYS = ["experiment", "dataset", "model", "width", "method", "matching_epoch", "epoch"]
+_KEYS = [*PLACE, "method", "matching_epoch", "epoch"]
 _VALUES = ["train_loss", "train_accuracy", "test_accuracy"]
 
 
+def read(output: TrainingCurves, results: Results) -> pd.DataFrame:
+    """A row per epoch of the dense and sparse runs; epochs count from b's start.
+
+    A run without a history is one row without an epoch.
+    """
+    rows: list[dict[str, Any]] = []
+    for experiment in results.chosen(output):
+        begun: dict[Run, tuple[int, dict[str, Any]]] = {
+            run: (0, {"method": "dense"}) for run in experiment.dense_runs()
+        }
+        for cell in experiment.cells((output.sparsity,), (output.rewind_epoch,)):
+            label = {"method": cell.method, "matching_epoch": cell.matching_epoch}
+            begun[cell.run] = cell.run.rewind, label
+        for run, (start, label) in begun.items():
+            found = results.metrics(run)
+            row = place(experiment) | label | {"path": keys.path(run)}
+            row["status"] = "missing" if found is None else found["status"]
+            lines = [] if found is None else results.csv(run, "history.csv")
+            rows += [
+                row | {"epoch": start + int(line["epoch"])}
+                | {name: number(line[name]) for name in _VALUES}
+                for line in lines
+            ] or [row]  # fmt: skip
+    columns = [*PLACE, "method", "matching_epoch", "status", "epoch", *_VALUES, "path"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def build(
-    name: str, spec: Mapping[str, Any], histories: pd.DataFrame
+    output: TrainingCurves, shown: Shown, histories: pd.DataFrame
 ) -> tuple[Figure, pd.DataFrame]:
     """A column per experiment; above: training loss, below: training and test accuracy.
 
-    ``histories`` as in `pipeline.results`: epochs count from the initialisation, so a sparse run
-    begins at its rewind epoch. Settings: title, sparsity and rewind_epoch (to be named below),
-    labels and colors (by method). Lines are means over seeds with a band of ± one sample standard
-    deviation; test accuracy has a marker at every epoch at which it was measured. Where a mask was
-    permuted by matchings of several epochs, those at the latest epoch are shown. Returns the figure
-    and the points that it shows.
+    Lines are means over seeds with a band of ± one sample standard deviation; test accuracy has a
+    marker at every epoch at which it was measured. Where a mask was permuted by matchings of several
+    epochs, those at the latest epoch are shown. Returns the figure and the points that it shows.
     """
+    sparse = f"sparse: S = {names.percent(output.sparsity)}, k = {output.rewind_epoch}"
     found = histories[_latest(histories)]
     points = _points(found)
     headings = style.headings(histories)
     methods = sorted(points["method"].unique(), key=names.method_key)
-    with matplotlib.rc_context(style.RC):
-        figure, axes = style.grid(2, max(1, len(headings)), panel=(2.7, 1.7), sharex="col")
-        for column, (experiment, heading) in enumerate(headings.items()):
-            own = points[points["experiment"] == experiment]
-            loss, accuracy = axes[0][column], axes[1][column]
-            for method in methods:
-                look = style.method_style(method, spec.get("colors"))
-                lines = own[own["method"] == method].sort_values("epoch")
-                _line(loss, lines, "train_loss", look | {"marker": ""})
-                _line(accuracy, lines, "train_accuracy", look | {"marker": "", "linestyle": ":"})
-                _line(accuracy, lines.dropna(subset=["test_accuracy"]), "test_accuracy", look)
-            loss.set_title(heading)
-            loss.set_ylim(bottom=0)
-            accuracy.set_xlabel(f"Epoch{_which(spec)}")
-            accuracy.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-            for panel in (loss, accuracy):
-                style.few_y_ticks(panel)
-        axes[0][0].set_ylabel("Training loss (nats)")
-        axes[1][0].set_ylabel("Accuracy (%)")
-        if spec.get("title"):
-            figure.suptitle(spec["title"], fontsize=9.5)
-        handles = [
-            style.handle(
-                style.method_style(method, spec.get("colors")),
-                style.method_label(method, spec.get("labels")),
-            )
-            for method in methods
-        ]
-        handles.append(style.handle({"color": "#555555", "linestyle": ":"}, "training images"))
-        style.legend(figure, handles, style.absent_note(found, ["experiment", "path"], "runs"))
+    figure, axes = style.grid(2, max(1, len(headings)), panel=(2.7, 1.7), sharex="col")
+    for column, (experiment, heading) in enumerate(headings.items()):
+        own = points[points["experiment"] == experiment]
+        loss, accuracy = axes[0][column], axes[1][column]
+        for method in methods:
+            look = style.method_style(method, shown.colors)
+            lines = own[own["method"] == method].sort_values("epoch")
+            _line(loss, lines, "train_loss", look | {"marker": ""})
+            _line(accuracy, lines, "train_accuracy", look | {"marker": "", "linestyle": ":"})
+            _line(accuracy, lines.dropna(subset=["test_accuracy"]), "test_accuracy", look)
+        loss.set_title(heading)
+        loss.set_ylim(bottom=0)
+        accuracy.set_xlabel(f"Epoch ({sparse})")
+        accuracy.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        for panel in (loss, accuracy):
+            style.few_y_ticks(panel)
+    axes[0][0].set_ylabel("Training loss (nats)")
+    axes[1][0].set_ylabel("Accuracy (%)")
+    handles = style.method_handles(methods, shown)
+    handles.append(style.handle({"color": "#555555", "linestyle": ":"}, "training images"))
+    style.legend(figure, handles, style.absent_note(found, ["experiment", "path"], "runs"))
     return figure, points
-
-
-def _which(spec: Mapping[str, Any]) -> str:
-    """Which sparse runs are shown, behind the name of the axis."""
-    if "sparsity" not in spec:
-        return ""
-    return f" (sparse: S = {names.percent(spec['sparsity'])}, k = {spec['rewind_epoch']})"
 
 
 def _latest(histories: pd.DataFrame) -> pd.Series:

@@ -11,14 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.report.shown import Shown
 from pipeline.report.tables.cells import varying
-from pipeline.report.tables.rewind_grid import HEADERS
-from pipeline.report.tables.table import Table, mean_text, spec_notes
+from pipeline.report.tables.table import Table, mean_text, row_labels
+from pipeline.results import PLACE, Results
+from pipeline.study.outputs.barriers import Barriers
 
-_PLACE = ["experiment", "dataset", "model", "width"]
 _ROW = ["split", "at", "correction"]
-CORRECTIONS = {"none": "none", "reset": "BatchNorm reset", "repair": "REPAIR"}
-_AT = {"sup": "sup", "half": "1/2"}
 _METRICS = {"loss": "Loss (nats)", "error": "Error (%)"}
 _RULE = (
     "Excess over the chord between the ends, mean ± sample standard deviation over pairs; at: the "
@@ -26,21 +25,22 @@ _RULE = (
 )
 
 
-def build(
-    name: str, spec: Mapping[str, Any], barriers: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
+def read(output: Barriers, results: Results) -> pd.DataFrame:
+    """The barriers of the output's experiments."""
+    return results.barriers(results.chosen(output))
+
+
+def build(output: Barriers, shown: Shown, barriers: pd.DataFrame) -> Table:
     """Rows: split × where on the line × correction; columns: loss and error of a–b and π(a)–b.
 
-    ``barriers`` as `pipeline.results.Results.barriers` gives them. Settings: title, note, splits,
-    corrections. A pair whose curve is not there counts as missing.
+    A pair whose curve is not there counts as missing.
     """
     chosen = barriers
-    for key, column in (("splits", "split"), ("corrections", "correction")):
-        if spec.get(key):
-            chosen = chosen[chosen[column].isin(spec[key])]
-    keys = [*_PLACE, *_ROW, "metric", "matched"]
+    for column, wanted in (("split", output.splits), ("correction", output.corrections)):
+        if wanted:
+            chosen = chosen[chosen[column].isin(wanted)]
     tidy = (
-        chosen.groupby(keys, sort=False)
+        chosen.groupby([*PLACE, *_ROW, "metric", "matched"], sort=False)
         .agg(
             mean=("value", "mean"),
             std=("value", "std"),
@@ -50,42 +50,25 @@ def build(
         .reset_index()
     )
     tidy["n_missing"] = tidy.pop("pairs") - tidy["n"]
-    outer = varying(tidy, _PLACE)
+    keys = [*varying(tidy, PLACE), *_ROW]
     found = {
-        (*(row[key] for key in (*outer, *_ROW)), row["metric"], bool(row["matched"])): row
+        (*(row[key] for key in keys), row["metric"], bool(row["matched"])): row
         for row in tidy.to_dict("records")
     }
-    rows = list(dict.fromkeys(tidy[[*outer, *_ROW]].itertuples(index=False, name=None)))
+    rows = list(dict.fromkeys(tidy[keys].itertuples(index=False, name=None)))
     columns = [(metric, matched) for metric in _METRICS for matched in (False, True)]
     layout = pd.DataFrame(
         [[_text(found.get((*row, *column))) for column in columns] for row in rows],
-        index=pd.MultiIndex.from_tuples(
-            [
-                (
-                    *(_label(key, value) for key, value in zip(outer, row, strict=False)),
-                    row[-3], _AT[row[-2]], CORRECTIONS[row[-1]],
-                )
-                for row in rows
-            ],
-            names=[*(_heading(key) for key in outer), "Images", "At", "Correction"],
-        ),
+        index=row_labels(keys, rows),
         columns=pd.MultiIndex.from_tuples(
             [(_METRICS[metric], "π(a)–b" if matched else "a–b") for metric, matched in columns]
         ),
-    )  # fmt: skip
-    notes = [*spec_notes(spec), _RULE]
+    )
+    notes = [_RULE]
     missing = int(tidy["n_missing"].max()) if len(tidy) else 0
     if missing:
         notes.append(f"Up to {missing} pairs of a cell are missing.")
-    return Table(name, spec.get("title", name), tidy, layout, notes, protocol)
-
-
-def _heading(key: str) -> str:
-    return "Experiment" if key == "experiment" else HEADERS[key][0]
-
-
-def _label(key: str, value: Any) -> str:
-    return str(value) if key == "experiment" else HEADERS[key][1](value)
+    return shown.table(output, tidy, layout, notes)
 
 
 def _text(row: Mapping[str, Any] | None) -> str:

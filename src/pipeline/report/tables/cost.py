@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import declared, varying
-from pipeline.report.tables.rewind_grid import HEADERS
-from pipeline.report.tables.table import ABSENT, Table, spec_notes
+from pipeline.report.tables.cells import select, varying
+from pipeline.report.tables.table import ABSENT, Table, row_labels
+from pipeline.results import NETWORK, Results, place
+from pipeline.study.outputs.cost import Cost
 
-_NETWORK = ["dataset", "model", "width"]
 # The parts of one solution, in the order of the columns.
 PARTS = ["dense_a", "imp", "dense_b", "sparse"]
 _DEFINITION = (
@@ -22,39 +23,43 @@ _DEFINITION = (
 )
 
 
-def build(
-    name: str,
-    spec: Mapping[str, Any],
-    runs: pd.DataFrame,
-    *,
-    matches: pd.DataFrame | None = None,
-    protocol: str = "paper",
-) -> Table:
+def read(output: Cost, results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of the output's experiments, and a row per permutation with its seconds."""
+    experiments = results.chosen(output)
+    matches = [
+        place(experiment) | {
+            "a": a, "b": b, "matching_epoch": epoch,
+            "seconds": results.provenance(run).get("seconds") if results.metrics(run) else None,
+        }
+        for experiment in experiments
+        for (a, b), epoch, run in experiment.matchings()
+    ]  # fmt: skip
+    columns = [*NETWORK, "a", "b", "matching_epoch", "seconds"]
+    return results.runs(experiments), pd.DataFrame(matches, columns=columns)
+
+
+def build(output: Cost, shown: Shown, data: tuple[pd.DataFrame, pd.DataFrame]) -> Table:
     """Rows S × method; epochs of every part, seconds of matching, device seconds in all.
 
-    ``runs`` must hold the dense and IMP rows beside the sparse ones; epochs and seconds of an IMP
-    row are those of the chain up to its sparsity. ``matches`` has a row per permutation: dataset,
-    model, width, a, b, matching_epoch (NaN: the end), seconds. Settings: title, note, labels,
-    matched (methods that need a permutation; default: permuted), and the filters of
-    `pipeline.report.tables.cells.FILTERS`. Only finished sparse runs count; a part that
-    nothing was measured for shows as missing, and so does the total.
+    Epochs and seconds of an IMP row are those of the chain up to its sparsity. Only finished sparse
+    runs count; a part that nothing was measured for shows as missing, and so does the total.
     """
-    chosen = declared(name, runs, spec, ("dense", "imp", "sparse"))
+    runs, matches = data
+    chosen = select(runs, output, shown.end, ("dense", "imp", "sparse"))
     done = chosen[chosen["status"] == "ok"]
     dense, imp = done[done["kind"] == "dense"], done[done["kind"] == "imp"]
     sparse = chosen[chosen["kind"] == "sparse"]
-    matched = set(spec.get("matched", ["permuted"]))
+    permuted = {name for name, method in shown.methods.items() if method.permute}
     lines = []
     for run in sparse.to_dict("records"):
         if run["status"] == "ok":
-            parts = _parts(run, dense, imp, run["method"] in matched)
-            lines.append({**_keys(run), **parts, **_matching(run, matches, matched)})
-    keys = [*_NETWORK, "sparsity", "method"]
+            parts = _parts(run, dense, imp, run["method"] in permuted)
+            lines.append({**_keys(run), **parts, **_matching(run, matches, permuted)})
+    keys = [*NETWORK, "sparsity", "method"]
     tidy = _average(pd.DataFrame(lines), sparse, keys)
     tidy = tidy.sort_values(keys, key=_order).reset_index(drop=True)
-    layout = _lay_out(tidy, spec.get("labels"))
-    notes = [*spec_notes(spec), _DEFINITION, *_totals(done, matches)]
-    return Table(name, spec.get("title", name), tidy, layout, notes, protocol)
+    notes = [_DEFINITION, _totals(done, matches)]
+    return shown.table(output, tidy, _lay_out(tidy, shown.labels), notes)
 
 
 def _order(column: pd.Series) -> pd.Series:
@@ -65,11 +70,11 @@ def _order(column: pd.Series) -> pd.Series:
 
 
 def _keys(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: run[key] for key in (*_NETWORK, "sparsity", "method")}
+    return {key: run[key] for key in (*NETWORK, "sparsity", "method")}
 
 
 def _same(frame: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    return frame[(frame[_NETWORK] == [run[key] for key in _NETWORK]).all(axis=1)]
+    return frame[(frame[NETWORK] == [run[key] for key in NETWORK]).all(axis=1)]
 
 
 def _parts(
@@ -105,12 +110,10 @@ def _parts(
 
 
 def _matching(
-    run: Mapping[str, Any], matches: pd.DataFrame | None, matched: set[str]
+    run: Mapping[str, Any], matches: pd.DataFrame, permuted: Collection[str]
 ) -> dict[str, float]:
-    if run["method"] not in matched:
+    if run["method"] not in permuted:
         return {"matching_seconds": 0.0}
-    if matches is None:
-        return {"matching_seconds": float("nan")}
     found = _same(matches, run)
     found = found[(found["a"] == run["a"]) & (found["b"] == run["b"])]
     epoch = run["matching_epoch"]
@@ -139,8 +142,7 @@ def _average(lines: pd.DataFrame, sparse: pd.DataFrame, keys: list[str]) -> pd.D
     return tidy
 
 
-def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str] | None) -> pd.DataFrame:
-    outer = varying(tidy, _NETWORK)
+def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     columns = {
         ("Epochs", "dense a"): "dense_a_epochs",
         ("Epochs", "IMP"): "imp_epochs",
@@ -150,21 +152,10 @@ def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str] | None) -> pd.DataFra
         ("Seconds", "matching"): "matching_seconds",
         ("Seconds", "all on the device"): "seconds",
     }
-    text, index = [], []
-    for row in tidy.to_dict("records"):
-        text.append([_text(row, column) for column in columns.values()])
-        index.append(
-            (
-                *(HEADERS[key][1](row[key]) for key in outer),
-                names.percent(row["sparsity"]),
-                names.method(row["method"], labels),
-            )
-        )
+    keys = [*varying(tidy, NETWORK), "sparsity", "method"]
     return pd.DataFrame(
-        text,
-        index=pd.MultiIndex.from_tuples(
-            index, names=[*(HEADERS[key][0] for key in outer), "S", "Method"]
-        ),
+        [[_text(row, column) for column in columns.values()] for row in tidy.to_dict("records")],
+        index=row_labels(keys, tidy[keys].itertuples(index=False, name=None), labels),
         columns=pd.MultiIndex.from_tuples(list(columns)),
     )
 
@@ -178,17 +169,16 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def _totals(done: pd.DataFrame, matches: pd.DataFrame | None) -> list[str]:
+def _totals(done: pd.DataFrame, matches: pd.DataFrame) -> str:
     """What the finished runs together took, shared parts counted once."""
     dense, sparse = done[done["kind"] == "dense"], done[done["kind"] == "sparse"]
-    chains = done[done["kind"] == "imp"].groupby([*_NETWORK, "a"])[["epochs", "seconds"]].max()
+    chains = done[done["kind"] == "imp"].groupby([*NETWORK, "a"])[["epochs", "seconds"]].max()
     epochs = dense["epochs"].sum() + chains["epochs"].sum() + sparse["epochs"].sum()
     seconds = dense["seconds"].sum() + chains["seconds"].sum() + sparse["seconds"].sum()
-    if matches is not None:
-        seconds += matches["seconds"].sum()
+    seconds += matches["seconds"].sum()
     devices = sorted(done["device"].dropna().unique())
     where = f" on {', '.join(devices)}" if devices else ""
-    return [
+    return (
         f"All finished runs together, shared parts once: {epochs:,.0f} epochs, "
         f"{seconds / 3600:,.2f} device hours{where}."
-    ]
+    )

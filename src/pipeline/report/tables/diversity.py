@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import torch
 
+from pipeline.data import load
+from pipeline.diversity import diversity
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.table import ABSENT, Table, mean_text, spec_notes
+from pipeline.report.tables.table import ABSENT, Table, mean_text
+from pipeline.results import NETWORK, PLACE, Results, place
+from pipeline.study.outputs.diversity import Diversity
 
 # The paper's order of rows and the methods it leaves out when it marks the best.
 _ORDER = ["dense", "imp", "lth", "permuted", "naive"]
 _UNMARKED = ("dense", "imp")
-_LABELS = {"dense": "none (dense)", "permuted": "permuted"}
 COLUMNS = {
     "test_accuracy_mean": ("Test Accuracy (%)", 2),
     "ensemble_accuracy": ("Ensemble Acc. (%)", 2),
@@ -23,55 +28,72 @@ COLUMNS = {
 }
 
 
-def build(
-    name: str, spec: Mapping[str, Any], diversity: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
+def read(output: Diversity, results: Results) -> pd.DataFrame:
+    """Accuracy, ensembles and functional diversity per method of each block.
+
+    runs: how many are there, of those that are ``declared``.
+    """
+    rows = []
+    for experiment in results.chosen(output):
+        sparsity, k = output.at(experiment)
+        labels = None
+        for method, members in output.members(experiment).items():
+            logits = [found for run in members if (found := results.logits(run)) is not None]
+            row: dict[str, Any] = place(experiment) | {
+                "method": method, "sparsity": sparsity, "rewind_epoch": k,
+                "runs": len(logits), "declared": len(members),
+            }  # fmt: skip
+            if len(logits) >= 2:
+                if labels is None:
+                    info = results.config.datasets[experiment.dataset]
+                    labels = load(info, results.config.data_root, download=False).test.labels
+                stacked = torch.stack(logits)
+                row |= vars(diversity(stacked, labels, ensemble=output.ensemble, kl=output.kl))
+            rows.append(row)
+    columns = [*PLACE, "method", "sparsity", "rewind_epoch", "test_accuracy_mean",
+               "test_accuracy_std", "ensemble_accuracy", "disagreement", "kl", "js", "runs",
+               "declared"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     """One block per network and data set; rows dense, IMP, LTH, permuted, naive.
 
     ``diversity`` has a row per (dataset, model, width, method) with test_accuracy_mean,
-    test_accuracy_std, ensemble_accuracy (all %), disagreement (a share), kl, js (nats) and runs.
-    Settings: title, note, runs (how many a complete row has), methods (rows to show even when
-    nothing is there yet). Bold: the highest value of a column among the methods other than dense
-    and IMP, equal as printed, all; a dense row may lack everything but its accuracy.
+    test_accuracy_std, ensemble_accuracy (all %), disagreement (a share), kl, js (nats), runs and
+    declared. Bold: the highest value of a column among the methods other than dense and IMP, equal
+    as printed, all; a dense row may lack everything but its accuracy.
     """
-    frame = _complete(diversity, spec)
+    frame = _in_order(diversity)
     best = {column: _best(frame, column, digits) for column, (_, digits) in COLUMNS.items()}
     text, bold, labels, tidy = [], [], [], []
     for position, row in enumerate(frame.to_dict("records")):
         marks = [bool(best[column].iat[position]) for column in COLUMNS]
         text.append([_text(row, column, digits) for column, (_, digits) in COLUMNS.items()])
         bold.append(marks)
-        block = f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}"
-        labels.append((block, _LABELS.get(row["method"], names.method(row["method"]))))
-        tidy += _tidy(row, marks, spec)
+        labels.append((names.place(*(row[key] for key in NETWORK)), _mask(row["method"])))
+        tidy += _tidy(row, marks)
     index = pd.MultiIndex.from_tuples(labels, names=["Network", "Mask"])
     header = [label for label, _ in COLUMNS.values()]
-    notes = [*spec_notes(spec), *_run_notes(frame, spec)]
-    return Table(
-        name,
-        spec.get("title", name),
+    return shown.table(
+        output,
         pd.DataFrame(tidy),
         pd.DataFrame(text, index=index, columns=header),
-        notes,
-        protocol,
+        _run_notes(frame),
         pd.DataFrame(bold, index=index, columns=header),
     )
 
 
-def _complete(diversity: pd.DataFrame, spec: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows in the paper's order, with an empty row for every method that the study declares."""
-    keys = ["dataset", "model", "width"]
-    blocks = list(dict.fromkeys(diversity[keys].itertuples(index=False, name=None)))
-    rows = []
-    for block in blocks:
-        inside = diversity[(diversity[keys] == list(block)).all(axis=1)]
-        by_method = {row["method"]: row for row in inside.to_dict("records")}
-        wanted = {*by_method, *spec.get("methods", [])}
-        for method in sorted(wanted, key=_position):
-            empty = {**dict(zip(keys, block, strict=True)), "method": method, "runs": 0}
-            rows.append(by_method.get(method, empty))
-    columns = [*keys, "method", *COLUMNS, "test_accuracy_std", "runs"]
-    return pd.DataFrame(rows).reindex(columns=columns)
+def _mask(method: str) -> str:
+    return "none (dense)" if method == "dense" else names.whole_method(method)
+
+
+def _in_order(diversity: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each block in the paper's order."""
+    rank = diversity["method"].map(_position)
+    block = diversity.groupby(NETWORK, sort=False).ngroup()
+    keys = pd.DataFrame({"block": block, "rank": rank}).sort_values(["block", "rank"])
+    return diversity.loc[keys.index].reset_index(drop=True)
 
 
 def _position(method: str) -> tuple[int, str]:
@@ -95,34 +117,29 @@ def _text(row: Mapping[str, Any], column: str, digits: int) -> str:
     return f"{row[column]:.{digits}f}"
 
 
-def _tidy(
-    row: Mapping[str, Any], marks: list[bool], spec: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    runs = int(row["runs"]) if pd.notna(row["runs"]) else 0
+def _tidy(row: Mapping[str, Any], marks: list[bool]) -> list[dict[str, Any]]:
     lines = []
     for column, best in zip(COLUMNS, marks, strict=True):
         accuracy = column == "test_accuracy_mean"
         lines.append(
             {
-                **{key: row[key] for key in ("dataset", "model", "width", "method")},
+                **{key: row[key] for key in (*NETWORK, "method")},
                 "metric": "test_accuracy" if accuracy else column,
                 "mean": row[column],
                 "std": row["test_accuracy_std"] if accuracy else float("nan"),
-                "n": runs,
+                "n": row["runs"],
                 "n_diverged": 0,
-                "n_missing": max(0, int(spec.get("runs", runs)) - runs),
+                "n_missing": row["declared"] - row["runs"],
                 "best": best,
             }
         )
     return lines
 
 
-def _run_notes(frame: pd.DataFrame, spec: Mapping[str, Any]) -> list[str]:
-    if "runs" not in spec:
-        return []
-    short = frame[frame["runs"].fillna(0) < spec["runs"]]
+def _run_notes(frame: pd.DataFrame) -> list[str]:
+    short = frame[frame["runs"] < frame["declared"]]
     return [
-        f"{names.network(row['model'], row['width'])} / {names.dataset(row['dataset'])}, "
-        f"{names.method(row['method'])}: {int(row['runs'] or 0)} of {spec['runs']} runs."
+        f"{names.place(row['dataset'], row['model'], row['width'])}, "
+        f"{names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
         for row in short.to_dict("records")
     ]

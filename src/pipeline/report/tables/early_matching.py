@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import aggregate, declared, varying
-from pipeline.report.tables.rewind_grid import HEADERS
-from pipeline.report.tables.table import ABSENT, SPAN, Table, cell_text, count_notes, spec_notes
+from pipeline.report.tables.cells import aggregate, read, select, varying
+from pipeline.report.tables.table import ABSENT, SPAN, Table, cell_text, count_notes, row_labels
+from pipeline.results import NETWORK
+from pipeline.study.outputs.early_matching import EarlyMatching
+
+__all__ = ["build", "read"]
 
 
-def build(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
+def build(output: EarlyMatching, shown: Shown, runs: pd.DataFrame) -> Table:
     """Rows S × method, columns t: a at the end of training is matched with b at epoch t.
 
-    Settings: title, note, metric (``top1`` or ``top5``), ``end`` (epochs of a complete dense run:
-    the last column's label, and a matching epoch equal to it is the end), labels (method -> name
-    to print), and the filters of
-    `pipeline.report.tables.cells.FILTERS`; Table 15 wants ``rewind_epochs: [20]``. A method without any
-    early matching (LTH, naive) spans all columns. Nothing is marked as the best, as in the paper.
+    Table 15 wants ``rewind_epochs: [20]``. A method without any early matching (LTH, naive) spans
+    all columns. Nothing is marked as the best, as in the paper.
     """
-    cells = aggregate(declared(name, runs, spec), spec.get("metric", "top1"))
+    cells = aggregate(select(runs, output, shown.end), output.metric)
     cells["best"] = False
-    end = names.number(float(spec["end"])) if "end" in spec else "T"
-    layout = lay_out(cells, end, spec.get("labels"))
-    notes = [*spec_notes(spec), *count_notes(cells)]
+    end = "T" if shown.end is None else names.number(float(shown.end))
+    layout = lay_out(cells, end, shown.labels)
     bold = pd.DataFrame(False, index=layout.index, columns=layout.columns)
-    return Table(name, spec.get("title", name), cells, layout, notes, protocol, bold)
+    return shown.table(output, cells, layout, count_notes(cells), bold)
 
 
-def lay_out(
-    cells: pd.DataFrame, end: str, methods: Mapping[str, str] | None = None
-) -> pd.DataFrame:
+def lay_out(cells: pd.DataFrame, end: str, labels: Mapping[str, str]) -> pd.DataFrame:
     """Display strings; the last column is matching at the end of training."""
-    outer = varying(cells, ["dataset", "model", "width", "rewind_epoch"])
-    row_keys = [*outer, "sparsity", "method"]
+    row_keys = [*varying(cells, [*NETWORK, "rewind_epoch"]), "sparsity", "method"]
     early = sorted(cells["matching_epoch"].dropna().unique())
-    text, labels = [], []
+    text, rows = [], []
     for row, group in cells.groupby(row_keys, sort=False):
         by_epoch = {
             None if math.isnan(cell["matching_epoch"]) else cell["matching_epoch"]: cell
@@ -52,18 +46,8 @@ def lay_out(
         else:
             places = [by_epoch.get(epoch) for epoch in [*early, None]]
             text.append([cell_text(cell) if cell else ABSENT for cell in places])
-        values = row if isinstance(row, tuple) else (row,)
-        labels.append(
-            (
-                *(HEADERS[key][1](value) for key, value in zip(outer, values, strict=False)),
-                names.percent(values[-2]),
-                names.method(values[-1], methods),
-            )
-        )
+        rows.append(row)
     columns = [names.number(epoch) for epoch in early] + [end]
     columns[0] = f"t={columns[0]}"
     header = pd.MultiIndex.from_tuples([("Early Matching Point t", column) for column in columns])
-    index = pd.MultiIndex.from_tuples(
-        labels, names=[*(HEADERS[key][0] for key in outer), "S", "Method"]
-    )
-    return pd.DataFrame(text, index=index, columns=header)
+    return pd.DataFrame(text, index=row_labels(row_keys, rows, labels), columns=header)

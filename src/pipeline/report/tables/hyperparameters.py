@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from pipeline.report.tables.table import ABSENT, Table, spec_notes
+from pipeline.report.shown import Shown
+from pipeline.report.tables.table import ABSENT, Table
+from pipeline.results import Results
+from pipeline.study.outputs.hyperparameters import Hyperparameters
+
+#: Settings as the paper's Tables 2-4 name them; those that do not decide the numbers are left out.
+_NAMES = {
+    "lr": "Learning rate", "epochs": "Epochs", "momentum": "Momentum",
+    "weight_decay": "Weight decay", "batch_size": "Batch size", "schedule": "Schedule",
+    "warmup_epochs": "Warm-up epochs", "milestones": "A tenth after epochs",
+    "micro_batch": "Micro-batch", "precision": "Precision", "style": "After each prune",
+    "rewind_epoch": "Rewind epoch of IMP", "fraction": "Pruned a round (of the remaining)",
+    "prunable": "Prunable weights", "similarity": "Similarity", "std": "Standard deviation",
+    "epsilon": "Epsilon", "taps": "Observed at", "augment": "Augmented images", "images": "Images",
+}  # fmt: skip
+_STAGES = {"dense": "Dense", "imp": "Pruning", "match": "Matching", "sparse": "Sparse"}
+
+Rows = Iterable[tuple[str, str, Any]]
 
 
-def build(
-    name: str,
-    spec: Mapping[str, Any],
-    rows: Iterable[tuple[str, str, Any]],
-    *,
-    protocol: str = "paper",
-) -> Table:
+def read(output: Hyperparameters, results: Results) -> Rows:
+    """(group, name, value) in the order to print: the settings of the very recipes that run."""
+    for experiment in results.chosen(output):
+        yield experiment.name, "Optimizer", "SGD"
+        for stage in output.stages:
+            recipe = results.config.recipes.resolve(stage, getattr(experiment, stage))
+            settings = vars(recipe)
+            if stage == "sparse":
+                settings = {"epochs": f"{experiment.horizon} − k", **settings}
+            for key, name in _NAMES.items():
+                if settings.get(key, ()) != () and (key != "micro_batch" or settings[key]):
+                    value = "all" if settings[key] is None else settings[key]
+                    yield experiment.name, f"{_STAGES[stage]}: {name}", value
+
+
+def build(output: Hyperparameters, shown: Shown, settings: Rows) -> Table:
     """A row per hyperparameter, a column per group (Table 4 has two); one group: ``Value``.
 
-    ``rows`` are (group, name, value) in the order to print; a name that a group lacks shows –.
-    Settings: title, note.
+    A name that a group lacks shows –.
     """
     tidy = pd.DataFrame(
-        [(group, key, _text(value)) for group, key, value in rows],
+        [(group, key, _text(value)) for group, key, value in settings],
         columns=["group", "name", "value"],
     )
     groups = list(dict.fromkeys(tidy["group"]))
@@ -34,7 +59,7 @@ def build(
         index=pd.Index(keys, name="Hyperparameter"),
         columns=["Value"] if len(groups) == 1 else groups,
     )
-    return Table(name, spec.get("title", name), tidy, layout, spec_notes(spec), protocol)
+    return shown.table(output, tidy, layout, [])
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How methods, models, data sets and sparsities are written in tables and figures."""
+"""How methods, corrections, networks and sparsities are written in tables and figures."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Mapping
 
 from pipeline.catalog import datasets, networks
 
-METHODS = {
-    "dense": "dense",
-    "imp": "IMP",
-    "lth": "LTH",
-    "naive": "naive",
-    "permuted": "perm.",
-}
+METHODS = {"imp": "IMP", "lth": "LTH"}
+#: Methods that a table shortens.
+_SHORT = {"permuted": "perm."}
+CORRECTIONS = {"none": "no correction", "reset": "BatchNorm reset", "repair": "REPAIR"}
 
 # The paper's order of methods; a user's own methods follow in alphabetical order.
-_ORDER = list(METHODS)
+_ORDER = ["dense", "imp", "lth", "naive", "permuted"]
 
 
 def method(name: str, labels: Mapping[str, str] | None = None) -> str:
     """The label that a study gives a method, else the paper's name, else its own."""
+    return (labels or {}).get(name) or _SHORT.get(name) or METHODS.get(name, name)
+
+
+def whole_method(name: str, labels: Mapping[str, str] | None = None) -> str:
+    """As `method`, where there is room for a word that tables shorten."""
     return (labels or {}).get(name) or METHODS.get(name, name)
 
 
@@ -42,6 +44,11 @@ def network(model_name: str, width: float | None) -> str:
     if width is None or math.isnan(width):
         return model(model_name)
     return f"{model(model_name)}×{width:g}"
+
+
+def place(dataset_name: str, model_name: str, width: float | None) -> str:
+    """A network (of any width: None) and its data: ``ResNet20×4 / CIFAR-10``."""
+    return f"{network(model_name, width)} / {dataset(dataset_name)}"
 
 
 def percent(fraction: float) -> str:

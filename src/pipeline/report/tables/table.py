@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+
+from pipeline.report.tables import names
 
 # A layout cell that belongs to the cell on its left (a value that spans several columns).
 SPAN = "\u21e4"
@@ -60,10 +62,33 @@ def mean_text(
     return f"{mean:.{decimals}f} ± {std:.{digits}f}"
 
 
-def spec_notes(spec: Mapping[str, Any]) -> list[str]:
-    """The notes that a study gives an output: one sentence or a list of them."""
-    note = spec.get("note", [])
-    return [note] if isinstance(note, str) else list(note)
+#: Key of a row -> heading of its label, and how its values are written.
+HEADERS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "experiment": ("Experiment", str),
+    "dataset": ("Data set", names.dataset),
+    "model": ("Model", names.model),
+    "width": ("w", names.number),
+    "rewind_epoch": ("k", names.number),
+    "sparsity": ("S", names.percent),
+    "method": ("Method", names.method),
+    "split": ("Images", str),
+    "at": ("At", lambda value: "1/2" if value == "half" else str(value)),
+    "correction": ("Correction", lambda v: "none" if v == "none" else names.CORRECTIONS[v]),
+}
+
+
+def row_labels(
+    keys: Sequence[str], rows: Iterable[tuple[Any, ...]], labels: Mapping[str, str] | None = None
+) -> pd.MultiIndex:
+    """Index of a layout: a level per key of `HEADERS`; ``labels``: a study's names of methods."""
+
+    def written(key: str, value: Any) -> str:
+        return names.method(value, labels) if key == "method" else HEADERS[key][1](value)
+
+    return pd.MultiIndex.from_tuples(
+        [tuple(written(key, value) for key, value in zip(keys, row, strict=True)) for row in rows],
+        names=[HEADERS[key][0] for key in keys],
+    )
 
 
 def count_notes(cells: pd.DataFrame) -> list[str]:

@@ -16,12 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import METRICS, as_list, declared, varying
-from pipeline.report.tables.rewind_grid import HEADERS
-from pipeline.report.tables.table import ABSENT, Table, spec_notes
+from pipeline.report.tables.cells import METRICS, read, select, varying
+from pipeline.report.tables.table import ABSENT, HEADERS, Table
+from pipeline.results import NETWORK
+from pipeline.study.outputs.paired_difference import PairedDifference
 
-_PLACE = ["dataset", "model", "width"]
+__all__ = ["build", "interval", "read"]
+
 LEVEL = 0.95
 _RULE = (
     "Percentage points, the first method minus the second on the same pair of seeds; a run from a's "
@@ -49,34 +52,30 @@ def interval(differences: Iterable[float]) -> tuple[float, float, float, float]:
     return mean, mean - reach, mean + reach, p
 
 
-def build(
-    name: str, spec: Mapping[str, Any], runs: pd.DataFrame, *, protocol: str = "paper"
-) -> Table:
+def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
     """Rows: cell × two methods (the later one in LTH, naive, perm. minus the earlier).
 
     Columns: mean difference, its interval, p, and in how many pairs it is positive. Where the
     output has several cells of a network, a row for each two methods over all of them follows: the
     cells of a pair are averaged first, so that its n is still the number of pairs. Only runs that
-    are finished for both methods count. Settings as of rewind-grid; matchings before the end are
-    left out.
+    are finished for both methods count; matchings before the end are left out.
     """
-    chosen = declared(name, runs, spec)
+    chosen = select(runs, output, shown.end)
     chosen = chosen[chosen["matching_epoch"].isna()]
-    metrics = as_list(spec.get("metric", "top1"))
     tidy = pd.DataFrame(
         [
-            {**dict(zip(_PLACE, place, strict=True)), **row}
-            for metric in metrics
-            for place, of_place in chosen.groupby(_PLACE, sort=True)
-            for row in _rows(of_place, metric)
+            {**dict(zip(NETWORK, network, strict=True)), **row}
+            for metric in output.metrics
+            for network, of_network in chosen.groupby(NETWORK, sort=True)
+            for row in _rows(of_network, metric)
         ]
     )
-    layout, bold = _lay_out(tidy, metrics, spec.get("labels"))
-    notes = [*spec_notes(spec), _RULE]
+    layout, bold = _lay_out(tidy, len(output.metrics) > 1, shown.labels)
+    notes = [_RULE]
     unpaired = int(tidy["n_missing"].sum())
     if unpaired:
         notes.append(f"{unpaired} differences are missing: a run is missing or diverged.")
-    return Table(name, spec.get("title", name), tidy, layout, notes, protocol, bold)
+    return shown.table(output, tidy, layout, notes, bold)
 
 
 def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
@@ -139,9 +138,10 @@ def _row(
 
 
 def _lay_out(
-    tidy: pd.DataFrame, metrics: list[str], labels: Mapping[str, str] | None
+    tidy: pd.DataFrame, both: bool, labels: Mapping[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    outer = varying(tidy, _PLACE)
+    """Display strings and bold marks; ``both``: rows of top-1 and top-5."""
+    outer = varying(tidy, NETWORK)
     index, text, bold = [], [], []
     for row in tidy.to_dict("records"):
         everywhere = math.isnan(row["sparsity"])
@@ -150,7 +150,7 @@ def _lay_out(
                 *(HEADERS[key][1](row[key]) for key in outer),
                 "all" if everywhere else names.percent(row["sparsity"]),
                 "all" if everywhere else names.number(row["rewind_epoch"]),
-                *(["top-1" if row["metric"] == "top1" else "top-5"] if len(metrics) > 1 else []),
+                *(["top-1" if row["metric"] == "top1" else "top-5"] if both else []),
                 f"{names.method(row['first'], labels)} − {names.method(row['second'], labels)}",
             )
         )
@@ -164,7 +164,7 @@ def _lay_out(
             ]
         )
         bold.append([decided, decided, False, False])
-    metric = ["Accuracy"] if len(metrics) > 1 else []
+    metric = ["Accuracy"] if both else []
     where = pd.MultiIndex.from_tuples(
         index, names=[*(HEADERS[key][0] for key in outer), "S", "k", *metric, "Methods"]
     )

@@ -1,0 +1,57 @@
+"""What the builder of a table or figure knows beside its output and the frames that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from pipeline.report.tables.table import Table
+from pipeline.study.outputs import Output
+from pipeline.study.settings import Correction, Method
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An output's name, and what study and protocol say of all that it shows.
+
+    protocol: its name. correction: the one that the protocol means where it names a barrier.
+    methods: those of the recipes. end: epochs of a complete dense run, None where experiments
+    differ in them.
+    """
+
+    name: str
+    protocol: str = "paper"
+    correction: Correction = "repair"
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    end: int | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The names that the recipes give methods in tables and figures."""
+        return {name: method.label for name, method in self.methods.items() if method.label}
+
+    @property
+    def colors(self) -> dict[str, str]:
+        """The colours that the recipes give methods in figures."""
+        return {name: method.color for name, method in self.methods.items() if method.color}
+
+    def title(self, output: Output) -> str:
+        return output.title or self.name
+
+    def notes(self, output: Output, *own: str) -> list[str]:
+        """The study's note and a builder's own."""
+        return [*([output.note] if output.note else []), *own]
+
+    def table(
+        self,
+        output: Output,
+        tidy: pd.DataFrame,
+        layout: pd.DataFrame,
+        notes: list[str],
+        bold: pd.DataFrame | None = None,
+    ) -> Table:
+        """The table of an output, under its title and protocol, the study's note first."""
+        title, notes = self.title(output), self.notes(output, *notes)
+        return Table(self.name, title, tidy, layout, notes, self.protocol, bold)

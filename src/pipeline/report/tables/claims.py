@@ -1,0 +1,49 @@
+"""The claims of paper and thesis on the runs of a study, beside those on the published numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pipeline.report import claims
+from pipeline.report.claims import Claim, Headline
+from pipeline.report.figures import imp_barrier
+from pipeline.report.shown import Shown
+from pipeline.report.tables import diversity
+from pipeline.report.tables.table import Table
+from pipeline.results import Results
+from pipeline.study.outputs.accuracy import AccuracyVsRewind
+from pipeline.study.outputs.claims import Claims
+from pipeline.study.outputs.diversity import Diversity
+from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.imp_barrier import ImpBarriers
+from pipeline.study.outputs.interpolation import Interpolation
+from pipeline.study.outputs.rewind_grid import RewindGrid
+
+
+def read(output: Claims, results: Results) -> list[Claim]:
+    """The claims on what exists of the outputs that an entry names."""
+    config = results.config
+    sources = [config.outputs[name] for name in output.outputs]
+    cells = [o for o in sources if isinstance(o, RewindGrid | EarlyMatching | AccuracyVsRewind)]
+    names = dict.fromkeys(name for o in cells for name in o.experiments)
+    curves = dict.fromkeys(
+        n for o in sources if isinstance(o, Interpolation) for n in o.experiments
+    )
+    chosen = config.experiments
+    barriers = [imp_barrier.read(o, results) for o in sources if isinstance(o, ImpBarriers)]
+    diverse = [diversity.read(o, results) for o in sources if isinstance(o, Diversity)]
+    return claims.on_results(
+        results.runs(chosen[name] for name in names),
+        reuse=output.reuse,
+        diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
+        curves=results.curves(chosen[name] for name in curves) if curves else None,
+        imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
+        headline=Headline(
+            config.protocol.correction, config.protocol.barrier_at, config.protocol.barrier_split
+        ),
+    )
+
+
+def build(output: Claims, shown: Shown, judged: list[Claim]) -> Table:
+    """A row per claim; the tidy frame has a row per unit of every claim."""
+    return claims.claims_table(output, shown, judged, beside=claims.on_published())

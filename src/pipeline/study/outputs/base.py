@@ -1,0 +1,222 @@
+"""What tables and figures declare: their settings, the runs that they show, and checks of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pipeline.runs import STAGES, Curve, Run
+from pipeline.catalog.schema import (
+    FRACTION,
+    NOT_NEGATIVE,
+    choose,
+    mapping,
+    option,
+    parse,
+    suggest,
+    without_defaults,
+)
+from pipeline.errors import UserError
+from pipeline.study.experiment import Experiment
+from pipeline.study.settings import Protocol
+
+Experiments = Mapping[str, Experiment]
+
+#: Names of the workflow's own rules: a table or figure is a rule of its name.
+RULES = {
+    "all", "comparison", "data", "digits_turned", "figure", "figures", "provenance",
+    "render_report", "report", "run", "settings", "show", "table", "tables",
+    *(stage.replace("-", "_") for stage in STAGES),
+}  # fmt: skip
+
+#: Every kind by its name; a class that has one enters itself.
+KINDS: dict[str, type[Output]] = {}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What every table and figure declares."""
+
+    kind: ClassVar[str]
+    what: ClassVar[Literal["table", "figure", "claims", "group"]] = "table"
+    #: What a caption says of every output of this kind.
+    shows: ClassVar[str] = ""
+
+    title: str = option("", "title, printed above")
+    note: str = option("", "a sentence for the note below")
+    experiments: tuple[str, ...] = option((), "experiments of the study", unique=True)
+    published: str | None = option(None, "number of the paper's table beside which it is put")
+    optional: bool = option(False, "built when asked for by name only, not with the others")
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls):
+            KINDS[cls.kind] = cls
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        """Raise UserError where the entry does not fit its experiments."""
+        if not self.experiments:
+            raise UserError(f"{where}: experiments: name at least one")
+        for name in self.experiments:
+            choose(name, experiments, f"{where}: experiments", "experiment")
+        for experiment in self.chosen(experiments):
+            self.check_experiment(experiment, where)
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        """Raise UserError where an experiment does not have what the entry shows."""
+
+    def under(self, protocol: Protocol) -> Output:
+        """The output with what it leaves to the protocol filled in."""
+        del protocol
+        return self
+
+    def chosen(self, experiments: Experiments) -> list[Experiment]:
+        return [experiments[name] for name in self.experiments]
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        """The runs of one experiment that the output shows."""
+        raise NotImplementedError
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        """The runs that the output shows; their ancestors follow from them."""
+        for experiment in self.chosen(experiments):
+            yield from self.runs(experiment)
+
+    def pairs(self, experiment: Experiment) -> tuple[tuple[int, int], ...]:
+        """The pairs of seeds of one experiment that the output shows."""
+        return experiment.pairs
+
+    def declared(self) -> dict[str, Any]:
+        """The entry, sorted, without settings that are the default."""
+        return dict(sorted({"kind": self.kind, **without_defaults(self)}.items()))
+
+
+def check_measured(
+    experiment: Experiment, split: str, corrections: Iterable[str], where: str
+) -> None:
+    """Raise UserError where the connectivity recipe does not measure what a figure shows."""
+    recipe = f"{where}: connectivity recipe {experiment.connectivity!r}"
+    choose(split, experiment.line.splits, f"{recipe}: splits", "split")
+    for correction in corrections:
+        choose(correction, experiment.line.corrections, f"{recipe}: corrections", "correction")
+
+
+def check_pairs(experiment: Experiment, where: str) -> None:
+    """Raise UserError where an experiment declares no pairs of seeds."""
+    if not experiment.pairs:
+        raise UserError(f"{where}: experiment {experiment.name!r} declares no pairs")
+
+
+def check_declared(
+    experiment: Experiment, sparsity: float, rewind_epoch: int | None, where: str
+) -> None:
+    """Raise UserError where an experiment declares no cells at a sparsity (and rewind epoch)."""
+    if sparsity in experiment.sparsities and (
+        rewind_epoch is None or rewind_epoch in experiment.rewind_epochs
+    ):
+        return
+    at = f"sparsity {sparsity}" + (
+        f" and rewind epoch {rewind_epoch}" if rewind_epoch is not None else ""
+    )
+    raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
+
+
+@dataclass(frozen=True)
+class Cells(Output):
+    """An output that may show a part of its experiments' cells."""
+
+    sparsities: tuple[float, ...] = option((), "only these; empty: all", FRACTION, unique=True)
+    rewind_epochs: tuple[int, ...] = option((), "only these; empty: all", NOT_NEGATIVE, unique=True)
+    methods: tuple[str, ...] = option((), "only these; empty: all", unique=True)
+    metrics: tuple[Literal["top1", "top5"], ...] = option(
+        ("top1",), "accuracies shown", unique=True
+    )
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        if not self.metrics:
+            raise UserError(f"{where}: metrics: name at least one")
+        super().check(experiments, where)
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        for label, mine, theirs in (
+            ("sparsities", self.sparsities, experiment.sparsities),
+            ("rewind_epochs", self.rewind_epochs, experiment.rewind_epochs),
+            ("methods", self.methods, experiment.method_names),
+        ):
+            for value in mine:
+                if value not in theirs:
+                    raise UserError(
+                        f"{where}: {label}: {value!r} is not declared by experiment "
+                        f"{experiment.name!r}; {suggest(str(value), [str(v) for v in theirs])}"
+                    )
+        if not any(Cells.runs(self, experiment)):
+            raise UserError(f"{where}: experiment {experiment.name!r} declares no sparse runs")
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        for cell in experiment.cells(self.sparsities, self.rewind_epochs, self.methods):
+            yield cell.run
+
+
+@dataclass(frozen=True)
+class OneAccuracy(Cells):
+    """An output of cells that has room for one accuracy."""
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        if len(self.metrics) != 1:
+            raise UserError(f"{where}: metrics: {self.kind} shows one of top1 and top5")
+
+    @property
+    def metric(self) -> Literal["top1", "top5"]:
+        return self.metrics[0]
+
+
+@dataclass(frozen=True)
+class OfCurves(Output):
+    """An output of the curves between a and b, and pi(a) and b, of every pair."""
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        check_pairs(experiment, where)
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        for pair in experiment.pairs:
+            yield Curve(experiment.matching(pair), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class Linked(Output):
+    """An output over other outputs; it declares no runs of its own."""
+
+    outputs: tuple[str, ...] = option((), "names of tables and figures", unique=True)
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        """Checked with the other outputs, by ``link``."""
+
+    def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
+        """Raise UserError where a name is none of the study's tables and figures."""
+        plain = [name for name, output in outputs.items() if not isinstance(output, Linked)]
+        for name in self.outputs:
+            choose(name, plain, f"{where}: outputs", "table or figure")
+        if not self.outputs:
+            raise UserError(f"{where}: outputs: name at least one")
+
+    def needs(self, experiments: Experiments) -> Iterable[Run]:
+        return ()
+
+
+def parse_output(
+    name: str, raw: object, experiments: Experiments, protocol: Protocol, where: str
+) -> Output:
+    """One entry under ``outputs``, checked.
+
+    Raises:
+        UserError: unknown kind, key or experiment, a cell that no experiment declares, or a name
+            that is taken.
+    """
+    if name in RULES:
+        raise UserError(f"{where}: {name!r} is a target of the workflow; choose another name")
+    entry = dict(mapping(raw, where))
+    kind = choose(entry.pop("kind", None), KINDS, where, "kind")
+    output = parse(KINDS[kind], entry, where).under(protocol)
+    output.check(experiments, where)
+    return output

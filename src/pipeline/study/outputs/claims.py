@@ -1,0 +1,36 @@
+"""The claims of paper and thesis on a study's own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.catalog.schema import choose, option
+from pipeline.study.outputs.base import (
+    Experiments,
+    Linked,
+    Output,
+)
+
+
+@dataclass(frozen=True)
+class Claims(Linked):
+    """Each claim of the paper as a formula over the cells of other outputs, with its verdict.
+
+    A target of its own, no part of ``tables``: it needs what the tables and figures need.
+    """
+
+    kind = "claims"
+    what = "claims"
+    shows = (
+        "Each claim as a formula over the cells of the tables and figures, with its verdict on these "
+        "runs and on the published numbers."
+    )
+    reuse: tuple[str, ...] = option(
+        (), "experiments whose masks come from other data; judged apart", unique=True
+    )
+
+    def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
+        super().link(outputs, experiments, where)
+        for name in self.reuse:
+            choose(name, experiments, f"{where}: reuse", "experiment")

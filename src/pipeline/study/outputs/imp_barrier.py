@@ -1,0 +1,45 @@
+"""Barriers between the dense solution and those of iterative magnitude pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.artifacts.keys import ImpBarrier
+from pipeline.catalog.schema import FRACTION, option
+from pipeline.runs.mask import rounds_for
+from pipeline.study.experiment import Experiment
+from pipeline.study.outputs.base import Output, check_measured, check_pairs
+from pipeline.study.settings import Protocol
+
+
+@dataclass(frozen=True)
+class ImpBarriers(Output):
+    """Barrier between the dense and the IMP solution against the IMP iteration: Figure 4a."""
+
+    kind = "imp-barrier"
+    what = "figure"
+    shows = (
+        "Barrier on the line between the dense solution and the weights after each IMP round. "
+        "Bands: ± one sample standard deviation over seeds."
+    )
+    sparsity: float = option(0.9, "sparsity at which the chain ends", FRACTION)
+    metric: Literal["loss", "error"] = option("error", "what is drawn")
+    split: Literal["train", "test"] | None = option(
+        None, "data on which it is measured; empty: the protocol's"
+    )
+
+    def under(self, protocol: Protocol) -> Output:
+        return self if self.split else replace(self, split=protocol.barrier_split)
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        check_measured(experiment, self.split or "train", (), where)
+        check_pairs(experiment, where)
+
+    def runs(self, experiment: Experiment) -> Iterable[ImpBarrier]:
+        rounds = rounds_for(self.sparsity, experiment.fraction)
+        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+            yield ImpBarrier(
+                experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds
+            )
