@@ -9,7 +9,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 from pipeline import snakemake_internals as internals
-from pipeline.artifacts import keys
+from pipeline import runs
 from pipeline.errors import UserError
 from pipeline.machine import memory
 from pipeline.study import call, captions, data_checks

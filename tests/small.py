@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pipeline import stages
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Dense, ImpBlock, Mask, Run, Solution
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import digest, read_json, write_json
 from pipeline.data import DataSet, Split, load
 from pipeline.data.npz import write_npz
+from pipeline.runs import Dense, ImpBlock, Mask, Run, Solution
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Cell
 from pipeline.study.graph import Graph
@@ -142,10 +141,10 @@ class Tiny:
         self.results, self.graph = results, Graph(self.config)
 
     def path(self, run: Run, name: str | None = None) -> Path:
-        return self.results / keys.path(run, name)
+        return self.results / run.path(name)
 
     def folder(self, run: Run) -> Path:
-        return self.results / keys.folder(run)
+        return self.results / run.folder
 
     def run(self, run: Run) -> Path:
         """Execute one run, whether or not it is there; its folder."""

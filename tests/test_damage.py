@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from small import STUDY, Tiny, contents, rewrite, write_study
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Curve, ImpBarrier, Plane, Run
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_json
 from pipeline.commands.check import damaged, wrong_tables
 from pipeline.errors import UserError
 from pipeline.report import build
+from pipeline.runs import STAGES, Curve, ImpBarrier, Plane, Run, parse
 
 OUTPUTS = """
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}
@@ -32,7 +31,7 @@ outputs:
   layers: {kind: mask-sparsity, experiments: [tiny]}
   quality: {kind: matching-quality, experiments: [tiny]}
 """
-STAGES = sorted(keys.OUTPUTS)
+STAGES = sorted(STAGES)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +65,8 @@ def runs_of(study: Tiny) -> list[Run]:
     found = []
     for record in study.results.rglob(PROVENANCE):
         stage, _, key = str(record.parent.relative_to(study.results)).partition("/")
-        found.append(keys.parse(stage, key))
-    return study.graph.closure(sorted(found, key=keys.folder))
+        found.append(parse(stage, key))
+    return study.graph.closure(sorted(found, key=lambda run: run.folder))
 
 
 def flipped(path: Path, other: Path) -> None:
@@ -134,7 +133,7 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
         path = study.results / name
         part, _, rest = str(Path(name).parent).partition("/")
         try:
-            other = another(study, keys.parse(part, rest), path.name)
+            other = another(study, parse(part, rest), path.name)
         except AssertionError:
             if damage in (swapped, exchanged):
                 continue
@@ -150,7 +149,7 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
             assert told.parent in (path.parent, other.parent)
         else:
             assert told == path
-        asked = told if told.name in keys.OUTPUTS[part] else told.with_name(keys.OUTPUTS[part][0])
+        asked = told if told.name in STAGES[part].files else told.with_name(STAGES[part].files[0])
         assert f"rm '{asked}' && snakemake -c1 '{asked}'" in text and "\n" not in text
         assert any(str(path) in line for line in damaged(study.results))
         for folder in {path.parent, other.parent}:
@@ -180,7 +179,7 @@ def test_the_check_of_results_names_every_damaged_file_and_what_mends_it(
         assert found and all("\n" not in line for line in found), name
         assert all(gone == again for gone, again in asked)
         # What is asked for is a file that the workflow knows how to make, and of this very run.
-        known = {str(study.path(run, each)) for each in keys.OUTPUTS[stage]}
+        known = {str(study.path(run, each)) for each in STAGES[stage].files}
         assert known & {again for _, again in asked}, (name, found)
         for folder in {path.parent, other.parent}:
             shutil.rmtree(folder, ignore_errors=True)
@@ -205,7 +204,7 @@ def test_the_command_that_mends_brings_back_the_same_bits(study: Tiny, stage: st
     before = contents(study.folder(run))
     flipped(study.path(run), study.path(run))
     assert [line for line in damaged(study.results) if str(study.path(run)) in line]
-    for name in keys.OUTPUTS[stage]:
+    for name in STAGES[stage].files:
         study.path(run, name).unlink()
     study.run(run)
     assert contents(study.folder(run)) == before

@@ -22,13 +22,12 @@ from hypothesis import strategies as st
 from small import few, same
 
 from pipeline import stages
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Dense, ImpBlock, Mask
 from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import UserError
 from pipeline.machine.launch import RENDEZVOUS, launch
 from pipeline.machine.team import ALONE
+from pipeline.runs import Dense, ImpBlock, Mask
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes
@@ -413,8 +412,8 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     assert processes(Graph(alone), dense) == 1
     for run in (dense, block):
         stages.run(alone, run.stage, run.key)
-    shutil.copytree(study / "alone" / keys.folder(dense), study / "results" / keys.folder(dense))
-    folder = study / "results" / keys.folder(block)
+    shutil.copytree(study / "alone" / dense.folder, study / "results" / dense.folder)
+    folder = study / "results" / block.folder
     monkeypatch.setenv("PIPELINE_SAVE_SECONDS", "0")
     command = [sys.executable, str(SCRIPT), "imp", block.key]
     job = subprocess.Popen(command, cwd=study, stderr=subprocess.PIPE, text=True)
@@ -428,7 +427,7 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     done = subprocess.run(command, cwd=study, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert not list(folder.glob(".r*")) and not list((study / "results" / ".progress").iterdir())
-    theirs = read_tensors(study / "alone" / keys.folder(block) / "rounds.safetensors")
+    theirs = read_tensors(study / "alone" / block.folder / "rounds.safetensors")
     assert near(read_tensors(folder / "rounds.safetensors"), theirs, 1e-3)
     provenance = read_json(folder / "provenance.json")
     assert provenance["processes"] == 2

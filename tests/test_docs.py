@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.artifacts import keys
 from pipeline.catalog import datasets as catalog
 from pipeline.commands import COMMANDS, parser, reference
 from pipeline.commands.plan import plan
 from pipeline.errors import UserError
 from pipeline.report.claims import FAILS, on_published
 from pipeline.results import COLUMNS
+from pipeline.runs import STAGES
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
@@ -274,12 +274,14 @@ def test_make_commands_are_targets(page: Path) -> None:
 
 def test_the_reference_has_every_form_of_path() -> None:
     text = (ROOT / "docs/reference/paths.md").read_text()
-    assert [f for stage, f in keys.FORMS.items() if f"`{stage}/{f}`" not in text] == []
+    assert [
+        stage for stage, kind in STAGES.items() if f"`{stage}/{kind.form.text}`" not in text
+    ] == []
 
 
 def test_the_reference_has_every_file_and_column() -> None:
     text = (ROOT / "docs/reference/outputs.md").read_text()
-    names = {name for files in keys.OUTPUTS.values() for name in files}
+    names = {name for files in STAGES.values() for name in files}
     assert [n for n in {*names, *HISTORY, *COLUMNS} if f"`{n}`" not in text] == []
 
 

@@ -14,7 +14,6 @@ from studies import refused
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline import stages
-from pipeline.artifacts import keys
 from pipeline.artifacts.store import read_csv
 from pipeline.progress import tensorboard as events
 from pipeline.study import config as configuration
@@ -37,7 +36,7 @@ def test_events_hold_the_history(told: Tiny) -> None:
     for run in (told.dense(), told.block(), told.cell("lth").run):
         folder = told.make(run)
         rows = read_csv(folder / "history.csv")
-        found = curves(told.results / "tensorboard" / keys.folder(run))
+        found = curves(told.results / "tensorboard" / run.folder)
         for column, name in events.CURVES.items():
             wanted = [
                 (step, pytest.approx(float(row[column]), rel=1e-6))
@@ -60,7 +59,7 @@ def test_a_run_that_is_made_again_replaces_its_events(told: Tiny) -> None:
     run = told.dense()
     told.run(run)
     told.run(run)
-    folder = told.results / "tensorboard" / keys.folder(run)
+    folder = told.results / "tensorboard" / run.folder
     assert len(list(folder.iterdir())) == 1
     assert [step for step, _ in curves(folder)["loss/train"]] == [1, 2, 3, 4]
 

@@ -11,7 +11,6 @@ from small import Tiny
 from studies import refused
 
 from pipeline import results
-from pipeline.artifacts import keys
 from pipeline.commands import export, main
 
 
@@ -27,7 +26,7 @@ def test_the_study_of_config_yaml_is_meant_where_none_is_named(root: Path, tiny:
     runs = results.load()
     assert list(runs.columns) == results.COLUMNS
     pd.testing.assert_frame_equal(runs, results.load("tiny", "paper"))
-    (row,) = runs[runs["path"] == keys.path(tiny.cell("naive").run)].to_dict("records")[:1]
+    (row,) = runs[runs["path"] == tiny.cell("naive").run.path()].to_dict("records")[:1]
     assert row["status"] == "ok" and row["method"] == "naive" and row["sparsity"] == 0.6
     assert "missing" in set(runs["status"])
     other = results.load(protocol="authors-code")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from small import Tiny, contents, rewrite
 
-from pipeline.artifacts import finished, keys
-from pipeline.artifacts.keys import Run
+from pipeline.artifacts import finished
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_json
+from pipeline.runs import Run
 from pipeline.stages.job import Job
 
 
@@ -26,7 +26,7 @@ def run(fresh: Tiny) -> Run:
 
 def delete(study: Tiny, run: Run) -> None:
     """As Snakemake does with the outputs of a job that it takes for unfinished."""
-    for name in keys.OUTPUTS[run.stage]:
+    for name in run.files:
         study.path(run, name).unlink()
 
 
@@ -83,7 +83,7 @@ def half_gone(study: Tiny, run: Run, place: Path) -> None:
 
 
 def forgotten(study: Tiny, run: Run, place: Path) -> None:
-    finished.forget(study.results, [keys.folder(run)])
+    finished.forget(study.results, [run.folder])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_where_there_are_no_hard_links_a_run_ends_well(
     def refuse(*_: object) -> None:
         raise PermissionError("no hard links here")
 
-    finished.forget(fresh.results, [keys.folder(run)])
+    finished.forget(fresh.results, [run.folder])
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", refuse)
         fresh.run(run)
@@ -121,7 +121,7 @@ def test_a_workflow_forgets_all_but_what_it_waits_for(fresh: Tiny, run: Run) -> 
     kept = fresh.results / finished.FOLDER
     before = len(list(kept.iterdir()))
     assert before > 2
-    finished.forget_others(fresh.results, [keys.folder(run)])
+    finished.forget_others(fresh.results, [run.folder])
     assert len(list(kept.iterdir())) == 1
-    finished.forget(fresh.results, [keys.folder(run)])
+    finished.forget(fresh.results, [run.folder])
     assert not list(kept.iterdir())

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import Tiny, write_study
 
-from pipeline.artifacts import finished, keys, store
+from pipeline.artifacts import finished, store
 from pipeline.artifacts.record import PROVENANCE, record_of, recorded, verify, write
 from pipeline.commands.check import damaged
 from pipeline.errors import UserError
 from pipeline.results import Results
+from pipeline.runs import STAGES, parse
 from pipeline.study.state import States
 
 MANY = settings(
@@ -36,11 +37,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     root = write_study(tmp_path_factory.mktemp("fuzz"))
     own = Tiny(root, root / "results")
     run = own.dense()
-    for name in keys.OUTPUTS["dense"]:
+    for name in STAGES["dense"].files:
         store.write_atomic(own.path(run, name), b"x")
     content = {"status": "ok", "digest": own.graph.digest(run), "test_accuracy": 50.0}
     store.write_json(own.path(run, "metrics.json"), content)
-    write(own.folder(run), own.graph.settings(run), keys.OUTPUTS["dense"], {"data/facts": "0" * 64})
+    write(own.folder(run), own.graph.settings(run), STAGES["dense"].files, {"data/facts": "0" * 64})
     return own
 
 
@@ -65,7 +66,7 @@ def readers(study: Tiny) -> list[Callable[[], Any]]:
         lambda: Results(study.config).metrics(run),
         lambda: Results(study.config).provenance(run).get("seconds"),
         lambda: recorded(path),
-        lambda: finished.take_back(study.results, keys.folder(run), ["gone"], "digest"),
+        lambda: finished.take_back(study.results, run.folder, ["gone"], "digest"),
     ]
 
 
@@ -140,11 +141,11 @@ def test_any_table_of_values_is_read_or_told(tmp_path_factory: Any, content: byt
 @given(st.text(max_size=30))
 def test_no_name_leaves_the_results_folder(study: Tiny, name: str) -> None:
     """Any text asked for as a run is refused, or lies below the results."""
-    for stage in keys.OUTPUTS:
+    for stage in STAGES:
         try:
-            run = keys.parse(stage, name)
+            run = parse(stage, name)
         except UserError as error:
             assert "\n" not in str(error)
             continue
-        inside = (study.results / keys.folder(run)).resolve()
+        inside = (study.results / run.folder).resolve()
         assert inside.is_relative_to(Path(study.results).resolve())

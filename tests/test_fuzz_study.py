@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from studies import ROOT, one_line, raw, recipes
 
-from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical
 from pipeline.errors import UserError
+from pipeline.runs import parse
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.study.strict_yaml import parse_yaml
@@ -206,7 +206,7 @@ def outcome(whole: Any) -> str:
         run for output in outputs.values() for run in islice(output.needs(found.experiments), 5)
     ]
     for run in runs:
-        assert keys.parse(run.stage, run.key) == run
+        assert parse(run.stage, run.key) == run
         assert max(len(part) for part in run.key.split("/")) < 250
         assert graph.digest(run)
     return READ

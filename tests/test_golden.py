@@ -30,20 +30,6 @@ from test_figures import CASES as figure_cases
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import (
-    Curve,
-    Dense,
-    ImpBarrier,
-    ImpBlock,
-    Mask,
-    Match,
-    Plane,
-    Run,
-    Snapshot,
-    Solution,
-    Sparse,
-)
 from pipeline.artifacts.record import write as write_record
 from pipeline.artifacts.store import (
     read_csv,
@@ -56,6 +42,21 @@ from pipeline.data.augment import Augmenter
 from pipeline.report import published, tables
 from pipeline.results import NETWORK
 from pipeline.runs import STAGES as RUNS
+from pipeline.runs import (
+    Curve,
+    Dense,
+    ImpBarrier,
+    ImpBlock,
+    Mask,
+    Match,
+    Plane,
+    Run,
+    Snapshot,
+    Solution,
+    Sparse,
+)
+from pipeline.runs.dense import epoch_prefix
+from pipeline.runs.imp import round_prefix
 from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
 from pipeline.study.outputs import KINDS
@@ -161,7 +162,7 @@ class Golden(Tiny):
         end = dict(state or self.state(seed))
         before, trunk = self.state(seed + 10), {}
         for epoch in (0, 2):
-            prefix = keys.epoch_prefix(epoch)
+            prefix = epoch_prefix(epoch)
             trunk |= {f"{prefix}weights/{name}": t for name, t in before.items()}
             weights = {k: t for k, t in before.items() if k.endswith(("weight", "bias"))}
             if epoch:
@@ -178,7 +179,7 @@ class Golden(Tiny):
             mask = pruning.prune_fraction(self.prunable(state), mask, 0.2)
             if each in run.rounds(self.graph):
                 tensors = sparse_state(state, mask)
-                rounds |= {keys.round_prefix(each) + name: t for name, t in tensors.items()}
+                rounds |= {round_prefix(each) + name: t for name, t in tensors.items()}
         self.write(run, {"rounds.safetensors": rounds})
         return run
 
@@ -252,7 +253,7 @@ def of_dense(study: Golden) -> Fingerprint:
         study.run(run)
     found = trained(study, run, drawn)
     tensors = read_tensors(study.path(run, "trunk.safetensors"))
-    prefixes = [keys.epoch_prefix(epoch) for epoch in (0, 2)]
+    prefixes = [epoch_prefix(epoch) for epoch in (0, 2)]
     found["exact"]["trunk"] = [
         [
             sum(name.startswith(f"{p}{kind}/") for name in tensors)
@@ -289,7 +290,7 @@ def of_imp(study: Golden) -> Fingerprint:
     found = trained(study, run, drawn)
     shapes = {name: list(tensor.shape) for name, tensor in start.items()}
     for number in (1, 2):
-        tensors = read_tensors(study.path(run, "rounds.safetensors"), keys.round_prefix(number))
+        tensors = read_tensors(study.path(run, "rounds.safetensors"), round_prefix(number))
         state, mask = dense_state(tensors, shapes)
         found["exact"][f"zeros {number}"] = pruning.count(mask)
         found["near"][f"norms {number}"] = [norm(state), norm(state, "var")]

@@ -10,8 +10,18 @@ import pytest
 from studies import BASE, ROOT, digests, graph, recipes, refused
 
 from pipeline import runs
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Dense, ImpBlock, Mask, Match, Snapshot, Solution, Sparse
+from pipeline.runs import (
+    STAGES,
+    Dense,
+    ImpBlock,
+    Mask,
+    Match,
+    Run,
+    Snapshot,
+    Solution,
+    Sparse,
+    parse,
+)
 from pipeline.runs.snapshot import weights_at
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
@@ -108,7 +118,7 @@ def test_replicates_differ_in_their_sparse_runs_alone() -> None:
 # -- files ---------------------------------------------------------------------------------
 
 
-def _all(study: Graph) -> list[keys.Run]:
+def _all(study: Graph) -> list[Run]:
     cells = [cell.run for one in study.config.experiments.values() for cell in one.cells()]
     return study.closure([*cells, *study.outputs(study.config.outputs)])
 
@@ -116,10 +126,10 @@ def _all(study: Graph) -> list[keys.Run]:
 def test_the_weights_of_an_epoch_are_the_end_a_trunk_state_or_a_snapshot() -> None:
     study = graph({"one": BASE})
     dense = study.config.experiments["one"].dense_run(0)
-    assert weights_at(study, dense, 200).path == f"{keys.folder(dense)}/weights.safetensors"
+    assert weights_at(study, dense, 200).path == f"{dense.folder}/weights.safetensors"
     trunk = weights_at(study, dense, 50)
     assert (trunk.path, trunk.prefix) == (
-        keys.path(dense, "trunk.safetensors"),
+        dense.path("trunk.safetensors"),
         "epoch0050/weights/",
     )
     assert weights_at(study, dense, 51).run == Snapshot(dense, 51)
@@ -142,8 +152,8 @@ def test_every_file_that_is_read_is_one_that_its_run_leaves() -> None:
     study = full()
     for run in _all(study):
         for file in study.inputs(run).values():
-            assert file.name in keys.OUTPUTS[file.run.stage]
-            assert file.path == keys.path(file.run, file.name)
+            assert file.name in STAGES[file.run.stage].files
+            assert file.path == file.run.path(file.name)
 
 
 def test_imp_with_rewinding_reads_the_state_it_rewinds_to() -> None:
@@ -162,7 +172,7 @@ def test_imp_with_rewinding_reads_the_state_it_rewinds_to() -> None:
 def test_closure_has_ancestors_first_and_each_run_once() -> None:
     study = full()
     runs = _all(study)
-    assert {run.stage for run in runs} == keys.OUTPUTS.keys()
+    assert {run.stage for run in runs} == STAGES.keys()
     assert len(runs) == len(set(runs))
     place = {run: at for at, run in enumerate(runs)}
     assert all(place[parent] < place[run] for run in runs for parent in study.parents(run))
@@ -239,13 +249,13 @@ def test_settings_of_one_experiment_are_no_matter_of_another(kind: str) -> None:
     assert not changed & digests(full()).keys()
 
 
-def _descendants(study: Graph, origin: Callable[[keys.Run], bool]) -> set[str]:
+def _descendants(study: Graph, origin: Callable[[Run], bool]) -> set[str]:
     """Paths of the runs that ``origin`` names and of all that depends on them."""
-    touched: set[keys.Run] = set()
+    touched: set[Run] = set()
     for run in _all(study):  # ancestors come first
         if origin(run) or any(parent in touched for parent in study.parents(run)):
             touched.add(run)
-    return {keys.folder(run) for run in touched}
+    return {run.folder for run in touched}
 
 
 RECIPE_CHANGES: dict[str, tuple[str, str, Any, set[str]]] = {
@@ -299,7 +309,7 @@ def test_changed_facts_of_a_data_set_change_the_runs_on_it_alone() -> None:
     assert moved == before
 
 
-STAGES = sorted(keys.OUTPUTS)
+STAGES = sorted(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -369,14 +379,14 @@ ASKED = {
 def test_a_run_that_cannot_be_made_is_refused_in_one_line(name: str) -> None:
     stage, key, words = ASKED[name]
     study = graph({"one": BASE})
-    run = keys.parse(stage, key)
+    run = parse(stage, key)
     for ask in (study.inputs, study.settings, study.digest, lambda run: study.closure([run])):
         refused(lambda ask=ask: ask(run), words)
 
 
 def test_a_run_that_no_study_declares_can_be_asked_for_by_path() -> None:
     study = graph({"one": BASE})
-    run = keys.parse("sparse", CELL.replace("S0.90", "S0.123") + "@t7")
+    run = parse("sparse", CELL.replace("S0.90", "S0.123") + "@t7")
     assert isinstance(run, Sparse)
     assert study.digest(run)
     assert {r.stage for r in study.closure([run])} == {

@@ -14,11 +14,12 @@ from studies import refused
 from torch import Tensor, nn
 
 from pipeline import interop, models, results, symmetry
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run, Snapshot
 from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.data import load
 from pipeline.data.augment import normalise
+from pipeline.runs import Run, Snapshot, Solution
+from pipeline.runs.dense import epoch_prefix
+from pipeline.runs.imp import round_prefix
 from pipeline.weights import dense_state, read_mask, read_state
 
 
@@ -49,7 +50,7 @@ def test_dense_weights_at_the_end_and_at_trunk_epochs(tiny: Tiny) -> None:
     assert accuracy(tiny, network) == pytest.approx(measured(tiny, run))
     trunk = tiny.path(run, "trunk.safetensors")
     for epoch in (0, 2):
-        kept = read_state(trunk, keys.epoch_prefix(epoch) + "weights/")
+        kept = read_state(trunk, epoch_prefix(epoch) + "weights/")
         assert same(plain(interop.network(folder, at=epoch)), kept)
     refused(lambda: interop.network(folder, at=1), "epochs 0, 2, not 1")
 
@@ -67,7 +68,7 @@ def test_sparse_weights_are_zero_where_the_mask_is(tiny: Tiny) -> None:
         state = plain(network)
         names = models.prunable_parameters(network, "all")
         mask = read_mask(tiny.path(run.mask, "mask.safetensors"))
-        if not isinstance(run, keys.Solution):
+        if not isinstance(run, Solution):
             assert run.match is not None
             permutation = read_tensors(tiny.path(run.match, "permutation.safetensors"))
             mask = symmetry.apply(models.permutation_spec("resnet20", network), permutation, mask)
@@ -85,7 +86,7 @@ def test_the_weights_after_a_round_of_imp(tiny: Tiny) -> None:
         n: list(t.shape) for n, t in interop.network(tiny.make(tiny.dense())).state_dict().items()
     }
     for at, number in ((1, 1), (2, 2), (None, 2)):
-        stored = read_tensors(folder / "rounds.safetensors", keys.round_prefix(number))
+        stored = read_tensors(folder / "rounds.safetensors", round_prefix(number))
         assert same(plain(interop.network(folder, at=at)), dense_state(stored, shapes)[0])
     refused(lambda: interop.network(folder, at=3), "rounds 1, 2, not 3")
 
@@ -118,8 +119,8 @@ def test_a_run_is_found_by_folder_file_or_path_of_the_results_frame(
         (folder / "metrics.json", {}),
         (path, {}),
         (path, {"results": tiny.results}),
-        (keys.folder(run), {}),
-        (f"results/{keys.folder(run)}/", {}),
+        (run.folder, {}),
+        (f"results/{run.folder}/", {}),
     ]
     for place, options in found:
         assert same(interop.network(place, **options).state_dict(), state)
@@ -130,7 +131,7 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(tiny: Tiny, tmp_path: Path
     refused(lambda: interop.network(tiny.make(tiny.mask())), "holds no weights")
     refused(lambda: interop.network(tiny.folder(tiny.dense(seed=9))), "no such file")
     run = tiny.cell("naive").run
-    folder = tmp_path / "results" / keys.folder(run)
+    folder = tmp_path / "results" / run.folder
     shutil.copytree(tiny.make(run), folder)
     weights = folder / "weights.safetensors"
     content = weights.read_bytes()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import one_line, refused
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import (
+from pipeline.errors import UserError
+from pipeline.runs import (
+    STAGES,
     Curve,
     Dense,
     ImpBarrier,
@@ -25,11 +26,8 @@ from pipeline.artifacts.keys import (
     Solution,
     Sparse,
     parse,
-    path,
-    sparsity_text,
-    width_text,
 )
-from pipeline.errors import UserError
+from pipeline.runs.form import sparsity_text, width_text
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,12}", fullmatch=True)
 LABELS = st.builds(
@@ -101,7 +99,7 @@ RUNS: dict[str, st.SearchStrategy[Run]] = {
 
 
 def test_every_kind_of_run_has_a_path_a_form_and_a_test() -> None:
-    assert RUNS.keys() == keys.OUTPUTS.keys() == keys.FORMS.keys()
+    assert RUNS.keys() == STAGES.keys()
 
 
 @pytest.mark.parametrize("stage", RUNS)
@@ -109,13 +107,13 @@ def test_every_kind_of_run_has_a_path_a_form_and_a_test() -> None:
 @given(data=st.data())
 def test_a_run_comes_back_from_its_path(stage: str, data: st.DataObject) -> None:
     run = data.draw(RUNS[stage])
-    head, _, rest = path(run).partition("/")
+    head, _, rest = run.path().partition("/")
     key, _, name = rest.rpartition("/")
-    assert (head, name) == (stage, keys.OUTPUTS[stage][0])
+    assert (head, name) == (stage, STAGES[stage].files[0])
     assert parse(head, key) == run
-    assert keys.folder(run) == f"{stage}/{key}"
-    assert path(run, "x.csv") == f"{stage}/{key}/x.csv"
-    _inside(path(run))
+    assert run.folder == f"{stage}/{key}"
+    assert run.path("x.csv") == f"{stage}/{key}/x.csv"
+    _inside(run.path())
 
 
 def _inside(text: str) -> None:
@@ -158,7 +156,7 @@ def test_two_runs_never_share_a_path() -> None:
     runs |= {Solution(one) for one in masks} | {Curve(one, "line") for one in match}
     runs |= {ImpBarrier(one, "i", label, n) for one in dense for label in labels for n in (1, 11)}
     runs |= {Plane(one, "line") for one in sparse if one.match}
-    assert len({path(run) for run in runs}) == len(runs) > 2000
+    assert len({run.path() for run in runs}) == len(runs) > 2000
     assert all(parse(run.stage, run.key) == run for run in runs)
 
 
@@ -182,8 +180,8 @@ def test_any_text_is_the_one_path_of_a_run_or_refused(stage: str, key: str) -> N
     except UserError as error:
         assert one_line(str(error)) and "not the path of a run; expected" in str(error)
     else:
-        assert keys.folder(run) == f"{stage}/{key}"
-        _inside(path(run))
+        assert run.folder == f"{stage}/{key}"
+        _inside(run.path())
 
 
 CELL = "digits/resnet20-w1/dense/imp-ft/permuted.activations/S0.90/k5-e195/sparse/a0-b1"

@@ -12,12 +12,12 @@ import yaml
 from small import RECIPES, STUDY, Tiny, contents, few, write_study
 
 from pipeline import pruning
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import read_json
 from pipeline.data import Split
 from pipeline.data.npz import write_npz
 from pipeline.errors import UserError
 from pipeline.report import build
+from pipeline.runs import Run
 from pipeline.weights import read_mask
 
 

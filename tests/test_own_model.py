@@ -20,11 +20,11 @@ from studies import BASE, config, refused
 from torch import nn
 
 from pipeline import interop, models
-from pipeline.artifacts.keys import Curve, Dense
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.catalog.networks import Entry, OwnNetwork, own_network
 from pipeline.models import prunable_parameters
 from pipeline.report.figures.mask_sparsity import layers_of
+from pipeline.runs import Curve, Dense
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 

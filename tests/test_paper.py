@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.keys import Run
 from pipeline.errors import UserError
 from pipeline.report import published
+from pipeline.runs import Run
 from pipeline.study.config import Config, read
 from pipeline.study.cost import DECODED, Costs
 from pipeline.study.graph import Graph

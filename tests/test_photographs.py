@@ -21,7 +21,6 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop, v2
 
-from pipeline.artifacts.keys import Curve, Dense, Match
 from pipeline.catalog.datasets import DataInfo, parse_entry, status
 from pipeline.data import load
 from pipeline.data.photographs import (
@@ -36,6 +35,7 @@ from pipeline.data.photographs import (
 )
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
+from pipeline.runs import Curve, Dense, Match
 from pipeline.stages import lines as paths
 from pipeline.study.settings import ConnectivitySettings
 

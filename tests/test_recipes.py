@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import BASE, STUDY, config, digests, graph, recipes, refused
 
-from pipeline.artifacts import keys
 from pipeline.errors import UserError
+from pipeline.runs.form import LABEL
 from pipeline.study import recipes as module
 from pipeline.study.recipes import LONGEST, Library
 from pipeline.study.settings import RECIPES, Protocol, SparseSettings
@@ -135,7 +135,7 @@ def test_a_label_parses_back_to_the_settings_and_stands_in_a_path(
     except UserError:  # settings that do not fit together, such as a trunk beyond the end
         return
     assert LIBRARY.resolve(kind, found) == replace(LIBRARY.resolve(kind, name), **change)
-    assert re.fullmatch(keys._LABEL, found)
+    assert re.fullmatch(LABEL, found)
     # Every order and any repetition of what holds anyway give the same label.
     reverse = dict(reversed(change.items()))
     assert label(kind, reverse | {"recipe": name}) == found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import keys
+from pipeline.runs import STAGES, ImpBlock, Mask, Solution
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
 
@@ -24,14 +24,14 @@ RULES = {
 
 
 def test_every_stage_has_a_rule_of_its_name() -> None:
-    assert RULES.keys() == keys.OUTPUTS.keys()
+    assert RULES.keys() == STAGES.keys()
     assert all(name == stage.replace("-", "_") for stage, (name, _) in RULES.items())
 
 
-@pytest.mark.parametrize("stage", keys.OUTPUTS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_rule_names_the_files_that_its_runs_leave(stage: str) -> None:
     _, lines = RULES[stage]
-    assert tuple(re.findall(r'f"\{RUN\}/(.+)"', lines)) == keys.OUTPUTS[stage]
+    assert tuple(re.findall(r'f"\{RUN\}/(.+)"', lines)) == STAGES[stage].files
 
 
 def test_a_rule_names_the_roles_in_which_its_runs_read() -> None:
@@ -40,9 +40,9 @@ def test_a_rule_names_the_roles_in_which_its_runs_read() -> None:
     for study in (ROOT / "config" / "studies").glob("*.yaml"):
         graph = Graph(read(ROOT, {"study": study.stem}))
         runs = graph.closure(graph.outputs(graph.config.outputs))
-        blocks = [run for run in runs if isinstance(run, keys.ImpBlock)]
+        blocks = [run for run in runs if isinstance(run, ImpBlock)]
         # No output shows a solution of a chain that rewinds.
-        solutions = [keys.Solution(keys.Mask(run.dense, run.recipe, "P1")) for run in blocks]
+        solutions = [Solution(Mask(run.dense, run.recipe, "P1")) for run in blocks]
         for run in runs + solutions:
             roles[run.stage] |= {role.rstrip("0123456789") for role in graph.inputs(run)}
     named = {

@@ -10,9 +10,8 @@ import pytest
 import yaml
 from small import RECIPES, Tiny, write_study
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.commands import main, parser
+from pipeline.runs import Run
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 def shown(run: Run, capsys: pytest.CaptureFixture[str]) -> list[str]:
     capsys.readouterr()
-    main(["show", f"results/{keys.folder(run)}"])
+    main(["show", f"results/{run.folder}"])
     return capsys.readouterr().out.splitlines()
 
 
@@ -46,7 +45,7 @@ def test_a_run_that_is_missing_done_damaged_and_stale(
     assert "  lr = 0.08" in lines and "numbers" not in lines
 
     own.make(run)
-    log = own.results / "logs" / f"{keys.folder(run)}.log"
+    log = own.results / "logs" / f"{run.folder}.log"
     log.parent.mkdir(parents=True)
     log.write_text("epoch 1/4\n")
     lines = shown(run, capsys)
@@ -76,7 +75,7 @@ def test_a_run_is_stale_through_its_parent_and_says_which(
     own.make(block)
     edit(lr=0.04)
     lines = shown(block, capsys)
-    dense = keys.folder(own.dense())
+    dense = own.dense().folder
     assert f"          start: from another {dense}" in lines
     assert not any("recipe." in line for line in lines)
     assert f"  stale    results/{dense}" in lines

@@ -22,8 +22,7 @@ from test_reservation import workflow as living
 from test_stages import interrupt
 from test_workflow import ROOT, Checkout
 
-from pipeline.artifacts import keys, record, slices
-from pipeline.artifacts.keys import Run
+from pipeline.artifacts import record, slices
 from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.slices import Taken
@@ -32,6 +31,7 @@ from pipeline.artifacts.unfinished import RESUME, Reached, reached
 from pipeline.cli import STOPPED
 from pipeline.errors import UserError
 from pipeline.progress.workflow import Watch
+from pipeline.runs import STAGES, Run
 from pipeline.study.call import Call, wanted
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
@@ -47,9 +47,9 @@ def slice_of(study: Tiny, place: Path, *runs: Run) -> Path:
     """A results folder with these runs alone, as it came home: with times, logs and benchmarks."""
     for run in runs:
         study.make(run)
-        shutil.copytree(study.folder(run), place / keys.folder(run), symlinks=True)
+        shutil.copytree(study.folder(run), place / run.folder, symlinks=True)
         for kind, end in (("logs", "log"), ("benchmarks", "tsv")):
-            path = place / kind / f"{keys.folder(run)}.{end}"
+            path = place / kind / f"{run.folder}.{end}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{kind} of {run.key}")
     return place
@@ -63,8 +63,8 @@ def take(study: Tiny, places: Sequence[Path], *runs: Run) -> Taken:
 
 def up_to_date(study: Tiny, run: Run) -> bool:
     """Whether a run's files and its benchmark are no older than what it was made from."""
-    made = [study.path(run, name) for name in keys.OUTPUTS[run.stage]]
-    made += [study.results / "benchmarks" / f"{keys.folder(run)}.tsv"]
+    made = [study.path(run, name) for name in run.files]
+    made += [study.results / "benchmarks" / f"{run.folder}.tsv"]
     read = [study.results / file.path for file in study.graph.inputs(run).values()]
     oldest = min(path.stat().st_mtime_ns for path in made if path.exists())
     return all(path.stat().st_mtime_ns <= oldest for path in read)
@@ -80,7 +80,7 @@ def test_finished_runs_are_taken_over_with_logs_and_in_the_order_of_time(
     runs = closure(tiny, run)
     place = slice_of(tiny, tmp_path / "1", *runs)
     for each in runs:  # the clock of that machine ran backwards
-        for path in (place / keys.folder(each)).iterdir():
+        for path in (place / each.folder).iterdir():
             os.utime(path, (10**9 - runs.index(each),) * 2)
     left = fresh.folder(runs[0]) / RESUME
     left.parent.mkdir(parents=True)
@@ -90,12 +90,12 @@ def test_finished_runs_are_taken_over_with_logs_and_in_the_order_of_time(
     for each in runs:
         assert contents(fresh.folder(each)) == contents(tiny.folder(each))
         assert read_json(fresh.path(each, PROVENANCE)) == read_json(tiny.path(each, PROVENANCE))
-        log = fresh.results / "logs" / f"{keys.folder(each)}.log"
+        log = fresh.results / "logs" / f"{each.folder}.log"
         assert log.read_text() == f"logs of {each.key}" and up_to_date(fresh, each)
-        assert not log.samefile(place / "logs" / f"{keys.folder(each)}.log")
+        assert not log.samefile(place / "logs" / f"{each.folder}.log")
         assert fresh.path(each).stat().st_mtime_ns >= began  # tables made before are made again
     weights = fresh.path(runs[0], "weights.safetensors")
-    assert weights.samefile(place / keys.folder(runs[0]) / weights.name)  # costs no space
+    assert weights.samefile(place / runs[0].folder / weights.name)  # costs no space
 
 
 def test_a_second_call_does_nothing_and_reads_no_content(
@@ -133,7 +133,7 @@ def test_where_there_are_no_hard_links_files_are_copied(
     monkeypatch.setattr(os, "link", refuse)
     assert take(fresh, [place], run) == Taken(whole=1)
     assert contents(fresh.folder(run)) == contents(tiny.folder(run))
-    assert not fresh.path(run).samefile(place / keys.path(run))
+    assert not fresh.path(run).samefile(place / run.path())
 
 
 def damaged(folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_left_with_the_reason_in_one_line(
     run = tiny.mask()
     runs = closure(tiny, run)
     place = slice_of(tiny, tmp_path / "1", *runs)
-    folder = place / keys.folder(run)
+    folder = place / run.folder
     change(folder)
     before = contents(folder)
     assert take(fresh, [place], run) == Taken(whole=len(runs) - 1)
@@ -207,7 +207,7 @@ def test_what_was_made_from_a_run_that_is_left_waits_for_it(
     run = tiny.mask()
     first, *rest = closure(tiny, run)
     place = slice_of(tiny, tmp_path / "1", first, *rest)
-    damaged(place / keys.folder(first))
+    damaged(place / first.folder)
     taken = take(fresh, [place], run)
     assert taken == Taken(waiting=len(rest)) and f"{len(rest)} wait for a parent" in str(taken)
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -259,7 +259,7 @@ def test_the_state_that_got_farthest_is_taken_and_gone_on_with(
     fresh.folder(run).mkdir(parents=True)
     (fresh.folder(run) / ".round09.safetensors").write_text("a part of another attempt")
     assert take(fresh, places, run) == Taken(whole=parents, unfinished=1)
-    assert contents(fresh.folder(run)) == contents(places[1] / keys.folder(run))
+    assert contents(fresh.folder(run)) == contents(places[1] / run.folder)
     with monkeypatch.context() as patch:  # a tie is no progress
         patch.setattr(slices, "Reservation", lambda path: pytest.fail("a reservation"))
         assert take(fresh, places, run) == Taken()
@@ -282,7 +282,7 @@ def test_a_state_here_that_got_farther_is_kept(tiny: Tiny, fresh: Tiny, tmp_path
     interrupt(fresh, run, 11)
     before = contents(fresh.folder(run))
     whole = slice_of(tiny, tmp_path / "2", run)
-    damaged(whole / keys.folder(run))  # offered, and refused
+    damaged(whole / run.folder)  # offered, and refused
     for places in ([place], [place, whole]):
         assert take(fresh, places, run) == Taken()
         assert contents(fresh.folder(run)) == before
@@ -295,7 +295,7 @@ def test_a_saved_step_of_a_round_that_is_finished_counts_for_nothing(
     first, second = (
         unfinished(tiny.root, tmp_path / str(after), run, after, tiny) for after in (7, 9)
     )
-    folder = keys.folder(run)
+    folder = run.folder
     shutil.copy(second / folder / ".round01.safetensors", first / folder)
     settings = tiny.graph.digest(run)
     assert reached(first / folder, settings) == Reached(1, 0, 0)
@@ -320,7 +320,7 @@ def test_a_state_that_does_not_fit_is_left(
     slice_of(tiny, fresh.results, dense)
     reason = ""
     if what == "damaged":
-        path = place / keys.folder(run) / RESUME
+        path = place / run.folder / RESUME
         path.write_bytes(path.read_bytes()[:-1])
         reason = "not taken over: .resume.safetensors is damaged"
     elif what == "settings":
@@ -328,11 +328,11 @@ def test_a_state_that_does_not_fit_is_left(
         other = [slices.Wanted(w.folder, w.outputs, "new", w.reads) for w in asked]
         assert slices.take_over(fresh.results, [place], other[1:], lambda names: None) == Taken()
     elif what == "parent":
-        files = read_json(place / keys.folder(dense) / PROVENANCE)["files"]
-        rewrite(place / keys.folder(dense), files=dict.fromkeys(files, "0" * 64))
+        files = read_json(place / dense.folder / PROVENANCE)["files"]
+        rewrite(place / dense.folder, files=dict.fromkeys(files, "0" * 64))
         reason = "not taken over: made from another version of dense/"
     else:
-        shutil.rmtree(place / keys.folder(dense))
+        shutil.rmtree(place / dense.folder)
         reason = "not taken over: unfinished, and dense/"
     if reason:
         assert take(fresh, [place], run) == Taken()
@@ -374,10 +374,10 @@ def test_folders_of_slices(tmp_path: Path, tiny_root: Path) -> None:
     for name in ("home/2/dense", "home/1/sparse", "home/notes", "one/mask"):
         (tmp_path / name).mkdir(parents=True)
     home, one = str(tmp_path / "home"), str(tmp_path / "one")
-    found = slices.folders([home, one], keys.OUTPUTS)
+    found = slices.folders([home, one], STAGES)
     assert [str(p.relative_to(tmp_path)) for p in found] == ["home/1", "home/2", "one"]
     with pytest.raises(UserError, match="slices: nowhere: no such folder"):
-        slices.folders(["nowhere"], keys.OUTPUTS)
+        slices.folders(["nowhere"], STAGES)
     assert read(tiny_root, {"slices": home}).main.slices == (home,)
     assert read(tiny_root, {"slices": [home, one]}).main.slices == (home, one)
     assert read(tiny_root, {"slices": ""}).main.slices == ()

@@ -19,8 +19,6 @@ from small import REPOSITORY, Tiny, contents, rewrite, same
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
 from pipeline.artifacts.lock import LOCK
 from pipeline.artifacts.store import (
     file_digest,
@@ -32,6 +30,9 @@ from pipeline.artifacts.store import (
 )
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import Interrupted, UserError
+from pipeline.runs import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
+from pipeline.runs.dense import epoch_prefix
+from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
 from pipeline.stages.job import Job
 from pipeline.streams import generator
@@ -44,7 +45,7 @@ from pipeline.weights import dense_state, read_mask, read_state
 
 def trunk(study: Tiny, run: Dense, epoch: int) -> dict[str, Tensor]:
     """The weights of a dense run at a trunk state."""
-    return read_state(study.path(run, "trunk.safetensors"), keys.epoch_prefix(epoch) + "weights/")
+    return read_state(study.path(run, "trunk.safetensors"), epoch_prefix(epoch) + "weights/")
 
 
 def rounds_of(study: Tiny, block: ImpBlock) -> list[tuple[dict[str, Tensor], pruning.Mask]]:
@@ -52,7 +53,7 @@ def rounds_of(study: Tiny, block: ImpBlock) -> list[tuple[dict[str, Tensor], pru
     shapes = {name: list(t.shape) for name, t in template(study, block.dense).items()}
     folder = study.make(block)
     return [
-        dense_state(read_tensors(folder / "rounds.safetensors", keys.round_prefix(number)), shapes)
+        dense_state(read_tensors(folder / "rounds.safetensors", round_prefix(number)), shapes)
         for number in block.rounds(study.graph)
     ]
 
@@ -79,7 +80,7 @@ def test_a_snapshot_is_the_dense_run_at_its_epoch(tiny: Tiny) -> None:
     one, two = (tiny.path(run, "weights.safetensors") for run in (some, every))
     assert one.read_bytes() == two.read_bytes()
     end = weights_at(tiny.graph, some, 4)
-    assert end.path == keys.path(some, "weights.safetensors")
+    assert end.path == some.path("weights.safetensors")
     assert not same(read_state(one), trunk(tiny, every, 3))
 
 
@@ -306,7 +307,7 @@ def test_a_diverged_parent_gives_a_diverged_child(tiny: Tiny, experiment: str) -
         metrics = read_json(tiny.make(run) / "metrics.json")
         assert metrics["status"] == "diverged", run
         assert metrics.get("test_accuracy") is None
-        for name in keys.OUTPUTS[run.stage]:
+        for name in run.files:
             assert tiny.path(run, name).exists()
 
 
@@ -368,7 +369,7 @@ def finished(study: Tiny, run: Run) -> dict[str, str]:
     """Digests of a run's files, none of them hidden."""
     found = contents(study.folder(run))
     assert not [name for name in found if name.startswith(".")], found
-    assert set(keys.OUTPUTS[run.stage]) <= set(found)
+    assert set(run.files) <= set(found)
     return found
 
 
@@ -645,7 +646,7 @@ def test_masks_of_a_foreign_network_do_not_fit(tiny: Tiny, fresh: Tiny) -> None:
     copy_parents(tiny, fresh, block)
     path = fresh.path(tiny.block(1), "rounds.safetensors")
     tensors = read_tensors(path)
-    name = next(name for name in tensors if name.startswith(keys.round_prefix(2) + "values/"))
+    name = next(name for name in tensors if name.startswith(round_prefix(2) + "values/"))
     replace_tensors(path, tensors | {name: tensors[name][:-1]})
     with pytest.raises(UserError, match="do not fit their mask"):
         fresh.run(block)

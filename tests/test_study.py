@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from studies import BASE, ROOT, STUDY, config, digests, graph, raw, recipes, refused
 
-from pipeline.artifacts.keys import ImpBlock, Sparse
+from pipeline.runs import ImpBlock, Sparse
 from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 from pipeline.study import outputs as kinds
 from pipeline.study.config import FROZEN, Config, freeze, frozen, read

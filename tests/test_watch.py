@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from small import REPOSITORY, Tiny
 
-from pipeline.artifacts import keys
 from pipeline.commands import main
 from pipeline.progress import job as progress
 from pipeline.progress.job import FOLDER, Writer, clock, running, until
 from pipeline.progress.workflow import SILENT, Watch, describe, share
+from pipeline.runs import STAGES, Curve, ImpBarrier, Plane, Run, Snapshot
 
 KEY = "digits/resnet20-w0.5/dense-digits/imp-ft-digits/permuted.activations/S0.97/k1-e15/sparse-digits/a0-b1"
 
@@ -47,13 +47,13 @@ def test_a_line_says_method_sparsity_epoch_seeds_and_accuracy(tmp_path: Path) ->
 def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
     cell = tiny.cell("permuted", k=1).run
     assert cell.match is not None
-    runs: list[keys.Run] = [
-        tiny.dense(3), keys.Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
-        tiny.solution(), cell.match, cell, keys.Curve(cell.match, "tiny"),
-        keys.ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
-        keys.Plane(cell, "tiny"),
+    runs: list[Run] = [
+        tiny.dense(3), Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
+        tiny.solution(), cell.match, cell, Curve(cell.match, "tiny"),
+        ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
+        Plane(cell, "tiny"),
     ]  # fmt: skip
-    assert {run.stage for run in runs} == set(keys.OUTPUTS)
+    assert {run.stage for run in runs} == set(STAGES)
     said = [run.words for run in runs]
     assert len(set(said)) == len(said)
     assert all("resnet20×0.25 on few" in text for text in said)
@@ -146,7 +146,7 @@ def test_watch_shows_runs_of_other_machines_in_a_log(fresh: Tiny) -> None:
     block = fresh.block(1)
     report(fresh.results, "sparse", cell.key, epoch=2, epochs=4, accuracy=55.5, host="node3")
     report(fresh.results, "imp", block.key, round=2, epoch=1, epochs=1, host="node4")
-    path = f"results/{keys.path(cell)}"
+    path = f"results/{cell.path()}"
     text = watched(fresh, path)
     head, first, second = text.splitlines()
     needed = len(fresh.graph.closure([cell]))
@@ -165,7 +165,7 @@ def test_watch_ends_when_all_is_done_and_says_no_end_where_nothing_runs(
         (root / name).symlink_to(fresh.root / name)
     monkeypatch.chdir(root)
     dense = fresh.dense()
-    path = f"results/{keys.path(dense)}"
+    path = f"results/{dense.path()}"
     main(["watch", "--once", "--study", "tiny", path])
     assert "0/1 runs done, 0 running\n" in capsys.readouterr().out
     fresh.make(dense)

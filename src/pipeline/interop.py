@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline import models, symmetry
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse
 from pipeline.artifacts.record import PROVENANCE, record_of, verify
 from pipeline.artifacts.store import read_tensors
 from pipeline.catalog import networks
 from pipeline.errors import UserError
+from pipeline.runs import STAGES, Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse, parse
+from pipeline.runs.dense import epoch_prefix
+from pipeline.runs.imp import round_prefix
 from pipeline.weights import dense_state, is_sparse
 
 
@@ -65,7 +66,7 @@ def network(
             raise UserError(f"{permuted_by}: not the path of a match run")
         if match.a != dense:
             raise UserError(f"{permuted_by}: permutes {match.a.key}, not {dense.key}")
-        path = place / keys.path(match, "permutation.safetensors")
+        path = place / match.path("permutation.safetensors")
         verify(path)
         spec = models.permutation_spec(made, model, images=(shape["channels"], shape["size"]))
         state = symmetry.apply(spec, read_tensors(path), state)
@@ -77,16 +78,16 @@ def _locate(path: str | Path, results: Path) -> tuple[Path, Run]:
     """The results folder and the run of a path."""
     parts = Path(path).parts
     for index, stage in enumerate(parts):
-        if stage not in keys.OUTPUTS:
+        if stage not in STAGES:
             continue
         rest = parts[index + 1 :]
         for words in (rest, rest[:-1]):  # a folder, or a file in it
             try:
-                run = keys.parse(stage, "/".join(words))
+                run = parse(stage, "/".join(words))
             except UserError:
                 continue
             return (Path(*parts[:index]) if index else results), run
-    raise UserError(f"{path}: not the path of a run; a stage is one of {', '.join(keys.OUTPUTS)}")
+    raise UserError(f"{path}: not the path of a run; a stage is one of {', '.join(STAGES)}")
 
 
 def _dense(run: Run) -> Dense:
@@ -101,12 +102,12 @@ def _dense(run: Run) -> Dense:
         case Sparse():
             return run.init
     raise UserError(
-        f"{keys.folder(run)}: holds no weights; expected a dense, snapshot, imp, solution or sparse run"
+        f"{run.folder}: holds no weights; expected a dense, snapshot, imp, solution or sparse run"
     )
 
 
 def _settings(base: Path, run: Run) -> dict[str, Any]:
-    path = base / keys.path(run, PROVENANCE)
+    path = base / run.path(PROVENANCE)
     if not path.exists():
         raise UserError(f"{path}: no such file")
     record = record_of(path.parent)
@@ -123,12 +124,12 @@ def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, 
     if isinstance(run, ImpBlock) or (isinstance(run, Dense) and at is not None):
         tensors = _part(base, run, at)
     elif at is not None:
-        raise UserError(f"{keys.folder(run)}: 'at' goes with dense runs and IMP blocks only")
+        raise UserError(f"{run.folder}: 'at' goes with dense runs and IMP blocks only")
     else:
-        path = base / keys.path(run, "weights.safetensors")
+        path = base / run.path("weights.safetensors")
         if isinstance(run, Sparse) and not path.exists() and path.parent.exists():
             raise UserError(f"{path}: not kept; set keep_weights: true in its sparse recipe")
-        verify(path, outputs=keys.OUTPUTS[run.stage])
+        verify(path, outputs=run.files)
         tensors = read_tensors(path)
     if not is_sparse(tensors):
         return tensors
@@ -139,7 +140,7 @@ def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, 
 def _part(base: Path, run: Dense | ImpBlock, at: int | None) -> dict[str, Tensor]:
     """The tensors of one epoch of a trunk, or of one round of an IMP block."""
     dense = isinstance(run, Dense)
-    path = base / keys.path(run, "trunk.safetensors" if dense else "rounds.safetensors")
+    path = base / run.path("trunk.safetensors" if dense else "rounds.safetensors")
     verify(path)
     tensors = read_tensors(path)
     word = "epoch" if dense else "round"
@@ -148,5 +149,5 @@ def _part(base: Path, run: Dense | ImpBlock, at: int | None) -> dict[str, Tensor
         at = kept[-1]
     if at not in kept:
         raise UserError(f"{path}: holds {word}s {', '.join(map(str, kept))}, not {at}")
-    prefix = f"{keys.epoch_prefix(at)}weights/" if dense else keys.round_prefix(at)
+    prefix = f"{epoch_prefix(at)}weights/" if dense else round_prefix(at)
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

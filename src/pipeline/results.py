@@ -14,11 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Curve, Run
 from pipeline.artifacts.record import facts_of, recorded, verify
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.errors import UserError
+from pipeline.runs import Curve, ImpBlock, Mask, Run
 from pipeline.runs.mask import target_rounds
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment
@@ -80,7 +79,7 @@ class Results:
         Raises:
             UserError: damaged, or made with other settings; with the command that mends it.
         """
-        path = self.config.results / keys.path(run, "metrics.json")
+        path = self.config.results / run.path("metrics.json")
         if not path.exists():
             return None
         verify(path)
@@ -88,23 +87,23 @@ class Results:
         if found.get("digest") != self.graph.digest(run):
             raise UserError(
                 f"{path}: made with other settings than the study declares now; mend it: "
-                f"snakemake -c1 {self.config.results / keys.path(run)}"
+                f"snakemake -c1 {self.config.results / run.path()}"
             )
         return found
 
     def provenance(self, run: Run) -> dict[str, Any]:
         """The volatile facts of a run: time, device; empty if it is not there."""
-        return facts_of(self.config.results / keys.folder(run))
+        return facts_of(self.config.results / run.folder)
 
     def logits(self, run: Run) -> Any:
         """Logits on the test set, float16 [images, classes]; None if the run has none."""
-        path = self.config.results / keys.folder(run) / "logits.safetensors"
+        path = self.config.results / run.folder / "logits.safetensors"
         found = self.metrics(run)
         if found is None or found.get("status") != "ok":
             return None
         if not path.exists() and not recorded(path):
             raise UserError(f"{path}: not kept; set keep_logits: true in its recipe and run again")
-        verify(path, outputs=keys.OUTPUTS[run.stage])
+        verify(path, outputs=run.files)
         return read_tensors(path)["logits"]
 
     def csv(self, run: Run, name: str) -> list[dict[str, str]]:
@@ -113,7 +112,7 @@ class Results:
         Raises:
             UserError: it is not there, or damaged.
         """
-        path = self.config.results / keys.path(run, name)
+        path = self.config.results / run.path(name)
         verify(path)
         return read_csv(path)
 
@@ -123,7 +122,7 @@ class Results:
             "protocol": self.config.main.protocol,
             "replicate": 0,
             "status": "missing",
-            "path": keys.path(run),
+            "path": run.path(),
             "seconds": record.get("train_seconds", record.get("seconds")),
             "device": record.get("device"),
         }
@@ -170,7 +169,7 @@ class Results:
                 rows.append(row | {"epochs": epochs, "seconds": seconds, "status": status})
         return rows
 
-    def _chain(self, mask: keys.Mask, experiment: Experiment) -> tuple[int, float | None]:
+    def _chain(self, mask: Mask, experiment: Experiment) -> tuple[int, float | None]:
         rounds = target_rounds(mask.target, experiment.fraction) - 1
         recipe = self.graph.recipe(mask)
         horizon = self.graph.recipe(mask.dense).epochs
@@ -178,7 +177,7 @@ class Results:
         seconds: float | None = 0.0
         per_block = recipe.rounds_per_block
         for number in range(1, -(-rounds // per_block) + 1):
-            block = keys.ImpBlock(mask.dense, mask.recipe, number)
+            block = ImpBlock(mask.dense, mask.recipe, number)
             spent = self.provenance(block).get("train_seconds")
             share = min(1.0, (rounds - (number - 1) * per_block) / per_block)
             seconds = None if seconds is None or spent is None else seconds + share * spent

@@ -59,7 +59,7 @@ def sparse(home: Workplace, sparsity: str) -> list[str]:
         "from pipeline.study.config import read\n"
         f"study = read(Path('.'), {{'study': '{STUDY.partition('=')[2]}'}})\n"
         f"for cell in study.experiments['cells'].cells(({sparsity},)):\n"
-        "    print(f'results/{keys.path(cell.run)}')\n"
+        "    print(f'results/{cell.run.path()}')\n"
     )
     return home.output(sys.executable, "-c", code).split()
 

@@ -26,7 +26,7 @@ RUN = f"{RESULTS}/{{stage}}/{{key}}"  # the folder of a run
 SCOPE = f"{RESULTS}/{CONFIG.scope}"  # the folder of a study's tables and figures
 LOGS = f"{RESULTS}/logs/{CONFIG.scope}"
 
-parsed = cache(keys.parse)
+parsed = cache(runs.parse)
 
 
 def guarded(function):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.cli import main
+from pipeline.runs import parse
 
 
 def job() -> None:
@@ -18,13 +19,12 @@ def job() -> None:
     if launch.started():
         launch.end_with_parent()
     from pipeline import stages
-    from pipeline.artifacts import keys
     from pipeline.study.config import load
     from pipeline.study.graph import Graph
     from pipeline.study.processes import processes
 
     config = load(Path.cwd())
-    count = processes(Graph(config), keys.parse(arguments.stage, arguments.key))
+    count = processes(Graph(config), parse(arguments.stage, arguments.key))
     if count > 1 and not launch.started():
         gpus = config.main.device != "cpu"
         sys.exit(launch.launch(sys.argv, count, config.main.nodes, gpus=gpus))

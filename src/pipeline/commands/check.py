@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.lock import LOCK
 from pipeline.artifacts.record import MISSING, PROVENANCE, Damaged, Records
 from pipeline.artifacts.store import digest, mend
 from pipeline.catalog import datasets as catalog
 from pipeline.errors import UserError
+from pipeline.runs import STAGES, Run, parse
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -59,7 +58,7 @@ def damaged(results: Path) -> Iterator[str]:
         folder = path.parent
         seen.add(folder)
         run = _run_of(folder.relative_to(results))
-        outputs = keys.OUTPUTS[run.stage] if run else ()
+        outputs = run.files if run else ()
         try:
             record = records.read(folder.relative_to(results).as_posix())
         except Damaged:
@@ -80,13 +79,13 @@ def damaged(results: Path) -> Iterator[str]:
                 yield f"{folder / name}: {fault}; {mend(folder / name, outputs)}"
         for name in record.other_parents(records.recorded):
             yield f"{folder}: was made from another version of {results / name}; {mend(path, outputs)}"
-    for stage, names in keys.OUTPUTS.items():
-        for path in sorted((results / stage).rglob(names[0])):
+    for stage, kind in STAGES.items():
+        for path in sorted((results / stage).rglob(kind.files[0])):
             folder = path.parent
             unfinished = (folder / LOCK).exists()
             if folder in seen or unfinished or _run_of(folder.relative_to(results)) is None:
                 continue
-            yield f"{path}: has no {PROVENANCE} beside it; {mend(path, names)}"
+            yield f"{path}: has no {PROVENANCE} beside it; {mend(path, kind.files)}"
 
 
 def wrong_tables(config: Config) -> Iterator[str]:
@@ -119,7 +118,7 @@ def _run_of(folder: Path) -> Run | None:
     """The run of a folder below the results, if it is one's."""
     stage, _, key = folder.as_posix().partition("/")
     try:
-        return keys.parse(stage, key)
+        return parse(stage, key)
     except UserError:
         return None
 

@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.record import record_of
 from pipeline.artifacts.store import read_json
 from pipeline.progress.job import running
 from pipeline.progress.workflow import describe
+from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
@@ -29,7 +28,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     graph = Graph(config)
     states = States(graph)
     wanted = run_of(config, arguments.path)
-    print(f"{config.results}/{keys.folder(wanted)}")
+    print(f"{config.results}/{wanted.folder}")
     print(f"run       {wanted.words}")
     print(f"state     {states.why(wanted)}")
     for line in changes(graph, states, wanted):
@@ -37,7 +36,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     for record in running(config.results):
         if (record["stage"], record["key"]) == (wanted.stage, wanted.key):
             print(f"now       {describe(record, host=True)}")
-    log = config.results / "logs" / f"{keys.folder(wanted)}.log"
+    log = config.results / "logs" / f"{wanted.folder}.log"
     if log.exists():
         print(f"log       {log}")
     print(f"epochs    {wanted.trained_epochs(graph)}")
@@ -46,8 +45,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         print(f"  {name} = {value}")
     print("ancestors")
     for parent in graph.closure([wanted])[:-1]:
-        print(f"  {states.state(parent):<8} {config.results}/{keys.folder(parent)}")
-    metrics = config.results / keys.path(wanted, "metrics.json")
+        print(f"  {states.state(parent):<8} {config.results}/{parent.folder}")
+    metrics = config.results / wanted.path("metrics.json")
     if metrics.exists():
         print("numbers")
         for name, value in sorted(read_json(metrics).items()):
@@ -58,7 +57,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:
     """A line per setting of a stale run that was another when it was made, and per changed parent."""
-    record = record_of(graph.config.results / keys.folder(run))
+    record = record_of(graph.config.results / run.folder)
     if states.state(run) != "stale" or record is None:
         return
     before, after = {**record.settings, "parents": None}, graph.settings(run) | {"parents": None}
@@ -67,7 +66,7 @@ def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:
     for role, now in graph.settings(run).get("parents", {}).items():
         if not isinstance(was, dict) or was.get(role) != now:
             file = graph.inputs(run)[role]
-            yield f"{role}: from another {keys.folder(file.run)}"
+            yield f"{role}: from another {file.run.folder}"
 
 
 def _changed(name: str, before: Any, after: Any) -> Iterator[str]:

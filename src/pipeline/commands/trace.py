@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.record import record_of
 from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
+from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, run_of
@@ -86,8 +85,8 @@ def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
     graph = Graph(config)
     states = States(graph)
     for found in reversed(graph.closure([wanted])):
-        yield f"{indent}{keys.folder(found)}: {states.why(found)}"
-        if record := record_of(config.results / keys.folder(found)):
+        yield f"{indent}{found.folder}: {states.why(found)}"
+        if record := record_of(config.results / found.folder):
             facts = [
                 f"{key} {record.facts[key]}"
                 for key in ("code", "host", "device", "finished")
@@ -114,4 +113,4 @@ def forward(config: Config, wanted: Run) -> Iterator[str]:
                 users.add(found)
         for found in closure:
             if found in users and found != wanted:
-                yield f"  {config.results}/{keys.folder(found)}"
+                yield f"  {config.results}/{found.folder}"

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.artifacts.keys import Run
 from pipeline.progress.job import clock, running, until
 from pipeline.progress.workflow import describe, share
+from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph

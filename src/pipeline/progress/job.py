@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.keys import Run
+from pipeline.runs import Run
 
 FOLDER = ".progress"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
+from pipeline.runs import Run
 
 FOLDER = "tensorboard"
 #: Column of ``history.csv`` -> name of the curve; TensorBoard draws a chart per word before "/".
@@ -33,7 +32,7 @@ def write_events(results: Path, run: Run) -> Path | None:
     Raises:
         OSError: the folder cannot be written.
     """
-    path = results / keys.path(run, "history.csv")
+    path = results / run.path("history.csv")
     if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as handle:
@@ -42,7 +41,7 @@ def write_events(results: Path, run: Run) -> Path | None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = results / FOLDER / keys.folder(run)
+    folder = results / FOLDER / run.folder
     for old in folder.glob("events.out.tfevents.*"):  # of the same run, made before
         old.unlink()
     with SummaryWriter(str(folder)) as writer:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.artifacts.keys import Run
 from pipeline.catalog.datasets import DataInfo
 from pipeline.progress.job import clock
 from pipeline.report import tables
@@ -18,6 +17,7 @@ from pipeline.report.tables import Table
 from pipeline.report.tables import names as written
 from pipeline.report.tables.table import ABSENT
 from pipeline.results import Results
+from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.settings import RECIPES, Protocol
 

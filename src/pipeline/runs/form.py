@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+=-]*"
+LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+=-]*"
 _COUNT = r"[1-9][0-9]{0,14}"
 _ROUNDS = r"[1-9][0-9]{0,3}"
 _NUMBER = rf"(?:0|{_COUNT})"
@@ -63,7 +63,7 @@ class Form:
         words = re.split(r"<(\w+)>", piece)  # text, word, text, word ... text
         found = [re.escape(words[0])]
         for word, text in zip(words[1::2], words[2::2], strict=True):
-            found += [f"(?P<{word}>{PARTS.get(word, _LABEL)})", re.escape(text)]
+            found += [f"(?P<{word}>{PARTS.get(word, LABEL)})", re.escape(text)]
         return "".join(found)
 
     def write(self, parts: Mapping[str, object]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import snakemake_internals
-from pipeline.artifacts import finished, keys, slices
-from pipeline.artifacts.keys import Run
+from pipeline.artifacts import finished, slices
 from pipeline.artifacts.reservation import Reservation
 from pipeline.progress.workflow import Watch
+from pipeline.runs import STAGES, Run, parse
 from pipeline.snakemake_internals import Job
 from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
@@ -50,7 +50,7 @@ class Call:
         """
         if not self.config.main.slices:
             return
-        places = slices.folders(self.config.main.slices, keys.OUTPUTS)
+        places = slices.folders(self.config.main.slices, STAGES)
         if not places or dry:
             where = ", ".join(self.config.main.slices)
             why = "a dry run takes nothing over" if places else "no results folder of a slice there"
@@ -79,7 +79,7 @@ class Call:
         self._watch = Watch(self.config.results)
         for job in jobs:
             stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
-            seconds = self.jobs.costs.wall(keys.parse(stage, key)) if stage and key else 3.0
+            seconds = self.jobs.costs.wall(parse(stage, key)) if stage and key else 3.0
             self._watch.expect(next(iter(job.outputs), None), seconds, next(iter(job.logs), None))
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
@@ -119,8 +119,8 @@ def wanted(graph: Graph, runs: Iterable[Run]) -> list[slices.Wanted]:
     """What is asked of slices for these runs."""
     return [
         slices.Wanted(
-            keys.folder(run),
-            keys.OUTPUTS[run.stage],
+            run.folder,
+            run.files,
             graph.digest(run),
             tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
         )

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.artifacts import keys
 from pipeline.artifacts.store import canonical, digest, write_atomic
 from pipeline.catalog import datasets as data_catalog
 from pipeline.catalog import networks as model_catalog
@@ -32,6 +31,7 @@ from pipeline.catalog.schema import (
     quote,
 )
 from pipeline.errors import UserError
+from pipeline.runs import STAGES
 from pipeline.study.experiment import (
     Experiment,
     ExperimentEntry,
@@ -47,7 +47,7 @@ from pipeline.study.strict_yaml import read_yaml
 FROZEN = "PIPELINE_CONFIG"
 DATA_ROOT = "DATA_ROOT"
 #: Folders below the results that no study may be named after.
-RESERVED = {*keys.OUTPUTS, "data", "logs", "benchmarks", "tensorboard"}
+RESERVED = {*STAGES, "data", "logs", "benchmarks", "tensorboard"}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from pipeline import snakemake_internals
-from pipeline.artifacts.keys import Run
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
+from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.artifacts.keys import Run
+from pipeline.runs import Run
 from pipeline.study.cost import DECODERS, Costs
 from pipeline.study.graph import Graph
 from pipeline.study.processes import processes

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.record import PROVENANCE, record_of
 from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
+from pipeline.runs import STAGES, Run, parse
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -35,9 +34,9 @@ class States:
         self.state = cache(self._state)
 
     def _state(self, run: Run) -> State:
-        folder = self.config.results / keys.folder(run)
+        folder = self.config.results / run.folder
         found = record_of(folder)
-        if found is None or not found.there(folder, keys.OUTPUTS[run.stage]):
+        if found is None or not found.there(folder, run.files):
             return "missing"
         return "done" if found.digest == self.graph.digest(run) else "stale"
 
@@ -45,11 +44,9 @@ class States:
         """The state in words, with the reason where a run is stale."""
         state = self.state(run)
         if state == "missing":
-            folder = self.config.results / keys.folder(run)
-            absent = [
-                n for n in (*keys.OUTPUTS[run.stage], PROVENANCE) if not (folder / n).exists()
-            ]
-            if len(absent) > len(keys.OUTPUTS[run.stage]):
+            folder = self.config.results / run.folder
+            absent = [n for n in (*run.files, PROVENANCE) if not (folder / n).exists()]
+            if len(absent) > len(run.files):
                 return "missing"
             return f"missing: {', '.join(absent) or f'{PROVENANCE} is damaged'}"
         if state == "stale":
@@ -114,11 +111,11 @@ def run_of(config: Config, word: str) -> Run:
     text = word.removeprefix(f"{config.main.results}/").rstrip("/")
     stage, _, rest = text.partition("/")
     names = [*config.outputs, *ALL]
-    if stage not in keys.OUTPUTS or not rest:
+    if stage not in STAGES or not rest:
         raise UserError(
             f"{word!r}: neither a table or figure of study {config.main.study!r} nor the path of a run; "
             f"{suggest(word, sorted(names))}"
         )
-    known = {*keys.OUTPUTS[stage], PROVENANCE, "logits.safetensors", "weights.safetensors"}
+    known = {*STAGES[stage].files, PROVENANCE, "logits.safetensors", "weights.safetensors"}
     head, _, last = rest.rpartition("/")
-    return keys.parse(stage, head if last in known else rest)
+    return parse(stage, head if last in known else rest)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.artifacts.store import digest
+from pipeline.runs import Run
 from pipeline.study.graph import Graph
 from pipeline.study.outputs.group import Group
 from pipeline.study.settings import ALGORITHM
@@ -63,7 +62,7 @@ class Targets:
         return self._paths(self.graph.closure(self.graph.outputs([name])))
 
     def _paths(self, runs: Iterable[Run]) -> list[str]:
-        return [f"{self.results}/{keys.path(run)}" for run in runs]
+        return [f"{self.results}/{run.path()}" for run in runs]
 
     def spec(self, name: str) -> dict[str, Any]:
         """What decides an output: its entry, its runs and their settings."""

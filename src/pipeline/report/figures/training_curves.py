@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.artifacts import keys
-from pipeline.artifacts.keys import Run
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.results import PLACE, Results, number, place
+from pipeline.runs import Run
 from pipeline.study.outputs.training_curves import TrainingCurves
 
 _KEYS = [*PLACE, "method", "matching_epoch", "epoch"]
@@ -37,7 +36,7 @@ def read(output: TrainingCurves, results: Results) -> pd.DataFrame:
             begun[cell.run] = cell.run.rewind, label
         for run, (start, label) in begun.items():
             found = results.metrics(run)
-            row = place(experiment) | label | {"path": keys.path(run)}
+            row = place(experiment) | label | {"path": run.path()}
             row["status"] = "missing" if found is None else found["status"]
             lines = [] if found is None else results.csv(run, "history.csv")
             rows += [

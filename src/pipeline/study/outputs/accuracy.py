@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.artifacts.keys import Run
+from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import OneAccuracy
 

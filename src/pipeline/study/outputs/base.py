@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pipeline.runs import STAGES, Curve, Run
 from pipeline.catalog.schema import (
     FRACTION,
     NOT_NEGATIVE,
@@ -18,6 +17,7 @@ from pipeline.catalog.schema import (
     without_defaults,
 )
 from pipeline.errors import UserError
+from pipeline.runs import STAGES, Curve, Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.settings import Protocol
 

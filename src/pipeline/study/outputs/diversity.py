@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.artifacts.keys import Run
 from pipeline.catalog.schema import FRACTION, NOT_NEGATIVE, choose, option
 from pipeline.errors import UserError
+from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import (
     Experiments,

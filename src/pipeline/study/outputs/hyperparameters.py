@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.artifacts.keys import Run
 from pipeline.catalog.schema import option
+from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.artifacts.keys import ImpBarrier
 from pipeline.catalog.schema import FRACTION, option
+from pipeline.runs import ImpBarrier
 from pipeline.runs.mask import rounds_for
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_measured, check_pairs

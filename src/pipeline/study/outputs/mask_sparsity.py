@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.artifacts.keys import Mask, Run
 from pipeline.catalog.schema import FRACTION, option
 from pipeline.errors import UserError
+from pipeline.runs import Mask, Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_declared
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.artifacts.keys import Run
+from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_pairs
 

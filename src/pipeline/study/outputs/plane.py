@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from pipeline.artifacts.keys import Plane, lth_of
 from pipeline.catalog.schema import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, choose, option
 from pipeline.errors import UserError
+from pipeline.runs import Plane
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_measured
 from pipeline.study.settings import Correction
