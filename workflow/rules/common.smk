@@ -26,6 +26,7 @@ RUN = f"{RESULTS}/{{stage}}/{{key}}"  # the folder of a run
 SCOPE = f"{RESULTS}/{CONFIG.scope}"  # the folder of a study's tables and figures
 LOGS = f"{RESULTS}/logs/{CONFIG.scope}"
 
+# A name such as parse would hide Snakemake's own: it runs these files among its own names.
 parsed = cache(runs.parse)
 
 
