@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
-# make test: the whole test suite.
-.PHONY: demo test lint tiny torture bench test-browser test-slurm cells install lock clean
+# make check: what a person runs before each commit. make test: the whole test suite.
+.PHONY: demo test check lint style tiny torture bench test-browser test-slurm cells install lock clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -23,12 +23,18 @@ tiny: $(VENV)/.installed-run
 test: $(VENV)/.installed-dev
 	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser
 
-lint: $(VENV)/.installed-dev
+# Before each commit, in a minute: style, types, and the tests that are not slow.
+check: lint
+	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser -m "not slow"
+
+lint: style
+	snakemake --lint
+	mypy
+
+style: $(VENV)/.installed-dev
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
-	snakemake --lint
-	mypy
 
 # Speed beside the conventional way, to docs/evidence/performance.md; half an hour, nothing else running.
 bench: $(VENV)/.installed-run

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import SLOW
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -176,3 +177,7 @@ def test_the_version_is_told_in_one_place_only() -> None:
     import pipeline
 
     assert pipeline.__version__ == PROJECT["project"]["version"]
+
+
+def test_the_slow_modules_exist() -> None:
+    assert [name for name in SLOW if not (ROOT / "tests" / f"test_{name}.py").exists()] == []
