@@ -1,34 +1,43 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
-# make test: the whole test suite.
-.PHONY: demo test lint tiny torture bench test-environment test-browser test-slurm cells install clean
+# make check: what a person runs before each commit. make test: the whole test suite.
+.PHONY: demo test check lint style tiny torture bench test-browser test-slurm cells install lock clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+PIP := bin/python -m pip install --quiet --disable-pip-version-check
+LOCK := build/uv/bin/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock"
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-run
 	snakemake -c$(CORES)
 	@echo "The report: results/demo/report.html"
 
-tiny: $(VENV)/.installed
+tiny: $(VENV)/.installed-run
 	snakemake -c$(CORES) --config study=tiny
 
 test: $(VENV)/.installed-dev
 	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser
 
-lint: $(VENV)/.installed-dev
-	ruff check .
-	ruff format --check .
-	snakefmt --check Snakefile workflow
+# Before each commit, in a minute: style, types, and the tests that are not slow.
+check: lint
+	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser -m "not slow"
+
+lint: style
 	snakemake --lint
 	mypy
 
+style: $(VENV)/.installed-dev
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+
 # Speed beside the conventional way, to docs/evidence/performance.md; half an hour, nothing else running.
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-run
 	python benchmarks/run.py
 
 # The report in a real headless Chromium, which is installed where it is missing (as root, Debian).
@@ -49,26 +58,23 @@ cells: $(VENV)/.installed-dev
 torture: $(VENV)/.installed-dev
 	python tests/torture/run.py
 
-# The pip part of environment.yml, in an environment of its own.
-test-environment: $(VENV)/.installed
-	rm -rf build/environment && $(PYTHON) -m venv build/environment
-	python -c "import yaml; print('\n'.join(yaml.safe_load(open('environment.yml'))['dependencies'][-1]['pip']))" > build/requirements.txt
-	build/environment/bin/python -m pip install --quiet --disable-pip-version-check -r build/requirements.txt
-	PYTHONPATH=src build/environment/bin/python -m pipeline check
-	rm -rf build
+install: $(VENV)/.installed-run
 
-install: $(VENV)/.installed
-
-# Made anew when the pins change; PYTHON must be 3.11 or newer.
-$(VENV)/.installed: pyproject.toml
+# Made anew when the lock changes; PYTHON must be 3.11 or newer. The lock brings the setuptools that builds the project.
+$(VENV)/.installed-%: requirements/%.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(VENV)/$(PIP) --require-hashes -r $<
+	$(VENV)/$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+# From pyproject.toml: what the project needs (run) and that with all its extras (dev), every file by its hash. A version
+# stays as it is locked until pyproject.toml asks for another; without the folder requirements, all are the newest.
+lock:
+	$(PYTHON) -m venv build/uv
+	build/uv/$(PIP) uv==0.13.8
+	mkdir -p requirements
+	$(LOCK) --all-extras --output-file requirements/dev.txt
+	$(LOCK) --constraints requirements/dev.txt --output-file requirements/run.txt
 
 clean:
 	rm -rf results .snakemake

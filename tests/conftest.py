@@ -15,6 +15,19 @@ _CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_
 for _name in _CLEANED:  # before any fixture of a wider scope reads a study
     os.environ.pop(_name, None)
 torch.set_num_threads(1)  # as the runs have; bits depend on it
+#: Modules that train networks, run the workflow or go through many cases: not for ``make check``.
+SLOW = {
+    "damage", "distributed", "events", "evidence", "export", "figures", "finished", "fuzz_files",
+    "fuzz_study", "golden", "graphed", "imagenet_workflow", "interop", "kernels", "limits",
+    "matching", "mishaps", "notebook", "own_model", "photographs", "resnet50", "show", "slices",
+    "stages", "tracing", "training", "watch", "workflow",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)
