@@ -66,8 +66,8 @@ class Graph:
             self.config.check_shapes(network.dataset, run.home.dataset, where)
         self.recipe(run)
         run.check(self)
-        for what, (epoch, network) in run.limits(self).items():
-            horizon = self.recipe(network).epochs
+        horizon = self.recipe(run.home).epochs
+        for what, epoch in run.limits(self).items():
             if epoch >= horizon:
                 raise UserError(f"{where}: {what}: {epoch} must lie below T = {horizon}")
 
