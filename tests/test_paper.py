@@ -220,7 +220,7 @@ def test_a_shared_training_asks_for_its_processes(monkeypatch: pytest.MonkeyPatc
             assert many.gpus(run) == (8 if trains else alone) and one.gpus(run) == alone
             assert many.nodes(run) == (2 if trains else None) and one.nodes(run) is None
             assert many.threads(run) == one.threads(run) * (4 if trains else 1)
-            assert many.memory_mb(run) >= one.memory_mb(run) * (3.9 if trains else 1)
+            assert many.costs.memory_mb(run) >= one.costs.memory_mb(run) * (3.9 if trains else 1)
             long, short = one.costs.wall(run), many.costs.wall(run)
             assert long == pytest.approx(8 * short, rel=0.05) if trains else long == short
             assert one.costs.seconds(run) == many.costs.seconds(run)  # of all devices together
@@ -269,7 +269,7 @@ def test_mask_reuse_shares_the_masks_of_table_5(paper: Graph, thesis: Graph) -> 
             assert run.init.dataset == "svhn" and run.mask.dense.dataset == "cifar10"
             assert run.epochs == 50 - run.rewind
             assert run.home.dataset == "svhn"
-            assert run.match is None or thesis.dataset(run.match) == "svhn"
+            assert run.match is None or run.match.home.dataset == "svhn"
 
 
 def test_barriers_of_both_kinds_of_imp_stand_side_by_side(thesis: Graph) -> None:

@@ -74,7 +74,7 @@ def of_output(ask):
 
 def labels(what):
     """Name of the table or figure in the report's menu."""
-    return of_output(lambda name: {what: captions.label(CONFIG, name)})
+    return of_output(lambda name: {what: TARGETS.label(name)})
 
 
 def spread():

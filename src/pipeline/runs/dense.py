@@ -56,6 +56,11 @@ class Dense(Run):
         }
 
     @property
+    def network(self) -> tuple[str, str, str]:
+        """Data set, model and width."""
+        return self.dataset, self.model, self.width
+
+    @property
     def networks(self) -> tuple[Dense, ...]:
         return (self,)
 

@@ -14,6 +14,7 @@ from pipeline.runs import File, Run
 from pipeline.study.config import Config
 from pipeline.study.outputs import Linked
 from pipeline.study.settings import Method
+from pipeline.study.shares import shares
 
 
 class Graph:
@@ -70,6 +71,23 @@ class Graph:
         for what, epoch in run.limits(self).items():
             if epoch >= horizon:
                 raise UserError(f"{where}: {what}: {epoch} must lie below T = {horizon}")
+
+    def processes(self, run: Run) -> int:
+        """Processes that share a run: ``processes`` of config.yaml for trainings on photographs.
+
+        Others are small, and use a machine best as many runs side by side.
+
+        Raises:
+            UserError: the run's batch cannot be dealt to so many.
+        """
+        count = self.config.main.processes
+        if count == 1 or not run.trains or self.info(run).kind != "image_folder":
+            return 1
+        try:
+            shares(run.training(self), count)
+        except UserError as error:
+            raise UserError(f"{run.folder}: config.yaml: processes: {count}: {error}") from None
+        return count
 
     # -- identity --------------------------------------------------------------------------
 
