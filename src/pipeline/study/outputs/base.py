@@ -141,7 +141,7 @@ class Cells(Output):
         for label, mine, theirs in (
             ("sparsities", self.sparsities, experiment.sparsities),
             ("rewind_epochs", self.rewind_epochs, experiment.rewind_epochs),
-            ("methods", self.methods, experiment.method_names),
+            ("methods", self.methods, experiment.methods),
         ):
             for value in mine:
                 if value not in theirs:

@@ -58,7 +58,7 @@ class Diversity(Output):
             "dense": [experiment.source_run(seed) for seed in self.imp_seeds],
             "imp": [experiment.solution(seed, sparsity) for seed in self.imp_seeds],
         }
-        for name, method, _ in experiment.methods:
+        for name, method in experiment.ways.items():
             runs = [
                 cell.run
                 for cell in experiment.cells((sparsity,), (k,), (name,))
