@@ -4,9 +4,7 @@
 rule data:
     input:
         guarded(
-            lambda wildcards: data_checks.files(
-                CONFIG, wildcards.dataset, internals.dry(workflow)
-            )
+            lambda wildcards: CALL.data(wildcards.dataset, internals.dry(workflow))
         ),
     output:
         f"{RESULTS}/data/{{dataset}}/facts.json",

@@ -3,7 +3,7 @@
 
 use rule run as dense with:
     input:
-        data=ancient(of_run(lambda run: data_checks.facts(GRAPH, run))),
+        data=ancient(of_run(TARGETS.facts)),
     output:
         f"{RUN}/metrics.json",
         f"{RUN}/weights.safetensors",

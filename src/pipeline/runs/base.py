@@ -24,9 +24,6 @@ class Study(Protocol):
     def recipe(self, run: Run) -> Any:
         """The settings of a run's own recipe."""
 
-    def resolve(self, kind: str, label: str) -> Any:
-        """The settings of any recipe."""
-
     def inputs(self, run: Run) -> dict[str, File]:
         """The files that a run reads, by role."""
 
@@ -77,8 +74,6 @@ class Run:
     trains: ClassVar[bool] = False
     #: Whether it computes with a network, on a GPU where there is one.
     computes: ClassVar[bool] = True
-    #: Whether it leaves the weights of a network.
-    leaves_weights: ClassVar[bool] = False
 
     @cached_property
     def key(self) -> str:

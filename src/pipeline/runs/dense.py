@@ -23,7 +23,6 @@ class Dense(Run):
     kind = "dense"
     priority = 90
     trains = True
-    leaves_weights = True
 
     dataset: str
     model: str

@@ -17,7 +17,6 @@ class Rounds(Run):
 
     kind = "imp"
     trains = True
-    leaves_weights = True
 
     def round_inputs(self, study: Study) -> dict[str, File]:
         """The snapshot to which the chain returns, if it does, under its role."""
@@ -87,9 +86,8 @@ def round_prefix(number: int) -> str:
 
 def block_of(study: Study, dense: Dense, recipe: str, number: int) -> ImpBlock:
     """The block that trains a round, counted from 1."""
-    return ImpBlock(
-        dense, recipe, math.ceil(number / study.resolve("imp", recipe).rounds_per_block)
-    )
+    each = study.recipe(ImpBlock(dense, recipe, 1)).rounds_per_block
+    return ImpBlock(dense, recipe, math.ceil(number / each))
 
 
 def round_weights(study: Study, dense: Dense, recipe: str, number: int) -> File:

@@ -21,7 +21,6 @@ class Snapshot(Run):
     kind = "dense"
     priority = 80
     trains = True
-    leaves_weights = True
 
     dense: Dense
     epoch: int

@@ -34,7 +34,6 @@ class Sparse(Run):
     kind = "sparse"
     priority = 10
     trains = True
-    leaves_weights = True
 
     init: Dense
     mask: Mask

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,11 +37,10 @@ from pipeline.study.experiment import (
     ExperimentEntry,
     check_entry,
     check_prunes,
-    resolve_methods,
 )
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Checked, Protocol
+from pipeline.study.settings import Checked, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
@@ -200,10 +199,21 @@ class Config:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
-            ways=resolve_methods(entry, self.recipes, self.protocol, where), horizon=horizon,
+            ways=self._ways(entry.methods, where), horizon=horizon,
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
+
+    def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
+        """Methods by name, their matching recipes as labels under the protocol."""
+        found: dict[str, Method] = {}
+        for name in names:
+            choose(name, self.recipes.methods, f"{where}: methods", "method")
+            found[name] = method = self.recipes.methods[name]
+            if method.match:
+                match = self.recipes.label("match", method.match, self.protocol, f"{where}: {name}")
+                found[name] = replace(method, match=match)
+        return found
 
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""

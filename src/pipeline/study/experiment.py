@@ -12,7 +12,6 @@ from pipeline.catalog.schema import (
     FRACTION,
     NOT_NEGATIVE,
     Bounds,
-    choose,
     option,
     quote,
 )
@@ -20,7 +19,6 @@ from pipeline.errors import UserError
 from pipeline.runs import Dense, Mask, Match, Solution, Sparse
 from pipeline.runs.form import sparsity_text, width_text
 from pipeline.runs.mask import mask_target
-from pipeline.study.recipes import Library
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 
@@ -95,8 +93,7 @@ class Experiment(ExperimentEntry):
 
     def source_run(self, seed: int) -> Dense:
         """The dense run from which the mask of a seed comes."""
-        width = width_text(self.width)
-        return Dense(self.mask_dataset, self.model, width, self.mask_dense, seed)
+        return replace(self.dense_run(seed), dataset=self.mask_dataset, recipe=self.mask_dense)
 
     def mask(self, seed: int, sparsity: float) -> Mask:
         """The mask of a seed at a sparsity, as the protocol prunes to it."""
@@ -184,15 +181,3 @@ def check_prunes(prunes: Mapping[str, int], where: str) -> None:
             raise UserError(f"{where}: {quote(text)} is no sparsity; expected {FRACTION}")
         if count > 9999:
             raise UserError(f"{where}: {text}: {count} prunes are too many; allowed: up to 9999")
-
-
-def resolve_methods(
-    entry: ExperimentEntry, library: Library, protocol: Protocol, where: str
-) -> dict[str, Method]:
-    """Each method, its matching recipe as a label under the protocol."""
-    found = {}
-    for name in entry.methods:
-        method = library.methods[choose(name, library.methods, f"{where}: methods", "method")]
-        match = method.match and library.label("match", method.match, protocol, f"{where}: {name}")
-        found[name] = replace(method, match=match)
-    return found

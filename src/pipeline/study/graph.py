@@ -25,7 +25,6 @@ class Graph:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.resolve = config.recipes.resolve
         self.inputs = cache(self._inputs)
         self.settings = cache(self._settings)
         self._digests: dict[Run, str] = {}
@@ -34,7 +33,7 @@ class Graph:
 
     def recipe(self, run: Run) -> Any:
         """The settings of a run's own recipe."""
-        return self.resolve(run.kind, run.label)
+        return self.config.recipes.resolve(run.kind, run.label)
 
     def info(self, run: Run) -> DataInfo:
         """The data set that a run reads."""

@@ -51,6 +51,15 @@ class Targets:
         """The files of all tables, figures or both."""
         return [file for name in self._regular(whats) for file in self.files(name)]
 
+    def facts(self, run: Run) -> str:
+        """The file that says that a run's data set was checked.
+
+        Raises:
+            UserError: the run, asked for by its path, cannot be made.
+        """
+        self.graph.check(run)
+        return f"{self.results}/data/{run.home.dataset}/facts.json"
+
     def runs_of(self, name: str) -> list[str]:
         """The files that stand for the runs an output shows."""
         return self._paths(self.graph.outputs([name]))

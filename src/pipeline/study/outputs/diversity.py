@@ -10,11 +10,7 @@ from pipeline.catalog.schema import FRACTION, NOT_NEGATIVE, choose, option
 from pipeline.errors import UserError
 from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
-from pipeline.study.outputs.base import (
-    Experiments,
-    Output,
-    check_declared,
-)
+from pipeline.study.outputs.base import Experiments, Output, check_declared
 
 
 @dataclass(frozen=True)
