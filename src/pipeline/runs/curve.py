@@ -29,9 +29,8 @@ class Curve(Measured):
         return f"curve {self.match.who}"
 
     def inputs(self, study: Study) -> dict[str, File]:
-        return {
-            **study.inputs(self.match), "permutation": File(self.match, "permutation.safetensors"),
-        }  # fmt: skip
+        permutation = File(self.match, "permutation.safetensors")
+        return {**study.inputs(self.match), "permutation": permutation}
 
     def points(self, study: Study) -> int:
         return 2 * int(study.recipe(self).points)

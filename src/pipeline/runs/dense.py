@@ -49,10 +49,8 @@ class Dense(Run):
     def source_parts(self, home: Dense) -> Parts:
         """The parts ``[@<source_dataset>@<source_dense>]`` of this run beside those of ``home``."""
         foreign = (self.dataset, self.recipe) != (home.dataset, home.recipe)
-        return {
-            "source_dataset": self.dataset if foreign else None,
-            "source_dense": self.recipe if foreign else None,
-        }
+        dataset, recipe = (self.dataset, self.recipe) if foreign else (None, None)
+        return {"source_dataset": dataset, "source_dense": recipe}
 
     @property
     def network(self) -> tuple[str, str, str]:

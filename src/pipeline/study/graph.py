@@ -112,18 +112,15 @@ class Graph:
             for role, file in sorted(self.inputs(run).items())
         }
         model = self.config.models[run.home.model]
-        own = {
+        return {
             "algorithm": run.algorithm,
             "data": self.facts(run.home.dataset),
             **({"model": model.identity} if model.identity else {}),
-            "parents": parents,
+            **({"parents": parents} if parents else {}),
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,
             "stage": run.stage,
         }
-        if not parents:
-            del own["parents"]
-        return own
 
     def facts(self, dataset: str) -> dict[str, Any]:
         """What a data set's entry says that changes the bits of runs on it."""
