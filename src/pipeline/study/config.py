@@ -182,7 +182,7 @@ class Config:
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in ("dense", "imp", "match", "sparse", "connectivity")
         }
-        source = dict(entry.mask_from or {})
+        source: Mapping[str, Any] = entry.mask_from or {}
         mask_dataset = choose(
             source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
         )

@@ -112,14 +112,12 @@ def check_declared(
     experiment: Experiment, sparsity: float, rewind_epoch: int | None, where: str
 ) -> None:
     """Raise UserError where an experiment declares no cells at a sparsity (and rewind epoch)."""
-    if sparsity in experiment.sparsities and (
-        rewind_epoch is None or rewind_epoch in experiment.rewind_epochs
-    ):
-        return
-    at = f"sparsity {sparsity}" + (
-        f" and rewind epoch {rewind_epoch}" if rewind_epoch is not None else ""
-    )
-    raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
+    at = f"sparsity {sparsity}"
+    if rewind_epoch is not None:
+        at += f" and rewind epoch {rewind_epoch}"
+    epochs = (None, *experiment.rewind_epochs)
+    if sparsity not in experiment.sparsities or rewind_epoch not in epochs:
+        raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
 
 
 @dataclass(frozen=True)
