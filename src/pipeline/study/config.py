@@ -32,12 +32,7 @@ from pipeline.catalog.schema import (
 )
 from pipeline.errors import UserError
 from pipeline.runs import STAGES
-from pipeline.study.experiment import (
-    Experiment,
-    ExperimentEntry,
-    check_entry,
-    check_prunes,
-)
+from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
 from pipeline.study.settings import Checked, Method, Protocol
@@ -182,7 +177,7 @@ class Config:
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in ("dense", "imp", "match", "sparse", "connectivity")
         }
-        source: Mapping[str, Any] = entry.mask_from or {}
+        source = dict(entry.mask_from or {})
         mask_dataset = choose(
             source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
         )
