@@ -30,7 +30,6 @@ from pipeline.machine.team import ALONE
 from pipeline.runs import Dense, ImpBlock, Mask
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
-from pipeline.study.processes import processes
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
 from pipeline.training import group_batch_norm as batch_norm
@@ -409,7 +408,7 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     alone = read(study, {"results": str(study / "alone"), "processes": 1})
     dense = Dense("shapes", "resnet20", "0.25", "d", 0)
     block = ImpBlock(dense, "i", 1)
-    assert processes(Graph(alone), dense) == 1
+    assert Graph(alone).processes(dense) == 1
     for run in (dense, block):
         stages.run(alone, run.stage, run.key)
     shutil.copytree(study / "alone" / dense.folder, study / "results" / dense.folder)
@@ -438,11 +437,11 @@ def test_a_job_whose_batch_cannot_be_dealt_is_refused(study: Path) -> None:
     run = Dense("shapes", "resnet20", "0.25", "d", 0)
     for count in (3, 4):
         with pytest.raises(UserError, match=f"processes: {count}.*micro_batch"):
-            processes(Graph(read(study, {"processes": count})), run)
+            Graph(read(study, {"processes": count})).processes(run)
     with pytest.raises(UserError, match="multiple of nodes"):
         read(study, {"processes": 2, "nodes": 3})
     # other data, and stages that do not train, take one process
     graph = Graph(read(study, {"processes": 2}))
-    assert processes(graph, run) == 2
-    assert processes(graph, Dense("digits", "resnet20", "0.25", "d", 0)) == 1
-    assert processes(graph, Mask(run, "i", "S0.50")) == 1
+    assert graph.processes(run) == 2
+    assert graph.processes(Dense("digits", "resnet20", "0.25", "d", 0)) == 1
+    assert graph.processes(Mask(run, "i", "S0.50")) == 1

@@ -186,7 +186,7 @@ class Job:
         """Whether the study permutes masks of a network."""
         experiments = self.config.experiments.values()
         return any(
-            e.model == model and any(m.permute for _, m, _ in e.methods) for e in experiments
+            e.model == model and any(m.permute for m in e.ways.values()) for e in experiments
         )
 
     def spec(self, match: Match) -> PermutationSpec:
