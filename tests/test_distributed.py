@@ -46,9 +46,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real processes over gloo left."""
     folder = tmp_path_factory.mktemp("team")
     work.photographs(folder)
+    paths = os.pathsep.join([str(HERE), str(HERE.parent / "src")])
     done = subprocess.run(
         [sys.executable, "-c", START, str(HERE / "team.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

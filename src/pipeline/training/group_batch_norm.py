@@ -8,12 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def _summed(value: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Sum over the processes of a group; so is its gradient."""
+    from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+
     total: Tensor = all_reduce(value, group=group)  # type: ignore[no-untyped-call]
     return total
 
