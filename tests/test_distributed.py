@@ -33,7 +33,7 @@ from pipeline.study.graph import Graph
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
 from pipeline.training import group_batch_norm as batch_norm
-from pipeline.training.loop import Schedule
+from pipeline.training.loop import Schedule, Trainer, Training
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "workflow" / "scripts" / "run.py"
@@ -45,9 +45,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real processes over gloo left."""
     folder = tmp_path_factory.mktemp("team")
     work.photographs(folder)
+    paths = os.pathsep.join([str(HERE), str(HERE.parent / "src")])
     done = subprocess.run(
         [sys.executable, "-c", START, str(HERE / "team.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -175,9 +176,8 @@ def test_statistics_move_once_a_step_by_the_mean_over_micro_batches() -> None:
         fresh = work.network(data).train()
         fresh(normalise(batch, data.mean, data.std))
         parts.append(fresh.state_dict())
-    from pipeline.training.loop import Trainer
-
-    Trainer(data, settings, work.CPU).train(model, Schedule(0, 1, 1), work.streams)
+    training = Training(Schedule(0, 1, 1), work.streams)
+    Trainer(data, settings, work.CPU).train(model, training)
     for name, value in model.state_dict().items():
         if "running" in name:
             mean = torch.stack([part[name] for part in parts]).mean(0)

@@ -133,8 +133,7 @@ def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, 
         tensors = read_tensors(path)
     if not is_sparse(tensors):
         return tensors
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    return dense_state(tensors, shapes)[0]
+    return dense_state(tensors, model.state_dict())[0]
 
 
 def _part(base: Path, run: Dense | ImpBlock, at: int | None) -> dict[str, Tensor]:
