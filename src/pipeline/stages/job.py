@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from pipeline.artifacts import finished, record
 from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import digest as digest_of
-from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors
+from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors, writing
 from pipeline.errors import UserError
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.progress import job as progress
@@ -79,13 +79,10 @@ class Job:
 
     def _take(self) -> None:
         """Take the folder's lock."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
             self._lock = Lock(self.folder / LOCK)
             # A cluster's controller that was started again submits jobs that still run: theirs wait.
             self.waited = self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
 
     def __exit__(self, kind: object, *details: object) -> None:
         self.progress.close()
