@@ -17,9 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partial", action="store_true", help="also while runs are missing")
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Write the folder, and say what is in it."""
     from pipeline.report import evidence
 
     print(evidence.names(evidence.publish(config, arguments.folder, partial=arguments.partial)))
-    return 0

@@ -41,7 +41,7 @@ def encoded(runs: pd.DataFrame, ending: str) -> bytes:
     return content
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Write the file, and say how many runs are in it."""
     from pipeline.results import everything
 
@@ -50,4 +50,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     write_atomic(path, encoded(runs, path.suffix))
     missing = int((runs["status"] == "missing").sum())
     print(f"{path}: {len(runs)} rows, {missing} of them missing")
-    return 0

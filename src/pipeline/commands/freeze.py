@@ -15,8 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
-def run(config: Config, given: argparse.Namespace) -> int:
+def run(config: Config, given: argparse.Namespace) -> None:
     """Print the path of the frozen study."""
     del given
     print(write(config, NOTES / "pipeline"))
-    return 0

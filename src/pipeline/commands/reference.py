@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Print or write the pages, or copy the pictures."""
     if arguments.pictures:
         copy_pictures(config.results)
@@ -52,7 +52,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
             print(path)
     if not (arguments.pictures or arguments.write):
         print(claims_page() if arguments.claims else settings_page(), end="")
-    return 0
 
 
 def copy_pictures(results: Path) -> None:

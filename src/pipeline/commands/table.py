@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Print the table as Markdown."""
     from pipeline.report import build
     from pipeline.report.tables import to_markdown
@@ -35,4 +35,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.write:
         for path in build.write_table(config, arguments.name):
             print(path)
-    return 0

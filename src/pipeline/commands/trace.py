@@ -28,18 +28,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Print the trace."""
     name = Path(arguments.what).name.split(".")[0]
     if name in config.outputs:
-        for line in backward(config, name, chosen(arguments.cell)):
-            print(line)
-        return 0
-    wanted = run_of(config, arguments.what)
-    lines = forward(config, wanted) if arguments.forward else ancestors(config, wanted, "")
+        lines = backward(config, name, chosen(arguments.cell))
+    else:
+        wanted = run_of(config, arguments.what)
+        lines = forward(config, wanted) if arguments.forward else ancestors(config, wanted, "")
     for line in lines:
         print(line)
-    return 0
 
 
 def chosen(words: list[str]) -> dict[str, str]:
