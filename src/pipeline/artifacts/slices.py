@@ -153,7 +153,8 @@ def _complete(place: Records, run: Wanted) -> bool:
     found, folder = place.record_of(run.folder), place.root / run.folder
     return (
         found is not None
-        and found.whole(folder, run.outputs, run.settings, content=False)
+        and found.digest == run.settings
+        and found.there(folder, run.outputs)
         and not found.other_parents(place.recorded)
     )
 
@@ -166,16 +167,15 @@ def _reached(place: Records, run: Wanted) -> Reached:
         return Reached()
 
 
+@dataclass
 class _Home:
     """Puts what fits into the results folder."""
 
-    def __init__(
-        self,
-        home: Records,
-        sources: Sequence[Records],
-        forget: Callable[[Collection[str]], None],
-    ) -> None:
-        self._home, self._sources, self._forget = home, sources, forget
+    _home: Records
+    _sources: Sequence[Records]
+    _forget: Callable[[Collection[str]], None]
+
+    def __post_init__(self) -> None:
         self._now = time.time_ns()
         self._new: set[str] = set()  # folders whose files have got a new time
         self._taken = Taken()

@@ -35,8 +35,7 @@ def problems(config: Config, results: bool) -> Iterator[str]:
     for name in sorted(wanted):
         info = config.datasets[name]
         generated = any(path.startswith(str(config.results.resolve())) for path, _, _ in info.files)
-        problem = None if generated else catalog.status(info, config.data_root)
-        if problem:
+        if not generated and (problem := catalog.status(info, config.data_root)):
             yield problem
     if config.main.device == "cuda":
         import torch

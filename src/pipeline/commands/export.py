@@ -33,12 +33,11 @@ def encoded(runs: pd.DataFrame, ending: str) -> bytes:
     if ending != ".parquet":
         raise UserError(f"a file to export to ends in .csv or .parquet, not in {ending!r}")
     try:
-        content: bytes = runs.to_parquet(index=False)
+        return bytes(runs.to_parquet(index=False))
     except ImportError:
         raise UserError(
             "Parquet needs a package that is not installed: pip install pyarrow"
         ) from None
-    return content
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:

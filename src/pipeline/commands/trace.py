@@ -85,13 +85,10 @@ def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
     for found in reversed(graph.closure([wanted])):
         yield f"{indent}{found.folder}: {states.why(found)}"
         if record := record_of(config.results / found.folder):
-            facts = [
-                f"{key} {record.facts[key]}"
-                for key in ("code", "host", "device", "finished")
-                if key in record.facts
-            ]
+            keys = [key for key in ("code", "host", "device", "finished") if key in record.facts]
+            facts = ", ".join(f"{key} {record.facts[key]}" for key in keys)
             recipe = ", ".join(f"{k}={v}" for k, v in record.settings.get("recipe", {}).items())
-            yield f"{indent}  digest {record.digest}, {', '.join(facts)}"
+            yield f"{indent}  digest {record.digest}, {facts}"
             yield f"{indent}  settings other than the defaults: {recipe or 'none'}"
 
 

@@ -94,9 +94,7 @@ class Job:
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
         found = record.record_of(self.folder)
-        return found is not None and found.whole(
-            self.folder, self.run.files, self.digest, content=True
-        )
+        return found is not None and found.whole(self.folder, self.run.files, self.digest)
 
     # -- inputs ----------------------------------------------------------------------------
 
