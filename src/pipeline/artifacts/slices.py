@@ -126,23 +126,21 @@ def take_over(
 def _offered(home: Records, sources: Sequence[Records], runs: Iterable[Wanted]) -> list[Wanted]:
     """The runs that are not complete here and of which a slice has more; no content is read."""
 
-    def more(source: Records, run: Wanted, here: Reached) -> bool:
+    def more(source: Records, run: Wanted) -> bool:
         folder = source.root / run.folder
         try:
             return folder.is_dir() and (
-                (folder / PROVENANCE).exists() or reached(folder, run.settings) > here
+                (folder / PROVENANCE).exists()
+                or reached(folder, run.settings) > _reached(home, run)
             )
         except Damaged:
             return True  # and is told why it is not taken
 
-    found = []
-    for run in runs:
-        if _complete(home, run):
-            continue
-        here = _reached(home, run)
-        if any(more(source, run, here) for source in sources):
-            found.append(run)
-    return found
+    return [
+        run
+        for run in runs
+        if not _complete(home, run) and any(more(source, run) for source in sources)
+    ]
 
 
 def _complete(place: Records, run: Wanted) -> bool:

@@ -121,7 +121,6 @@ def _run_of(folder: Path) -> Run | None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print the problems, or that there are none."""
     found = 0
     for problem in problems(config, arguments.results):
         print(problem, file=sys.stderr)

@@ -16,7 +16,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Load each data set and print its sizes."""
     from pipeline.data import load
 
     for name in arguments.names:

@@ -18,7 +18,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Write the folder, and say what is in it."""
     from pipeline.report import evidence
 
     print(evidence.names(evidence.publish(config, arguments.folder, partial=arguments.partial)))

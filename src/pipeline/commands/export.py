@@ -41,7 +41,6 @@ def encoded(runs: pd.DataFrame, ending: str) -> bytes:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Write the file, and say how many runs are in it."""
     from pipeline.results import everything
 
     path: Path = arguments.file

@@ -58,7 +58,6 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print the plan."""
     device = arguments.device or ("cpu" if config.main.device == "cpu" else jobs.device())
     found = plan(config, arguments.targets, device)
     if arguments.json:

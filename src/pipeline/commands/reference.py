@@ -43,7 +43,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print or write the pages, or copy the pictures."""
     if arguments.pictures:
         copy_pictures(config.results)
     if arguments.write:

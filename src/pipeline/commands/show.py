@@ -24,7 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print what is known of the run."""
     graph = Graph(config)
     states = States(graph)
     wanted = run_of(config, arguments.path)

@@ -19,7 +19,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print the table as Markdown."""
     from pipeline.report import build
     from pipeline.report.tables import to_markdown
 

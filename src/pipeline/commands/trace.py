@@ -29,7 +29,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
-    """Print the trace."""
     name = Path(arguments.what).name.split(".")[0]
     if name in config.outputs:
         lines = backward(config, name, chosen(arguments.cell))
