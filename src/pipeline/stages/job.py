@@ -18,7 +18,7 @@ from pipeline import models
 from pipeline.artifacts import finished, record
 from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import digest as digest_of
-from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors
+from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors, writing
 from pipeline.data import DataSet, load
 from pipeline.errors import UserError
 from pipeline.kernels.accelerate import accelerate
@@ -75,13 +75,10 @@ class Job:
 
     def _take(self) -> bool:
         """Take the folder's lock; whether that meant to wait."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
             self._lock = Lock(self.folder / LOCK)
             # A cluster's controller that was started again submits jobs that still run: theirs wait.
             return self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
 
     def __exit__(self, kind: object, *details: object) -> None:
         self.progress.close()
@@ -93,9 +90,7 @@ class Job:
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
         found = record.record_of(self.folder)
-        return found is not None and found.whole(
-            self.folder, self.run.files, self.digest, content=True
-        )
+        return found is not None and found.whole(self.folder, self.run.files, self.digest)
 
     # -- inputs ----------------------------------------------------------------------------
 
