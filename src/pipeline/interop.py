@@ -54,8 +54,8 @@ def network(
             permutation of another network.
     """
     base, found = _locate(run, Path(results))
-    if not found.leaves_weights:
-        *others, last = (stage for stage, kind in STAGES.items() if kind.leaves_weights)
+    if not found.trains:
+        *others, last = (stage for stage, kind in STAGES.items() if kind.trains)
         raise UserError(
             f"{found.folder}: holds no weights; expected a {', '.join(others)} or {last} run"
         )
