@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.catalog.datasets import parse_entry
-from pipeline.connectivity import reset_batch_norm
+from pipeline.connectivity.correction import reset_batch_norm
 from pipeline.data import load
 from pipeline.data.augment import normalise
 from pipeline.data.photographs import Photographs

@@ -11,7 +11,8 @@ from drawn import network as plain
 from torch import Tensor, nn
 
 from pipeline import models
-from pipeline.connectivity import Ground, curve
+from pipeline.connectivity.barrier import curve
+from pipeline.connectivity.survey import Ground
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
@@ -143,8 +144,7 @@ def interpolate(
     net = _last(network(model, width, size)).to(place)
 
     def work() -> None:
-        batches = _batches(data.train.images, batch)
-        ground = Ground(net, {"test": data.test}, MEAN, STD, batches, batch_size=batch)
+        ground = Ground(net, {"test": data.test}, MEAN, STD, data.train.images, batch_size=batch)
         alphas = [index / (points - 1) for index in range(points)]
         curve(ground, *ends, alphas=alphas, corrections=("repair",))
 

@@ -14,7 +14,7 @@ from test_matching import digits, live_part, permuted
 from torch import Tensor, nn
 
 from pipeline import pruning, symmetry
-from pipeline.connectivity import interpolate
+from pipeline.connectivity.merge import interpolate
 from pipeline.models import build, permutation_spec, prunable_parameters
 from pipeline.symmetry import trace
 from pipeline.symmetry.matching import collect, match

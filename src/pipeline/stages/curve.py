@@ -6,7 +6,7 @@ import math
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_tensors, write_csv
-from pipeline.connectivity import barrier, curve
+from pipeline.connectivity.barrier import barrier, curve
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, csv_rows, ground, loss_at_initialisation

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from pipeline.connectivity import Ground, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
+from pipeline.connectivity.survey import Ground
 from pipeline.data.photographs import Photographs
 from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
@@ -38,11 +38,7 @@ def ground(job: Job, dense: Dense) -> Ground:
         order=generator(0, "statistics-order"),
         augmentation=generator(0, "statistics-augmentation") if settings.augment else None,
     )
-    # Kept: every network on a path is measured on the same images.
-    batches = normalised_batches(
-        torch.cat([part.to(device) for part in drawn]),
-        data.mean, data.std, batch_size=min(settings.batch_size, images),
-    )  # fmt: skip
+    kept = torch.cat([part.to(device) for part in drawn])
     splits = {}
     if "train" in settings.splits:
         splits["train"] = training_split(data, images, order=generator(0, "statistics-order"))
@@ -56,7 +52,7 @@ def ground(job: Job, dense: Dense) -> Ground:
             raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(
-        model, {name: splits[name] for name in settings.splits}, data.mean, data.std, batches,
+        model, {name: splits[name] for name in settings.splits}, data.mean, data.std, kept,
         batch_size=settings.batch_size, precision=settings.precision,
     )  # fmt: skip
 
@@ -68,7 +64,6 @@ def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict
     its loss under them says nothing.
     """
     model = job.model(dense, generator(dense.seed, "init")).to(job.device)
-    assert at.batches is not None
     reset_batch_norm(model, at.batches)
     rows = {}
     for name, split in at.splits.items():
