@@ -98,7 +98,7 @@ def evaluate(
     net, test = _last(network(model, width, size)), _data(1, size, images).test
 
     def work() -> None:
-        evaluation(net, test.images, test.labels, MEAN, STD, precision=precision, top=(1, 5))
+        evaluation(net, test.images, test.labels, MEAN, STD, precision=precision, top5=True)
 
     return work
 

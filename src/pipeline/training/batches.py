@@ -75,7 +75,7 @@ class Resident:
         if self._team.alone:
             return evaluate(
                 model, test.images, test.labels, self.mean, self.std,
-                precision=precision, logits=logits, top=(1, 5),
+                precision=precision, logits=logits, top5=True,
             )  # fmt: skip
         team = self._team
         first, last = (len(test) * part // team.size for part in (team.rank, team.rank + 1))
@@ -134,7 +134,7 @@ def _together(
 ) -> Evaluation:
     """Evaluation on the images of all processes; ``batches`` are this one's, in order."""
     found = evaluate_batches(
-        model, batches, feed.mean, feed.std, precision=precision, logits=logits, top=(1, 5),
+        model, batches, feed.mean, feed.std, precision=precision, logits=logits, top5=True,
         reduce=team.add_up,
     )  # fmt: skip
     if not logits or team.alone:
