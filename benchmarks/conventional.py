@@ -103,7 +103,7 @@ def evaluate(model: str, width: float, size: int, images: int) -> Callable[[], N
 def match(model: str, width: float, size: int, images: int) -> Callable[[], dict[str, Tensor]]:
     """A unit is one matching of network 0 to network 1, one group after the other."""
     nets = [network(model, width, size, seed).eval() for seed in (0, 1)]
-    spec = models.permutation_spec(model, nets[0])
+    spec = models.traced(model, nets[0]).spec
     loader = _loader(Pictures(images, size, train=False), 100, train=False)
 
     def work() -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ def match(
     _thread()
     place = torch.device(device)
     nets = [_last(network(model, width, size, seed)).to(place).eval() for seed in (0, 1)]
-    spec = models.permutation_spec(model, nets[0])
+    spec = models.traced(model, nets[0]).spec
     pixels = torch.from_numpy(arrays(held or images, size)[0])[:images]
     batches = _batches(pixels.to(place), 100)
 

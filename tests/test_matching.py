@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.models import build, prunable_parameters, traced
 from pipeline.study.settings import MatchSettings
 from pipeline.symmetry.matchers import MATCHERS
 from pipeline.symmetry.matching import Match, Statistics, collect, match
@@ -64,7 +64,7 @@ def pair(
     networks: dict[str, tuple[nn.Module, nn.Module]], name: str, taps: str = "last"
 ) -> tuple[nn.Module, nn.Module, PermutationSpec]:
     a, b = (copy.deepcopy(model) for model in networks[name])
-    return a, b, permutation_spec(name, a, taps=taps)
+    return a, b, traced(name, a, taps=taps).spec
 
 
 def batches(size: int = 100, total: int = 400) -> Iterator[Tensor]:
