@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from pipeline import models, symmetry
+from pipeline.symmetry.permutation import Group
 
 
 class Pictures(Dataset):  # type: ignore[type-arg]
@@ -114,7 +115,7 @@ def match(model: str, width: float, size: int, images: int) -> Callable[[], dict
 
 def _match_group(
     nets: list[nn.Module],
-    group: symmetry.Group,
+    group: Group,
     loader: DataLoader,  # type: ignore[type-arg]
 ) -> Tensor:
     kept: dict[int, Tensor] = {}

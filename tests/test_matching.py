@@ -24,7 +24,7 @@ from pipeline.models import build, prunable_parameters, traced
 from pipeline.study.settings import MatchSettings
 from pipeline.symmetry.matchers import MATCHERS
 from pipeline.symmetry.matching import Match, Statistics, collect, match
-from pipeline.symmetry.permutation import PermutationSpec
+from pipeline.symmetry.permutation import Group, PermutationSpec
 
 WIDTHS = {"resnet20": 0.5, "vgg11": 0.25}
 SETTINGS = [("correlation", "pooled"), ("correlation", "batch-mean"), ("inner", "pooled")]
@@ -198,7 +198,7 @@ def test_scores_are_their_definition(
 def test_large_offsets_cost_no_digits() -> None:
     """Means far larger than the spread: a difference of squares in single precision would fail."""
     model = nn.Sequential(nn.Identity())
-    spec = PermutationSpec((symmetry.Group("g", 4, "0"),), {})
+    spec = PermutationSpec((Group("g", 4, "0"),), {})
     x = torch.randn(500, 4, 1, 1, generator=seeded(0)) + 3000
     score = collect(model, model, spec, x.split(50))["g"].similarity(epsilon=0)
     expected = np.corrcoef(x.flatten(1).double().numpy().T)
@@ -228,7 +228,7 @@ def test_how_images_are_batched_does_not_matter(
 
 def test_single_samples_have_no_deviation_of_their_own() -> None:
     model = nn.Sequential(nn.Identity())
-    spec = PermutationSpec((symmetry.Group("g", 3, "0"),), {})
+    spec = PermutationSpec((Group("g", 3, "0"),), {})
     x = torch.randn(9, 3, generator=seeded(0))
     statistics = collect(model, model, spec, x.split(4))["g"]  # batches of 4, 4 and 1
     expected = (x[:4].double().std(0) + x[4:8].double().std(0)) / 2

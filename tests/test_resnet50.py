@@ -18,6 +18,7 @@ from pipeline.connectivity.merge import interpolate
 from pipeline.models import build, prunable_parameters, traced
 from pipeline.symmetry import trace
 from pipeline.symmetry.matching import collect, match
+from pipeline.symmetry.permutation import PermutationSpec
 
 WIDTH, SIZE = 0.25, 32
 
@@ -65,7 +66,7 @@ def test_the_proven_groups_are_the_hand_written_ones() -> None:
     assert moves(found.spec) == moves(handwritten("resnet50", model))
 
 
-def moves(spec: symmetry.PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:
+def moves(spec: PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:
     """Size of each group and the axes it moves, whatever its name and where it is observed."""
     return {
         (
@@ -125,7 +126,7 @@ def test_one_pass_equals_a_pass_per_group() -> None:
     at_once = match(collect(a, b, spec, images)).permutation
     moved, found = copy.deepcopy(a), symmetry.identity(spec)
     for group in spec.groups:
-        own = symmetry.PermutationSpec((group,), {})
+        own = PermutationSpec((group,), {})
         index = match(collect(moved, b, own, images)).permutation[group.name]
         found[group.name] = index
         step = symmetry.identity(spec) | {group.name: index}
