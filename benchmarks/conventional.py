@@ -24,7 +24,7 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline import models, symmetry
+from pipeline import models
 from pipeline.symmetry.permutation import Group
 
 
