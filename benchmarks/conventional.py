@@ -24,7 +24,8 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline import models, symmetry
+from pipeline import models
+from pipeline.symmetry.permutation import Group
 
 
 class Pictures(Dataset):  # type: ignore[type-arg]
@@ -103,7 +104,7 @@ def evaluate(model: str, width: float, size: int, images: int) -> Callable[[], N
 def match(model: str, width: float, size: int, images: int) -> Callable[[], dict[str, Tensor]]:
     """A unit is one matching of network 0 to network 1, one group after the other."""
     nets = [network(model, width, size, seed).eval() for seed in (0, 1)]
-    spec = models.permutation_spec(model, nets[0])
+    spec = models.traced(model, nets[0]).spec
     loader = _loader(Pictures(images, size, train=False), 100, train=False)
 
     def work() -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ def match(model: str, width: float, size: int, images: int) -> Callable[[], dict
 
 def _match_group(
     nets: list[nn.Module],
-    group: symmetry.Group,
+    group: Group,
     loader: DataLoader,  # type: ignore[type-arg]
 ) -> Tensor:
     kept: dict[int, Tensor] = {}

@@ -29,11 +29,11 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.catalog.datasets import parse_entry
-from pipeline.connectivity import reset_batch_norm
+from pipeline.connectivity.correction import reset_batch_norm
 from pipeline.data import load
 from pipeline.data.augment import normalise
 from pipeline.data.photographs import Photographs
-from pipeline.models import build, permutation_spec
+from pipeline.models import build, traced
 from pipeline.symmetry.matching import collect, match
 from pipeline.symmetry.permutation import Group
 
@@ -92,7 +92,7 @@ def activation(model: nn.Module, group: Group, images: Tensor) -> Tensor:
 @torch.inference_mode()
 def conventional(a: nn.Module, b: nn.Module, data: Photographs, images: int, size: int) -> Any:
     """One pass over the data per group, each on the network permuted so far."""
-    spec = permutation_spec("resnet50", a)
+    spec = traced("resnet50", a).spec
     found = symmetry.identity(spec)
     for number, group in enumerate(spec.groups, start=1):
         started = time.perf_counter()
@@ -121,7 +121,7 @@ def conventional(a: nn.Module, b: nn.Module, data: Photographs, images: int, siz
 
 
 def one_pass(a: nn.Module, b: nn.Module, data: Photographs, images: int, size: int) -> Any:
-    spec = permutation_spec("resnet50", a)
+    spec = traced("resnet50", a).spec
     return match(collect(a, b, spec, batches(data, images, size))).permutation
 
 

@@ -11,7 +11,8 @@ from drawn import network as plain
 from torch import Tensor, nn
 
 from pipeline import models
-from pipeline.connectivity import Ground, curve
+from pipeline.connectivity.barrier import curve
+from pipeline.connectivity.survey import Ground
 from pipeline.data import DataSet, Split
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate as evaluation
@@ -98,7 +99,7 @@ def evaluate(
     net, test = _last(network(model, width, size)), _data(1, size, images).test
 
     def work() -> None:
-        evaluation(net, test.images, test.labels, MEAN, STD, precision=precision, top=(1, 5))
+        evaluation(net, test.images, test.labels, MEAN, STD, precision=precision, top5=True)
 
     return work
 
@@ -122,7 +123,7 @@ def match(
     _thread()
     place = torch.device(device)
     nets = [_last(network(model, width, size, seed)).to(place).eval() for seed in (0, 1)]
-    spec = models.permutation_spec(model, nets[0])
+    spec = models.traced(model, nets[0]).spec
     pixels = torch.from_numpy(arrays(held or images, size)[0])[:images]
     batches = _batches(pixels.to(place), 100)
 
@@ -144,8 +145,7 @@ def interpolate(
     net = _last(network(model, width, size)).to(place)
 
     def work() -> None:
-        batches = _batches(data.train.images, batch)
-        ground = Ground(net, {"test": data.test}, MEAN, STD, batches, batch_size=batch)
+        ground = Ground(net, {"test": data.test}, MEAN, STD, data.train.images, batch_size=batch)
         alphas = [index / (points - 1) for index in range(points)]
         curve(ground, *ends, alphas=alphas, corrections=("repair",))
 

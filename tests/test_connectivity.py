@@ -9,28 +9,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.connectivity import (
+from pipeline.connectivity import survey as survey_module
+from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.correction import (
     CORRECTIONS,
-    Ground,
-    barrier,
-    combine,
-    curve,
     endpoint_statistics,
-    interpolate,
     mix_statistics,
-    normalised_batches,
     repair,
     reset_batch_norm,
-    span,
-    survey_plane,
 )
-from pipeline.connectivity import survey as survey_module
+from pipeline.connectivity.merge import combine, interpolate
+from pipeline.connectivity.plane import span, survey_plane
+from pipeline.connectivity.survey import Ground
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate
 from pipeline.models import build
 
 MEAN, STD = (0.45,), (0.25,)
 CLASSES = 4
+BATCH = 32
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +127,8 @@ def trained(net, seed):
     return model.state_dict()
 
 
-def statistics_batches(batch_size=32, seed=2):
-    return normalised_batches(split(seed).images, MEAN, STD, batch_size=batch_size)
+def statistics_batches(batch_size=BATCH, seed=2):
+    return Ground(None, {}, MEAN, STD, split(seed).images, batch_size).batches
 
 
 def merged_and_targets(net, alpha, batches, seeds=(1, 2)):
@@ -374,7 +371,7 @@ def two_splits():
 
 
 def ground(model, **changes):
-    return replace(Ground(model, two_splits(), MEAN, STD, statistics_batches()), **changes)
+    return replace(Ground(model, two_splits(), MEAN, STD, split(2).images, BATCH), **changes)
 
 
 def the_curve(net, a, b, corrections=CORRECTIONS, **changes):
@@ -393,13 +390,13 @@ def test_curve_rows(net):
     for name, data in two_splits().items():
         for alpha in (0.0, 0.5, 1.0):
             alone = loaded(net, interpolate(a, b, alpha))
-            result = evaluate(alone, data.images, data.labels, MEAN, STD)
+            result = evaluate(alone, data.images, data.labels, MEAN, STD, batch_size=BATCH)
             corrections = ["none"] if alpha == 0.5 else CORRECTIONS  # end points are not corrected
             for correction in corrections:
                 assert found[alpha, correction, name] == (result.loss, result.error)
         alone = loaded(net, interpolate(a, b, 0.5))
         reset_batch_norm(alone, statistics_batches())
-        result = evaluate(alone, data.images, data.labels, MEAN, STD)
+        result = evaluate(alone, data.images, data.labels, MEAN, STD, batch_size=BATCH)
         assert found[0.5, "reset", name] == (result.loss, result.error)
         assert (found[0.5, "none", name] == found[0.5, "reset", name]) == (net == "without_norm")
         assert found[0.5, "repair", name] != found[0.5, "none", name]
@@ -507,8 +504,6 @@ def test_unknown_corrections_are_refused():
     a = randomised("with_norm", 1)
     with pytest.raises(ValueError, match="allowed are none, reset, repair"):
         the_curve("with_norm", a, a, corrections=("fix",))
-    with pytest.raises(ValueError, match="needs batches"):
-        the_curve("with_norm", a, a, batches=None)
 
 
 # --- planes
@@ -569,7 +564,7 @@ def test_plane_at_the_networks_is_the_networks(net, correction):
     for found in result.models:
         data = two_splits()[found["split"]]
         alone = loaded(net, thetas[found["model"]])
-        expected = evaluate(alone, data.images, data.labels, MEAN, STD)
+        expected = evaluate(alone, data.images, data.labels, MEAN, STD, batch_size=BATCH)
         assert (found["loss"], found["error"]) == (expected.loss, expected.error)
     if correction != "none":
         assert all(math.isfinite(r["loss"]) for r in result.grid)

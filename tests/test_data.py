@@ -291,7 +291,7 @@ def test_torchvision_files_are_read(name: str, layout: Callable[[str], Layout]) 
 def test_missing_files_are_told_in_one_line(name: str, tmp_path: Path, no_network: None) -> None:
     first = INFO[name].files[0][0]
     for text in (
-        status(name, tmp_path) or "",
+        status(INFO[name], tmp_path) or "",
         message(lambda: load(name, tmp_path, download=False)),
         message(lambda: load(name, tmp_path)),
     ):
@@ -438,7 +438,7 @@ def _unpack(small: Layout, archives: dict[str, bytes]) -> None:
 def test_cifar10_itself_or_small_files_in_its_place(layout: Callable[[str], Layout]) -> None:
     """The real data set where the machine has it; its layout is tested either way."""
     roots = [os.environ.get("DATA_ROOT"), REPOSITORY / "data", REPOSITORY.parent / "shared/data"]
-    real = [Path(root) for root in roots if root and status("cifar10", root) is None]
+    real = [Path(root) for root in roots if root and status(INFO["cifar10"], root) is None]
     small = layout("cifar10") if not real else None
     data = load(small.info, small.root) if small else load("cifar10", real[0], download=False)
     info = small.info if small else INFO["cifar10"]

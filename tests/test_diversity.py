@@ -19,6 +19,7 @@ from pipeline.diversity import (
     js_divergence,
     kl_divergence,
 )
+from pipeline.errors import UserError
 
 
 def random_runs(seed=0, runs=4, images=50, classes=7, scale=3.0):
@@ -120,7 +121,7 @@ def test_opposite_certainties():
 def test_bad_input_is_refused():
     logits, labels = random_runs(runs=2)
     for options in ({"ensemble": "mean"}, {"kl": "reverse"}, {"normalise": "accuracy"}):
-        with pytest.raises(ValueError, match="allowed are"):
+        with pytest.raises(UserError, match="allowed: "):
             diversity(logits, labels, **options)
     with pytest.raises(ValueError, match="runs"):
         diversity(logits[:1], labels)

@@ -40,17 +40,17 @@ def net():
 def test_shares_of_the_images_add_up_to_the_whole(net, split):
     """As processes do it: each has its images, the totals are added up."""
     images, labels = split
-    whole = evaluate(net, images, labels, MEAN, STD, logits=True, top=(1, 5))
+    whole = evaluate(net, images, labels, MEAN, STD, logits=True, top5=True)
     totals = []
     parts = [
         evaluate_batches(
-            net, [(images[part], labels[part])], MEAN, STD, logits=True, top=(1, 5),
+            net, [(images[part], labels[part])], MEAN, STD, logits=True, top5=True,
             reduce=lambda own: totals.append(own.clone()),
         )
         for part in (slice(0, 40), slice(40, 103))
     ]  # fmt: skip
     shared = evaluate_batches(
-        net, [(images[:40], labels[:40])], MEAN, STD, top=(1, 5),
+        net, [(images[:40], labels[:40])], MEAN, STD, top5=True,
         reduce=lambda own: own.add_(totals[1]),
     )  # fmt: skip
     assert shared.loss == pytest.approx(whole.loss, rel=1e-9)
@@ -60,7 +60,7 @@ def test_shares_of_the_images_add_up_to_the_whole(net, split):
 
 def test_equals_one_pass_over_everything(net, split):
     images, labels = split
-    result = evaluate(net, images, labels, MEAN, STD, batch_size=16, logits=True, top=(1, 5))
+    result = evaluate(net, images, labels, MEAN, STD, batch_size=16, logits=True, top5=True)
     with torch.no_grad():
         logits = net.eval()(normalise(images, MEAN, STD))
     assert result.loss == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-6)
@@ -122,7 +122,7 @@ def test_saved_logits_stay_in_the_range_of_half_precision(net, split):
 def test_top5_needs_more_than_five_classes(split):
     net = nn.Sequential(nn.Flatten(), nn.Linear(108, 5))
     images, labels = split
-    assert evaluate(net, images, labels % 5, MEAN, STD, top=(1, 5)).top5 is None
+    assert evaluate(net, images, labels % 5, MEAN, STD, top5=True).top5 is None
 
 
 def test_bad_arguments_are_refused(net, split):
@@ -131,7 +131,6 @@ def test_bad_arguments_are_refused(net, split):
         ((images, labels[:-1]), {}),
         ((images[:0], labels[:0]), {}),
         ((images, labels), {"precision": "fp8"}),
-        ((images, labels), {"top": (3,)}),
     ]:
         with pytest.raises(ValueError):
             evaluate(net, *arguments, MEAN, STD, **options)

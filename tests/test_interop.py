@@ -71,7 +71,7 @@ def test_sparse_weights_are_zero_where_the_mask_is(tiny: Tiny) -> None:
         if not isinstance(run, Solution):
             assert run.match is not None
             permutation = read_tensors(tiny.path(run.match, "permutation.safetensors"))
-            mask = symmetry.apply(models.permutation_spec("resnet20", network), permutation, mask)
+            mask = symmetry.apply(models.traced("resnet20", network).spec, permutation, mask)
         assert all(bool((state[name][~mask[name]] == 0).all()) for name in names)
         assert sum(int((state[name] != 0).sum()) for name in names) == sum(
             int(m.sum()) for m in mask.values()

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.models import build, prunable_parameters, traced
 from pipeline.study.settings import MatchSettings
 from pipeline.symmetry.matchers import MATCHERS
-from pipeline.symmetry.matching import SIMILARITIES, Match, Statistics, collect, match
-from pipeline.symmetry.permutation import PermutationSpec
+from pipeline.symmetry.matching import Match, Statistics, collect, match
+from pipeline.symmetry.permutation import Group, PermutationSpec
 
 WIDTHS = {"resnet20": 0.5, "vgg11": 0.25}
 SETTINGS = [("correlation", "pooled"), ("correlation", "batch-mean"), ("inner", "pooled")]
@@ -64,7 +64,7 @@ def pair(
     networks: dict[str, tuple[nn.Module, nn.Module]], name: str, taps: str = "last"
 ) -> tuple[nn.Module, nn.Module, PermutationSpec]:
     a, b = (copy.deepcopy(model) for model in networks[name])
-    return a, b, permutation_spec(name, a, taps=taps)
+    return a, b, traced(name, a, taps=taps).spec
 
 
 def batches(size: int = 100, total: int = 400) -> Iterator[Tensor]:
@@ -198,7 +198,7 @@ def test_scores_are_their_definition(
 def test_large_offsets_cost_no_digits() -> None:
     """Means far larger than the spread: a difference of squares in single precision would fail."""
     model = nn.Sequential(nn.Identity())
-    spec = PermutationSpec((symmetry.Group("g", 4, "0"),), {})
+    spec = PermutationSpec((Group("g", 4, "0"),), {})
     x = torch.randn(500, 4, 1, 1, generator=seeded(0)) + 3000
     score = collect(model, model, spec, x.split(50))["g"].similarity(epsilon=0)
     expected = np.corrcoef(x.flatten(1).double().numpy().T)
@@ -217,7 +217,7 @@ def test_how_images_are_batched_does_not_matter(
         for key, statistics in whole.items():
             other = split[key]
             assert other.count == statistics.count
-            for kind in SIMILARITIES:
+            for kind in ("correlation", "inner"):
                 one = statistics.similarity(kind)
                 two = other.similarity(kind)
                 assert torch.allclose(one, two, rtol=1e-5, atol=1e-6 * one.abs().max().item()), (
@@ -228,11 +228,11 @@ def test_how_images_are_batched_does_not_matter(
 
 def test_single_samples_have_no_deviation_of_their_own() -> None:
     model = nn.Sequential(nn.Identity())
-    spec = PermutationSpec((symmetry.Group("g", 3, "0"),), {})
+    spec = PermutationSpec((Group("g", 3, "0"),), {})
     x = torch.randn(9, 3, generator=seeded(0))
     statistics = collect(model, model, spec, x.split(4))["g"]  # batches of 4, 4 and 1
     expected = (x[:4].double().std(0) + x[4:8].double().std(0)) / 2
-    assert torch.allclose(statistics.batch_std_a, expected)
+    assert torch.allclose(statistics.batch_std[0], expected)
     ones = collect(model, model, spec, x.split(1))["g"]
     assert torch.allclose(ones.similarity(), statistics.similarity())
     with pytest.raises(UserError, match="two samples"):
@@ -310,9 +310,9 @@ def test_dead_units_are_found_counted_and_put_in_order(
 def artificial(score: Tensor, dead_a: Tensor, dead_b: Tensor) -> dict[str, Statistics]:
     """Statistics whose correlation is ``score`` but for dead units."""
     size = len(score)
-    zero = torch.zeros(size, dtype=torch.float64)
-    one_a, one_b = (~dead_a).double(), (~dead_b).double()
-    return {"g": Statistics(10, zero, zero, one_a, one_b, one_a, one_b, score.double())}
+    zero = torch.zeros(2, size, dtype=torch.float64)
+    one = torch.stack((~dead_a, ~dead_b)).double()
+    return {"g": Statistics(10, zero, one, one, score.double())}
 
 
 @settings(deadline=None, max_examples=60)
@@ -407,7 +407,7 @@ def test_mistakes_are_told_in_one_line(
     statistics = collect(a, a, spec, batches(100, 100))
     with pytest.raises(UserError, match="correlation, inner"):
         match(statistics, similarity="cosine")
-    with pytest.raises(UserError, match="pooled, batch-mean"):
+    with pytest.raises(UserError, match="batch-mean, pooled"):
         match(statistics, std="none")
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.catalog.networks import NETWORKS
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.models import build, prunable_parameters, traced
 from pipeline.models.built_in import family
 
 
@@ -217,8 +217,8 @@ def test_unknown_words_are_refused() -> None:
     model = small("resnet20")
     with pytest.raises(UserError, match="resnet20, resnet50, vgg11"):
         small("resnet18")
-    with pytest.raises(UserError, match="last, authors"):
-        permutation_spec("resnet20", model, taps="first")
+    with pytest.raises(UserError, match="authors, last"):
+        traced("resnet20", model, taps="first")
     with pytest.raises(UserError, match="all, no-shortcut"):
         prunable_parameters(model, "some")
     with pytest.raises(UserError, match="size"):
@@ -249,7 +249,7 @@ def test_networks_trace_and_take_channels_last_and_bfloat16(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_taps_see_the_groups_units_after_their_relu(name: str, taps: str) -> None:
     model = small(name, size=32).eval()
-    spec = permutation_spec(name, model, taps=taps)
+    spec = traced(name, model, taps=taps).spec
     seen: dict[str, int] = {}
     least: list[float] = []
 
@@ -318,7 +318,7 @@ def test_a_bottleneck_needs_the_square_of_its_width_whole() -> None:
 
 def test_resnet50_has_a_group_per_pass_of_the_authors() -> None:
     """Two inner groups for each of 16 blocks, four streams and the stem: 37."""
-    spec = permutation_spec("resnet50", small("resnet50"))
+    spec = traced("resnet50", small("resnet50")).spec
     streams = [group.name for group in spec.groups if "." not in group.name]
     assert streams == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert len(spec.groups) == 2 * 16 + 5
@@ -329,7 +329,7 @@ def test_resnet50_has_a_group_per_pass_of_the_authors() -> None:
 
 def test_the_authors_tap_differs_in_stage_3_alone() -> None:
     model = small("resnet20")
-    last, authors = (permutation_spec("resnet20", model, taps=taps) for taps in ("last", "authors"))
+    last, authors = (traced("resnet20", model, taps=taps).spec for taps in ("last", "authors"))
     assert last.axes == authors.axes
     differing = [(a.tap, b.tap) for a, b in zip(last.groups, authors.groups, strict=True) if a != b]
     assert differing == [("stage3.2.relu2", "stage3.1.relu2")]

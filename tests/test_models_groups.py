@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline import symmetry
 from pipeline.catalog.networks import NETWORKS
-from pipeline.models import build, permutation_spec, vgg
+from pipeline.models import build, traced, vgg
 from pipeline.models.built_in import family
 from pipeline.models.groups import Observed, named
 from pipeline.symmetry import trace
@@ -45,7 +45,7 @@ def test_the_groups_are_the_hand_written_ones(
     """Names, order, sizes, taps, sides, axes and positions."""
     width, classes, channels, size = shape
     model = build(name, width=width, classes=classes, channels=channels, size=size, generator=None)
-    found = permutation_spec(name, model, taps=taps)
+    found = traced(name, model, taps=taps).spec
     assert found == handwritten(name, model, taps=taps)
     assert list(found.axes) == list(model.state_dict())
 
@@ -55,7 +55,7 @@ def test_wide_networks_have_the_hand_written_groups(name: str, width: float, siz
     """Shapes decide: on the meta device there are no weights."""
     with torch.device("meta"):
         model = family(NETWORKS[name]).network(width, 1000, 3, size)
-    assert permutation_spec(name, model) == handwritten(name, model)
+    assert traced(name, model).spec == handwritten(name, model)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -64,7 +64,7 @@ def test_the_network_is_left_as_it_is_and_its_weights_play_no_part(name: str) ->
     before = copy.deepcopy(model.state_dict())
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    assert permutation_spec(name, model) == permutation_spec(name, small(name))
+    assert traced(name, model).spec == traced(name, small(name)).spec
     assert same(before, model.state_dict()) and all(m.training for m in model.modules())
     assert torch.equal(state, torch.get_rng_state())
 
@@ -72,17 +72,17 @@ def test_the_network_is_left_as_it_is_and_its_weights_play_no_part(name: str) ->
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_layer_stays(name: str) -> None:
     model = small(name)
-    traced = trace.trace(model, torch.zeros(2, 1, 8, 8))
-    assert traced.stay == {}
+    found = trace.trace(model, torch.zeros(2, 1, 8, 8))
+    assert found.stay == {}
     # the size of the images of a network that reads any plays no part
-    assert named(traced, family(NETWORKS[name]).observed("last")) == permutation_spec(name, model)
+    assert named(found, family(NETWORKS[name]).observed("last")) == traced(name, model).spec
 
 
 def test_another_forward_pass_has_other_groups() -> None:
     """A BatchNorm around a block of stage 1 moves with the stream, though nothing declares it."""
     model = small("resnet20", seed=0)
     model.stage1[1].shortcut = nn.BatchNorm2d(4)
-    spec, written = permutation_spec("resnet20", model), handwritten("resnet20", model)
+    spec, written = traced("resnet20", model).spec, handwritten("resnet20", model)
     kinds = ("weight", "bias", "running_mean", "running_var")
     around = {f"stage1.1.shortcut.{kind}": ("stage1",) for kind in kinds}
     assert spec.groups == written.groups
@@ -110,7 +110,7 @@ def test_a_network_that_no_longer_fits_its_declaration_is_an_error(
     model = small("resnet20")
     setattr(model.stage1[block], layer, other)
     with pytest.raises(ValueError, match=message):
-        permutation_spec("resnet20", model)
+        traced("resnet20", model)
 
 
 def _changed(each: Observed, **changes: str) -> Observed:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop, v2
 
-from pipeline.catalog.datasets import DataInfo, parse_entry, status
+from pipeline.catalog.datasets import INFO, DataInfo, parse_entry, status
 from pipeline.data import load
 from pipeline.data.photographs import (
     RATIO,
@@ -285,7 +285,7 @@ def test_a_data_set_that_is_not_there_is_told_before_any_job(tmp_path: Path) -> 
     folder(tmp_path / "shapes", classes=3)
     text = status(info(), tmp_path)
     assert text is not None and "3 folders" in text and "4 classes" in text
-    imagenet = status("imagenet", tmp_path)
+    imagenet = status(INFO["imagenet"], tmp_path)
     assert imagenet is not None and "imagenet/train" in imagenet and "image-net.org" in imagenet
 
 

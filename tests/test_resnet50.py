@@ -14,10 +14,11 @@ from test_matching import digits, live_part, permuted
 from torch import Tensor, nn
 
 from pipeline import pruning, symmetry
-from pipeline.connectivity import interpolate
-from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.connectivity.merge import interpolate
+from pipeline.models import build, prunable_parameters, traced
 from pipeline.symmetry import trace
 from pipeline.symmetry.matching import collect, match
+from pipeline.symmetry.permutation import PermutationSpec
 
 WIDTH, SIZE = 0.25, 32
 
@@ -60,12 +61,12 @@ def masked(model: nn.Module) -> pruning.Mask:
 
 def test_the_proven_groups_are_the_hand_written_ones() -> None:
     model = build("resnet50", width=WIDTH, classes=10, channels=1, size=SIZE, generator=None)
-    traced = trace.permutation_spec(model, channels=1, size=SIZE)
-    assert traced.stay == {}
-    assert moves(traced.spec) == moves(handwritten("resnet50", model))
+    found = trace.permutation_spec(model, channels=1, size=SIZE)
+    assert found.stay == {}
+    assert moves(found.spec) == moves(handwritten("resnet50", model))
 
 
-def moves(spec: symmetry.PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:
+def moves(spec: PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:
     """Size of each group and the axes it moves, whatever its name and where it is observed."""
     return {
         (
@@ -83,7 +84,7 @@ def moves(spec: symmetry.PermutationSpec) -> set[tuple[int, frozenset[tuple[str,
 
 def test_permuting_a_trained_sparse_network_keeps_its_function() -> None:
     model = copy.deepcopy(trained(0)).double()
-    spec, images = permutation_spec("resnet50", model), photographs()[0][:16].double()
+    spec, images = traced("resnet50", model).spec, photographs()[0][:16].double()
     assert symmetry.prove(model, spec, images, seeded(2)) < 1e-12
     permutation, mask = symmetry.random(spec, seeded(3)), masked(model)
     moved = symmetry.apply(spec, permutation, mask)
@@ -97,7 +98,7 @@ def test_permuting_a_trained_sparse_network_keeps_its_function() -> None:
 def test_a_planted_permutation_is_recovered(similarity: str) -> None:
     """On every live unit of all 37 groups; conv2 of each block is permuted on a."""
     a = trained(0)
-    spec = permutation_spec("resnet50", a)
+    spec = traced("resnet50", a).spec
     planted = symmetry.random(spec, seeded(7))
     b = permuted(a, spec, planted)
     statistics = collect(a, b, spec, photographs()[0][:256].split(64))
@@ -120,12 +121,12 @@ def test_a_planted_permutation_is_recovered(similarity: str) -> None:
 def test_one_pass_equals_a_pass_per_group() -> None:
     """Match a group, permute the network, go on with the next group: 37 passes."""
     a, b = trained(0), trained(1)
-    spec = permutation_spec("resnet50", a)
+    spec = traced("resnet50", a).spec
     images = photographs()[0][:128].split(64)
     at_once = match(collect(a, b, spec, images)).permutation
     moved, found = copy.deepcopy(a), symmetry.identity(spec)
     for group in spec.groups:
-        own = symmetry.PermutationSpec((group,), {})
+        own = PermutationSpec((group,), {})
         index = match(collect(moved, b, own, images)).permutation[group.name]
         found[group.name] = index
         step = symmetry.identity(spec) | {group.name: index}
@@ -138,7 +139,7 @@ def test_one_pass_equals_a_pass_per_group() -> None:
 def test_matching_lowers_the_barrier_of_networks_trained_apart() -> None:
     """Weights modulo the permutation lie nearer: dense conv2 included."""
     a, b = trained(0), trained(1)
-    spec = permutation_spec("resnet50", a)
+    spec = traced("resnet50", a).spec
     found = match(collect(a, b, spec, photographs()[0][:256].split(64)))
     moved = symmetry.apply(spec, found.permutation, a.state_dict())
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.models import build, permutation_spec, prunable_parameters
+from pipeline.models import build, prunable_parameters, traced
 from pipeline.symmetry.permutation import Group, PermutationSpec
 
 CASES = [
@@ -50,7 +50,7 @@ def _trained(name: str, width: float, size: int) -> nn.Module:
 
 def trained(name: str, width: float, size: int) -> tuple[nn.Module, PermutationSpec, Tensor]:
     model = copy.deepcopy(_trained(name, width, size))
-    return model, permutation_spec(name, model), digits(size)[0][:16]
+    return model, traced(name, model).spec, digits(size)[0][:16]
 
 
 def random_masks(model: nn.Module, seed: int) -> dict[str, Tensor]:

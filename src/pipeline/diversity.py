@@ -15,9 +15,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-ENSEMBLES = ("softmax", "logits")
-KL_PAIRS = ("ordered", "forward")
-NORMALISATIONS = ("none", "error")
+from pipeline.catalog.schema import choose
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ def diversity(
 ) -> Diversity:
     """All measures of Table 1 for runs with ``logits`` [R, N, classes] and labels int64 [N].
 
-    Needs two runs or more and finite logits; ValueError names what is wrong otherwise.
+    Needs two runs or more and finite logits; ValueError names what is wrong otherwise. `UserError`
+    for an unknown setting.
     """
     _check(logits)
     per_run = accuracies(logits, labels)
@@ -70,7 +69,7 @@ def accuracies(logits: Tensor, labels: Tensor) -> Tensor:
 
 def ensemble_accuracy(logits: Tensor, labels: Tensor, *, ensemble: str = "softmax") -> float:
     """Accuracy in % of the runs' average: of their probabilities ("softmax") or their logits."""
-    _allowed("ensemble", ensemble, ENSEMBLES)
+    choose(ensemble, ("softmax", "logits"), "diversity", "ensemble")
     _check(logits, runs=1)
     members = (run.double() for run in logits)
     total = sum(run.softmax(dim=1) if ensemble == "softmax" else run for run in members)
@@ -85,7 +84,7 @@ def disagreement(logits: Tensor, labels: Tensor | None = None, *, normalise: str
     pair's mean error rate (needs ``labels``), 0 where neither run errs: runs of low accuracy
     disagree more for that reason alone.
     """
-    _allowed("normalise", normalise, NORMALISATIONS)
+    choose(normalise, ("none", "error"), "diversity", "normalise")
     _check(logits)
     predicted = predictions(logits)
     rates = [1.0] * len(predicted)
@@ -108,7 +107,7 @@ def kl_divergence(logits: Tensor, *, pairs: str = "ordered") -> float:
     ``pairs``: "ordered" takes both directions of every pair, so that the order of the runs does
     not matter; "forward" takes i < j only.
     """
-    _allowed("pairs", pairs, KL_PAIRS)
+    choose(pairs, ("ordered", "forward"), "diversity", "pairs")
     _check(logits)
     chosen = permutations if pairs == "ordered" else combinations
     return fmean(
@@ -144,11 +143,6 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 def _kl(log_p: Tensor, log_q: Tensor) -> float:
     """Mean over images of KL(p || q); exactly 0 for equal inputs, as the difference comes first."""
     return float((log_p.exp() * (log_p - log_q)).sum(dim=-1).mean())
-
-
-def _allowed(name: str, value: str, values: tuple[str, ...]) -> None:
-    if value not in values:
-        raise ValueError(f"{name} {value!r}: allowed are {', '.join(values)}")
 
 
 def _check(logits: Tensor, runs: int = 2) -> None:

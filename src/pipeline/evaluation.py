@@ -7,9 +7,8 @@ network on a GPU is otherwise slowed down by waiting for every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +16,6 @@ from torch.nn import functional
 
 from pipeline.data.augment import normalise
 from pipeline.forward import autocast, device_of, evaluation_mode
-
-
-class SplitLike(Protocol):
-    """Anything with raw images and their labels, such as ``pipeline.data.Split``."""
-
-    @property
-    def images(self) -> Tensor:
-        """uint8 [N, C, H, W]"""
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 [N]"""
 
 
 @dataclass(frozen=True)
@@ -66,12 +53,12 @@ def evaluate(
     batch_size: int = 512,
     precision: str = "fp32",
     logits: bool = False,
-    top: Collection[int] = (1,),
+    top5: bool = False,
 ) -> Evaluation:
     """Evaluate ``model`` in evaluation mode on every image, the last incomplete batch included.
 
     images: uint8 [N, C, H, W]; labels: int64 [N]; mean, std: per channel, for pixels in [0, 1].
-    logits: also return the logits. top: 5 in it asks for the top-5 accuracy; 1 is always given.
+    logits, top5: also return the logits, the top-5 accuracy.
 
     The loss is the exact mean over images, not the mean of the batches' means; cross entropy is
     taken in fp32 and summed in fp64 whatever the precision of the forward pass.
@@ -81,7 +68,9 @@ def evaluate(
             f"{len(images)} images and {len(labels)} labels: need as many, at least one"
         )
     batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-    return evaluate_batches(model, batches, mean, std, precision=precision, logits=logits, top=top)
+    return evaluate_batches(
+        model, batches, mean, std, precision=precision, logits=logits, top5=top5
+    )
 
 
 def evaluate_batches(
@@ -92,7 +81,7 @@ def evaluate_batches(
     *,
     precision: str = "fp32",
     logits: bool = False,
-    top: Collection[int] = (1,),
+    top5: bool = False,
     reduce: Callable[[Tensor], object] | None = None,
 ) -> Evaluation:
     """``evaluate`` on a stream of batches, each (uint8 [n, C, H, W], int64 [n]).
@@ -100,8 +89,6 @@ def evaluate_batches(
     reduce: adds up, in place, a float64 tensor of totals over the processes that share the images;
         loss and accuracies are then those of all images, and the logits those of this process.
     """
-    if not set(top) <= {1, 5}:
-        raise ValueError(f"top {tuple(top)}: allowed are 1 and 5")
     device = device_of(model)
     totals = torch.zeros(5, dtype=torch.float64, device=device)
     kept: list[Tensor] = []
@@ -116,7 +103,7 @@ def evaluate_batches(
             loss = functional.cross_entropy(output, target, reduction="none")
             totals[0] += loss.sum(dtype=torch.float64)
             totals[1] += (output.argmax(dim=1) == target).sum()
-            if 5 in top and classes > 5:
+            if top5 and classes > 5:
                 totals[2] += (output.topk(5, dim=1).indices == target[:, None]).sum()
             totals[3] += (~output.isfinite()).sum()
             if logits:
@@ -129,7 +116,7 @@ def evaluate_batches(
     return Evaluation(
         loss=loss_sum / images_seen if not_finite == 0 else math.inf,
         accuracy=100.0 * correct / images_seen,
-        top5=100.0 * correct5 / images_seen if 5 in top and classes > 5 else None,
+        top5=100.0 * correct5 / images_seen if top5 and classes > 5 else None,
         # A copy made here is an ordinary tensor; one born in inference mode is not.
         logits=torch.cat(kept).cpu().clone() if kept else None,
         finite=not_finite == 0,

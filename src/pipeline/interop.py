@@ -72,7 +72,7 @@ def network(
             raise UserError(f"{permuted_by}: permutes {match.a.key}, not {dense.key}")
         path = place / match.path("permutation.safetensors")
         verify(path)
-        spec = models.permutation_spec(made, model, images=(shape["channels"], shape["size"]))
+        spec = models.traced(made, model, images=(shape["channels"], shape["size"])).spec
         state = symmetry.apply(spec, read_tensors(path), state)
     model.load_state_dict(state)
     return model.eval()

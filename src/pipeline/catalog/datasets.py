@@ -1,7 +1,7 @@
 """Facts about the data sets, for validation and planning before any job starts.
 
-Pure Python (standard library only): the Snakefile imports this module. Reading the images is the
-business of the other modules of this package.
+Pure Python (standard library only): the Snakefile imports this module. `pipeline.data` reads the
+images.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -191,81 +191,74 @@ def advice(info: DataInfo, root: str | Path) -> str:
     return text.replace("{root}", str(Path(root).expanduser()))
 
 
-def status(name: str | DataInfo, root: str | Path) -> str | None:
+def status(info: DataInfo, root: str | Path) -> str | None:
     """None if every file is there with its right size, else one line that says what is wrong.
 
     The line tells where it looked, what it expected and how to get it. Nothing is hashed or
     unpickled, so this is cheap enough for every dry run; ``pipeline.data.load`` checks the sums.
     """
-    info = find(name)
-    if info.kind == "image_folder":
-        return _folder_status(info, root)
-    if info.kind == "sklearn" and importlib.util.find_spec("sklearn") is None:
+    if info.kind == "sklearn":
+        if importlib.util.find_spec("sklearn"):
+            return None
         return f"data set '{info.name}' comes with scikit-learn; get it: {advice(info, root)}"
-    missing: list[File] = []
-    for file in info.files:
-        path, size, _ = file
+    problem = (_folder_problem if info.kind == "image_folder" else _file_problem)(info, root)
+    return problem and f"data set '{info.name}': {problem}"
+
+
+def _file_problem(info: DataInfo, root: str | Path) -> str | None:
+    missing: list[str] = []
+    for path, size, _ in info.files:
         place = locate(info, root, path)
         try:
             found = place.stat().st_size if place.is_file() else None
         except OSError as error:
-            return f"data set '{info.name}': cannot read {place}: {error.strerror}"
+            return f"cannot read {place}: {error.strerror}"
         if found is None:
-            missing.append(file)
+            missing.append(f"{place} of {size:,} bytes" if size is not None else str(place))
         elif found == 0 or (size is not None and found != size):
             expected = f"{size:,} bytes" if size is not None else "more than that"
             return (
-                f"data set '{info.name}': {place} has {found:,} bytes, expected {expected}: "
-                f"truncated or not the original; delete it and get it again: {advice(info, root)}"
+                f"{place} has {found:,} bytes, expected {expected}: truncated or not the original; "
+                f"delete it and get it again: {advice(info, root)}"
             )
     if missing:
-        path, size, _ = missing[0]
-        expected = f" of {size:,} bytes" if size is not None else ""
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return (
-            f"data set '{info.name}': looked in {locate(info, root, '.')} (DATA_ROOT or data_root),"
-            f" expected the file {locate(info, root, path)}{expected}{more};"
-            f" get it: {advice(info, root)}"
+            f"looked in {locate(info, root, '.')} (DATA_ROOT or data_root), expected the file "
+            f"{missing[0]}{more}; get it: {advice(info, root)}"
         )
-    return _npz_status(info, root) if info.kind == "npz" else None
+    return _npz_problem(info, root) if info.kind == "npz" else None
 
 
-def _folder_status(info: DataInfo, root: str | Path) -> str | None:
+def _folder_problem(info: DataInfo, root: str | Path) -> str | None:
     """Whether there is a folder for each class; the files in them are not looked at."""
-    folder = locate(info, root, info.files[0][0])
     for split in IMAGE_SPLITS:
+        folder = locate(info, root, info.files[0][0]) / split
         try:
-            found = sum(entry.is_dir() for entry in os.scandir(folder / split))
+            found = sum(entry.is_dir() for entry in os.scandir(folder))
         except OSError as error:
             return (
-                f"data set '{info.name}': looked in {folder / split} (below DATA_ROOT or "
-                f"data_root): {error.strerror}; expected {advice(info, root)}"
+                f"looked in {folder} (below DATA_ROOT or data_root): {error.strerror}; expected "
+                f"{advice(info, root)}"
             )
         if found != info.classes:
             return (
-                f"data set '{info.name}': {folder / split} has {found:,} folders, expected one for "
-                f"each of {info.classes:,} classes: {advice(info, root)}"
+                f"{folder} has {found:,} folders, expected one for each of {info.classes:,} "
+                f"classes: {advice(info, root)}"
             )
     return None
 
 
-def _npz_status(info: DataInfo, root: str | Path) -> str | None:
+def _npz_problem(info: DataInfo, root: str | Path) -> str | None:
     """A cut npz file has lost the directory at its end: seen without reading the arrays."""
     place = locate(info, root, info.files[0][0])
     try:
         with zipfile.ZipFile(place) as archive:
             names = set(archive.namelist())
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        return (
-            f"data set '{info.name}': {place} is truncated or not an npz file ({error});"
-            f" expected {info.how_to_get}"
-        )
+        return f"{place} is truncated or not an npz file ({error}); expected {info.how_to_get}"
     absent = [array for array in NPZ_ARRAYS if f"{array}.npy" not in names]
-    if absent:
-        return (
-            f"data set '{info.name}': {place} lacks {', '.join(absent)}; expected {info.how_to_get}"
-        )
-    return None
+    return f"{place} lacks {', '.join(absent)}; expected {info.how_to_get}" if absent else None
 
 
 # --- a user's own data set -------------------------------------------------------------------
@@ -335,16 +328,11 @@ def own_data_sets(raw: object, results: Path) -> dict[str, DataInfo]:
 
     Raises `UserError` as `parse_entry` does.
     """
-    found = {}
-    for name, value in mapping(raw, FILE).items():
-        entry = mapping(value, f"{FILE}: {name}")
-        if isinstance(path := entry.get("path"), str):
-            entry = entry | {"path": path.replace("{results}", str(results.resolve()))}
-        found[name] = parse_entry(name, entry)
-    return found
+    entries = mapping(raw, FILE)
+    return {name: parse_entry(name, value, results) for name, value in entries.items()}
 
 
-def parse_entry(name: str, raw: object) -> DataInfo:
+def parse_entry(name: str, raw: object, results: Path = Path("results")) -> DataInfo:
     """One entry as a data set.
 
     Raises `UserError` for a name that is taken or cannot stand in a path, and for settings that
@@ -355,6 +343,7 @@ def parse_entry(name: str, raw: object) -> DataInfo:
     where = f"{FILE}: {name}"
     kind = choose(mapping(raw, where).get("kind", "npz"), KINDS, where, "kind")
     entry = parse(KINDS[kind], raw, where)
+    entry = replace(entry, path=entry.path.replace("{results}", str(results.resolve())))
     if not entry.path.strip() or not entry.path.isprintable():
         raise UserError(f"{where}: path: {quote(entry.path)} is no name of a file or folder")
     for key in ("mean", "std"):

@@ -57,10 +57,7 @@ def option(
     default: Any = MISSING, help: str = "", bounds: Bounds | None = None, unique: bool = False
 ) -> Any:
     """A dataclass field with its help text and allowed interval (of each item, for lists)."""
-    metadata = {"help": help, "bounds": bounds, "unique": unique}
-    if default is MISSING:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"help": help, "bounds": bounds, "unique": unique})
 
 
 class _Short(reprlib.Repr):
@@ -128,10 +125,7 @@ def check_name(name: str, where: str) -> str:
 
 def named(raw: object, where: str) -> dict[str, Any]:
     """``raw`` as a mapping of names that can stand in paths."""
-    entries = mapping(raw, where)
-    for name in entries:
-        check_name(name, where)
-    return entries
+    return {check_name(name, where): value for name, value in mapping(raw, where).items()}
 
 
 def extended(name: str, entries: Mapping[str, Any], where: str, what: str) -> dict[str, Any]:
@@ -140,19 +134,17 @@ def extended(name: str, entries: Mapping[str, Any], where: str, what: str) -> di
     Raises:
         UserError: an entry is no mapping, or ``extends`` names none or leads back.
     """
-    chain: list[str] = []
+    chain = [name]
     raw: dict[str, Any] = {}
     while True:
-        chain.append(name)
-        own = dict(mapping(entries[name], f"{where}: {name}"))
-        parent = own.pop("extends", None)
-        raw = own | raw
+        place = f"{where}: {chain[-1]}"
+        raw = {**mapping(entries[chain[-1]], place), **raw}
+        parent = raw.pop("extends", None)
         if parent is None:
             return raw
-        place = f"{where}: {name}: extends"
-        name = choose(parent, entries, place, what)
-        if name in chain:
-            raise UserError(f"{place}: {name!r} leads back to itself")
+        chain.append(choose(parent, entries, f"{place}: extends", what))
+        if chain[-1] in chain[:-1]:
+            raise UserError(f"{place}: extends: {chain[-1]!r} leads back to itself")
 
 
 @cache
@@ -168,14 +160,14 @@ def parse(kind: type[Settings], raw: object, where: str) -> Settings:
     """
     values = mapping(raw, where)
     hints = _hints(kind)  # type: ignore[arg-type]
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind) if f.init}  # type: ignore[arg-type]
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         choose(key, known, where, "key")
     built: dict[str, Any] = {}
     for name, item in known.items():
         if name in values:
             built[name] = _value(hints[name], values[name], f"{where}: {name}", item)
-        elif item.default is MISSING and item.default_factory is MISSING:
+        elif item.default is MISSING:
             raise UserError(f"{where}: key {name!r} is missing")
     return kind(**built)
 
@@ -185,23 +177,22 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
     if origin in (Union, types.UnionType):
         if raw is None and type(None) in arguments:
             return None
-        inner = [a for a in arguments if a is not type(None)]
-        return _value(inner[0], raw, where, item)
+        inner = next(a for a in arguments if a is not type(None))
+        return _value(inner, raw, where, item)
     if origin is Literal:
         return choose(raw, arguments, where, "value")
     if origin is tuple:
         if not isinstance(raw, list | tuple):
             raise UserError(f"{where}: expected a list, got {describe(raw)}")
-        inner = arguments[0]
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            values = tuple(_value(inner, v, f"{where}[{i}]", item) for i, v in enumerate(raw))
-            if item.metadata.get("unique") and len(set(values)) != len(values):
-                raise UserError(f"{where}: every value may stand once, got {describe(list(raw))}")
-            return values
+        if arguments[-1] is Ellipsis:
+            arguments = arguments[:1] * len(raw)
         if len(raw) != len(arguments):
             raise UserError(f"{where}: expected {len(arguments)} values, got {describe(raw)}")
         pairs = enumerate(zip(arguments, raw, strict=True))
-        return tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
+        values = tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
+        if item.metadata.get("unique") and len(set(values)) != len(values):
+            raise UserError(f"{where}: every value may stand once, got {describe(list(raw))}")
+        return values
     if origin is dict:
         entries = mapping(raw, where)
         if typing.get_origin(arguments[0]) is Literal:
@@ -218,13 +209,8 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
 
 def _scalar(hint: type, raw: object, where: str, item: Field[Any]) -> Any:
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    right = {
-        bool: isinstance(raw, bool),
-        int: isinstance(raw, int) and not isinstance(raw, bool),
-        float: isinstance(raw, int | float) and not isinstance(raw, bool),
-        str: isinstance(raw, str),
-    }[hint]
-    if not right:
+    allowed = int | float if hint is float else hint
+    if not isinstance(raw, allowed) or (isinstance(raw, bool) and hint is not bool):
         raise UserError(f"{where}: expected {names[hint]}, got {describe(raw)}")
     if isinstance(raw, int) and abs(raw) >= LARGEST:
         raise UserError(f"{where}: {quote(raw)} is too large; allowed: up to 15 digits")

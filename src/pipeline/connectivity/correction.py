@@ -13,18 +13,21 @@ itself is never corrected: callers leave alpha = 0 and alpha = 1 as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from pipeline.connectivity.batches import Batches
 from pipeline.forward import autocast, device_of, evaluation_mode
 
 CORRECTIONS = ("none", "reset", "repair")
+
+Batches = Callable[[], Iterable[Tensor]]
+"""Gives, at every call, the same normalised batches [B, C, H, W]: statistics of two networks can
+be compared only on the same images."""
 
 ChannelStatistics = Mapping[str, tuple[Tensor, Tensor]]
 """Module name -> (mean, standard deviation) of its channels over batch and positions, float64."""
@@ -75,8 +78,7 @@ def endpoint_statistics(
 
         return hook
 
-    with _hooks(model, {name: observe(name) for name in moments}):
-        _forward_all(model, batches, precision)
+    _forward_all(model, batches, precision, {name: observe(name) for name in moments})
     statistics = {}
     for name, moment in moments.items():
         mean, variance = moment.result()
@@ -174,8 +176,7 @@ def repair(
 
         return hook
 
-    with _hooks(model, {name: standardise(name) for name in modules}):
-        _forward_all(model, batches, precision)
+    _forward_all(model, batches, precision, {name: standardise(name) for name in modules})
     for name, module in modules.items():
         mean, variance = moments[name].result()
         if isinstance(module, _BatchNorm):
@@ -243,19 +244,13 @@ class _Moments:
         return mean, (square - mean.square()).clamp(min=0.0)
 
 
-def _forward_all(model: nn.Module, batches: Batches, precision: str) -> None:
+def _forward_all(
+    model: nn.Module, batches: Batches, precision: str, hooks: Mapping[str, Hook]
+) -> None:
+    """Run all batches, with forward hooks on the named modules that go whatever happens."""
     device = device_of(model)
-    with evaluation_mode(model), autocast(device, precision):
+    with evaluation_mode(model), autocast(device, precision), ExitStack() as hooked:
+        for name, hook in hooks.items():
+            hooked.enter_context(model.get_submodule(name).register_forward_hook(hook))
         for batch in batches():
             model(batch.to(device, non_blocking=True))
-
-
-@contextmanager
-def _hooks(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
-    """Forward hooks on the named modules, removed at the end whatever happens."""
-    handles = [model.get_submodule(name).register_forward_hook(h) for name, h in hooks.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

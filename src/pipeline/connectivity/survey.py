@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from pipeline.connectivity.batches import Batches
 from pipeline.connectivity.correction import (
     CORRECTIONS,
     ChannelStatistics,
@@ -20,7 +20,9 @@ from pipeline.connectivity.correction import (
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import StateDict, corner_of
-from pipeline.evaluation import SplitLike, evaluate
+from pipeline.data import Split
+from pipeline.data.augment import normalise
+from pipeline.evaluation import evaluate
 from pipeline.forward import device_of
 
 Row = dict[str, Any]
@@ -32,18 +34,23 @@ class Ground:
 
     model: architecture, device and memory format; it is copied, not changed.
     splits: by name, raw images and labels; mean, std: per channel, for pixels in [0, 1].
-    batches: training batches for the corrections' statistics (the same at every call), or None
-        where nothing is corrected.
-    batch_size, precision: those of an evaluation.
+    images: training images uint8 [N, C, H, W], plain or augmented, kept for the statistics of the
+        corrections: only on the same images can networks be compared.
+    batch_size, precision: those of every forward pass.
     """
 
     model: nn.Module
-    splits: Mapping[str, SplitLike]
+    splits: Mapping[str, Split]
     mean: Sequence[float]
     std: Sequence[float]
-    batches: Batches | None
+    images: Tensor
     batch_size: int = 512
     precision: str = "fp32"
+
+    def batches(self) -> Iterator[Tensor]:
+        """The images in normalised batches [B, C, H, W]; the last may be smaller."""
+        for batch in torch.split(self.images, self.batch_size):
+            yield normalise(batch, self.mean, self.std)
 
 
 class Surveyor:
@@ -60,20 +67,18 @@ class Surveyor:
         unknown = [name for name in self.corrections if name not in CORRECTIONS]
         if unknown or not self.corrections:
             raise ValueError(f"corrections {unknown}: allowed are {', '.join(CORRECTIONS)}")
-        if ground.batches is None and self.corrections != ("none",):
-            raise ValueError("a correction needs batches to measure statistics on")
         self._model = copy.deepcopy(ground.model)
         device = device_of(self._model)
         self.endpoints = tuple(
             {name: tensor.to(device) for name, tensor in theta.items()} for theta in endpoints
         )
-        self._ground, self._batches = ground, ground.batches or tuple
+        self._ground = ground
         self._statistics: list[ChannelStatistics] = []
         if "repair" in self.corrections:
             for theta in self.endpoints:
                 self._model.load_state_dict(theta)
                 self._statistics.append(
-                    endpoint_statistics(self._model, self._batches, precision=ground.precision)
+                    endpoint_statistics(self._model, ground.batches, precision=ground.precision)
                 )
 
     def survey(self, theta: StateDict, coefficients: Sequence[float]) -> list[Row]:
@@ -98,10 +103,10 @@ class Surveyor:
 
     def _correct(self, correction: str, coefficients: Sequence[float]) -> None:
         if correction == "reset":
-            reset_batch_norm(self._model, self._batches, precision=self._ground.precision)
+            reset_batch_norm(self._model, self._ground.batches, precision=self._ground.precision)
         elif correction == "repair":
             targets = mix_statistics(self._statistics, coefficients)
-            repair(self._model, self._batches, targets, precision=self._ground.precision)
+            repair(self._model, self._ground.batches, targets, precision=self._ground.precision)
 
     def _evaluate(self) -> list[Row]:
         on, rows = self._ground, []

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.catalog import networks
 from pipeline.catalog.networks import Network, OwnNetwork
-from pipeline.errors import UserError
+from pipeline.catalog.schema import choose
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from pipeline.symmetry.permutation import PermutationSpec
     from pipeline.symmetry.trace import Traced
 
-TAPS = ("last", "authors")
-PRUNABLE = ("all", "no-shortcut")
 #: Names of the modules on the way around a block, ours and torchvision's.
 _SHORTCUTS = {"shortcut", "downsample"}
 
@@ -46,9 +43,9 @@ def build(
     Raises `UserError` for an unknown name, a width that gives no whole number of channels, a count
     below 1, or code of the user's own that may not run, fails or cannot be trained repeatably.
     """
-    found = networks.find(network) if isinstance(network, str) else network
+    found, maker = _maker(network)
     arguments = {"width": width, "classes": classes, "channels": channels, "size": size}
-    model: nn.Module = _maker(found).build(found, arguments, generator)
+    model: nn.Module = maker.build(found, arguments, generator)
     return model
 
 
@@ -70,19 +67,10 @@ def traced(
     `UserError` for an unknown name or tap and for a network of the user's that cannot be traced,
     and `ValueError` where what the file of a built-in one declares does not fit its groups.
     """
-    found = networks.find(network) if isinstance(network, str) else network
-    if taps not in TAPS:
-        raise UserError(f"taps must be one of {', '.join(TAPS)}; got {taps!r}")
-    groups: Traced = _maker(found).traced(found, model, images, taps)
+    found, maker = _maker(network)
+    choose(taps, ("last", "authors"), found.name, "taps")
+    groups: Traced = maker.traced(found, model, images, taps)
     return groups
-
-
-def permutation_spec(network: str | Network, model: nn.Module, **options: Any) -> PermutationSpec:
-    """Which axis of which tensor carries which permutation, and where each group is observed.
-
-    That of `traced`, with its options.
-    """
-    return traced(network, model, **options).spec
 
 
 def prunable_parameters(model: nn.Module, which: str) -> list[str]:
@@ -93,8 +81,7 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     """
     from torch import nn
 
-    if which not in PRUNABLE:
-        raise UserError(f"prunable must be one of {', '.join(PRUNABLE)}; got {which!r}")
+    choose(which, ("all", "no-shortcut"), "pruning", "prunable")
     return [
         f"{name}.weight"
         for name, module in model.named_modules()
@@ -103,8 +90,9 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     ]
 
 
-def _maker(network: Network) -> Any:
-    """The module that builds and traces this kind of network."""
+def _maker(network: str | Network) -> tuple[Network, Any]:
+    """A network, and the module that builds and traces its kind."""
     from pipeline.models import built_in, own
 
-    return own if isinstance(network, OwnNetwork) else built_in
+    found = networks.find(network) if isinstance(network, str) else network
+    return found, own if isinstance(found, OwnNetwork) else built_in

@@ -31,10 +31,11 @@ def build(network: Network, arguments: Mapping[str, Any], generator: Generator |
     for what in ("classes", "channels", "size"):
         if arguments[what] < 1:
             raise UserError(f"{what} of {network.name} must be 1 or more, got {arguments[what]}")
+    made = family(network)
     # The modules' own initialisation would draw from the global generator; on the meta device
     # they draw nothing and allocate nothing.
     with torch.device("meta"):
-        model: nn.Module = family(network).network(**arguments)
+        model: nn.Module = made.network(**arguments)
     model.to_empty(device="cpu")
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -42,8 +43,11 @@ def build(network: Network, arguments: Mapping[str, Any], generator: Generator |
         elif isinstance(module, nn.Conv2d | nn.Linear):
             for parameter in module.parameters():
                 nn.init.constant_(parameter, math.nan)
-    if generator is not None:
-        family(network).initialise(model, generator)
+            if generator is not None:
+                made.initialise(module, generator)
+                if module.bias is not None:  # PyTorch's default
+                    bound = 1 / math.sqrt(module.weight[0].numel())
+                    nn.init.uniform_(module.bias, -bound, bound, generator=generator)
     return model
 
 

@@ -10,7 +10,8 @@ import copy
 import importlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,30 +38,11 @@ def build(own: OwnNetwork, arguments: Mapping[str, Any], generator: Generator | 
             repeatably; one line.
     """
     own.check_allowed(FILE)
-    factory = _factory(own)
-    seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
-
-    def make() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            try:
-                made = factory(**arguments)
-            except Exception as error:
-                raise _failed(own, f"fails: {_one_line(error)}") from error
-        return _checked(own, made)
-
-    network = make()
-    if generator is None:
-        for module in network.modules():
-            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-                for parameter in module.parameters(recurse=False):
-                    nn.init.constant_(parameter, math.nan)
-        return network
-    again = make().state_dict()
-    if any(not torch.equal(tensor, again[key]) for key, tensor in network.state_dict().items()):
-        raise _failed(own, "gives other weights when it is called again: draw from torch only")
-    _check_forward(own, network, arguments["classes"], arguments["channels"], arguments["size"])
-    return network
+    try:
+        return _built(own.entry.factory, arguments, generator)
+    except UserError as error:
+        place = f"{FILE}: {own.name}: {own.entry.factory}"
+        raise UserError(f"{place} {error}") from error.__cause__
 
 
 def traced(own: OwnNetwork, model: nn.Module, images: tuple[int, int] | None, taps: str) -> Traced:
@@ -72,46 +54,64 @@ def traced(own: OwnNetwork, model: nn.Module, images: tuple[int, int] | None, ta
     return tracing.permutation_spec(model, channels=channels, size=size)
 
 
-def _factory(own: OwnNetwork) -> Any:
-    module, _, name = own.entry.factory.partition(":")
+def _built(path: str, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
+    factory = _factory(path)
+    seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+
+    def make() -> nn.Module:
+        with torch.random.fork_rng(devices=[]), _telling("fails"):
+            torch.default_generator.manual_seed(seed)
+            made = factory(**arguments)
+        return _checked(made)
+
+    network = make()
+    if generator is None:
+        for module in network.modules():
+            if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                for parameter in module.parameters(recurse=False):
+                    nn.init.constant_(parameter, math.nan)
+        return network
+    again = make().state_dict()
+    if any(not torch.equal(tensor, again[key]) for key, tensor in network.state_dict().items()):
+        raise UserError("gives other weights when it is called again: draw from torch only")
+    _check_forward(network, arguments["classes"], arguments["channels"], arguments["size"])
+    return network
+
+
+def _factory(path: str) -> Any:
+    module, _, name = path.partition(":")
     place = str(Path().resolve())
     if place not in sys.path:
         sys.path.append(place)  # last: it hides no installed package
-    try:
+    with _telling("cannot be imported"):
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise _failed(own, f"cannot be imported: {_one_line(error)}") from error
     if not callable(found):
-        raise _failed(own, "is not a function")
+        raise UserError("is not a function")
     return found
 
 
-def _checked(own: OwnNetwork, made: object) -> nn.Module:
+def _checked(made: object) -> nn.Module:
     """What was made, if training, masks and files can name each of its tensors."""
     if not isinstance(made, nn.Module):
-        raise _failed(own, f"gives {type(made).__name__}, not a torch.nn.Module")
+        raise UserError(f"gives {type(made).__name__}, not a torch.nn.Module")
     state = made.state_dict(keep_vars=True)
     if any(not isinstance(tensor, torch.Tensor) or is_lazy(tensor) for tensor in state.values()):
-        raise _failed(own, "gives a network with state that is no tensor, or lazy parameters")
+        raise UserError("gives a network with state that is no tensor, or lazy parameters")
     seen: dict[int, str] = {}
     for name, tensor in state.items():
         if tensor.device.type != "cpu":
-            raise _failed(own, f"puts {name} on {tensor.device}; make the network on the CPU")
+            raise UserError(f"puts {name} on {tensor.device}; make the network on the CPU")
         if isinstance(tensor, nn.Parameter) and tensor.dtype != torch.float32:
-            raise _failed(own, f"gives {name} as {tensor.dtype}; expected torch.float32")
-        if id(tensor) in seen:
-            raise _failed(
-                own, f"shares one tensor as {seen[id(tensor)]} and {name}; use one module twice"
-            )
-        seen[id(tensor)] = name
+            raise UserError(f"gives {name} as {tensor.dtype}; expected torch.float32")
+        first = seen.setdefault(id(tensor), name)
+        if first != name:
+            raise UserError(f"shares one tensor as {first} and {name}; use one module twice")
     if not any(isinstance(module, nn.Conv2d | nn.Linear) for module in made.modules()):
-        raise _failed(own, "gives a network without Conv2d and Linear layers: nothing to prune")
+        raise UserError("gives a network without Conv2d and Linear layers: nothing to prune")
     return made
 
 
-def _check_forward(
-    own: OwnNetwork, network: nn.Module, classes: int, channels: int, size: int
-) -> None:
+def _check_forward(network: nn.Module, classes: int, channels: int, size: int) -> None:
     """Logits of the right shape, and no random number drawn in training.
 
     A run that was stopped goes on with the same bits only if all it draws comes from streams of its
@@ -119,30 +119,28 @@ def _check_forward(
     """
     # channels last, as training has it: not every view works there
     probe = copy.deepcopy(network).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = f"images [2, {channels}, {size}, {size}]"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
-        try:
+        with _telling(f"gives a network that fails on {images}"):
             logits = probe(torch.zeros(2, channels, size, size))
-        except Exception as error:
-            shape = f"images [2, {channels}, {size}, {size}]"
-            raise _failed(
-                own, f"gives a network that fails on {shape}: {_one_line(error)}"
-            ) from error
         drawn = not torch.equal(before, torch.get_rng_state())
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != (2, classes):
-        raise _failed(own, f"gives a network whose output is {found}; expected (2, {classes})")
+        raise UserError(f"gives a network whose output is {found}; expected (2, {classes})")
     if drawn:
-        raise _failed(
-            own, "gives a network that draws random numbers in training (dropout?): its runs "
-            "could not be repeated"
-        )  # fmt: skip
+        raise UserError(
+            "gives a network that draws random numbers in training (dropout?): its runs could not "
+            "be repeated"
+        )
 
 
-def _failed(own: OwnNetwork, problem: str) -> UserError:
-    return UserError(f"{FILE}: {own.name}: {own.entry.factory} {problem}")
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+@contextmanager
+def _telling(problem: str) -> Iterator[None]:
+    """What the user's code raises inside, whatever it is, in one line after the problem."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())
+        told = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+        raise UserError(f"{problem}: {told}") from error

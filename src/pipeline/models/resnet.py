@@ -7,8 +7,6 @@ neither option A nor the 1x1 option B of the ResNet paper.
 
 from __future__ import annotations
 
-import math
-
 from torch import Generator, Tensor, nn
 
 from pipeline.catalog import networks as catalog
@@ -91,14 +89,9 @@ def network(width: float, classes: int, channels: int, size: int) -> nn.Module:
     return ResNet20(width=width, classes=classes, channels=channels)
 
 
-def initialise(model: nn.Module, generator: Generator) -> None:
-    """Kaiming normal (fan in) weights; bias and BatchNorm as PyTorch's defaults."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-            if module.bias is not None:
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+def initialise(layer: nn.Conv2d | nn.Linear, generator: Generator) -> None:
+    """Kaiming normal (fan in) weights."""
+    nn.init.kaiming_normal_(layer.weight, generator=generator)
 
 
 def images(model: ResNet20) -> tuple[int, int]:

@@ -62,20 +62,17 @@ def network(width: float, classes: int, channels: int, size: int) -> nn.Module:
     return ResNet50(width=width, classes=classes, channels=channels)
 
 
-def initialise(model: nn.Module, generator: Generator) -> None:
+def initialise(layer: nn.Conv2d | nn.Linear, generator: Generator) -> None:
     """As torchvision: Kaiming normal (fan out) convolutions; the classifier as PyTorch's default.
 
     BatchNorm starts at weight 1 and bias 0 everywhere (``zero_init_residual=False``).
     """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(
-                module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-            )
-        elif isinstance(module, nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            bound = 1 / math.sqrt(module.in_features)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(
+            layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
+        )
+    else:
+        nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
 
 
 def images(model: ResNet50) -> tuple[int, int]:

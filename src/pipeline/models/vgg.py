@@ -50,14 +50,9 @@ def network(width: float, classes: int, channels: int, size: int) -> nn.Module:
     return VGG11(width=width, classes=classes, channels=channels, size=size)
 
 
-def initialise(model: nn.Module, generator: Generator) -> None:
-    """PyTorch's default for every layer: weights and bias uniform within 1 / sqrt(fan in)."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            if module.bias is not None:
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+def initialise(layer: nn.Conv2d | nn.Linear, generator: Generator) -> None:
+    """PyTorch's default: weights uniform within 1 / sqrt(fan in)."""
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
 
 
 def images(model: VGG11) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity import barrier, curve
+from pipeline.connectivity.barrier import barrier, curve
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, ground, loss_at_initialisation

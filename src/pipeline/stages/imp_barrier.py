@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity import barrier, curve
+from pipeline.connectivity.barrier import barrier, curve
 from pipeline.pruning import sparsity
 from pipeline.runs import ImpBarrier
 from pipeline.runs.imp import round_prefix

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.connectivity import Ground, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
+from pipeline.connectivity.survey import Ground
 from pipeline.data.photographs import Photographs
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
@@ -34,10 +34,7 @@ def ground(job: Job, dense: Dense) -> Ground:
         augmentation=generator(0, "statistics-augmentation") if settings.augment else None,
     )
     # Kept: every network on a path is measured on the same images.
-    batches = normalised_batches(
-        torch.cat([part.to(device) for part, _ in drawn]),
-        data.mean, data.std, batch_size=min(settings.batch_size, images),
-    )  # fmt: skip
+    kept = torch.cat([part.to(device) for part, _ in drawn])
     splits = {}
     for name in settings.splits:
         if name == "train":
@@ -52,7 +49,7 @@ def ground(job: Job, dense: Dense) -> Ground:
             raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(
-        model, splits, data.mean, data.std, batches,
+        model, splits, data.mean, data.std, kept,
         batch_size=settings.batch_size, precision=settings.precision,
     )  # fmt: skip
 
@@ -64,7 +61,6 @@ def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict
     its loss under them says nothing.
     """
     model = job.model(dense, generator(dense.seed, "init")).to(job.device)
-    assert at.batches is not None
     reset_batch_norm(model, at.batches)
     rows = {}
     for name, split in at.splits.items():

@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline import symmetry
 from pipeline.artifacts.record import recorded
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity import survey_plane
+from pipeline.connectivity.plane import survey_plane
 from pipeline.errors import UserError
 from pipeline.runs import Plane, Sparse
 from pipeline.stages.job import Job

@@ -1,9 +1,6 @@
 """Weight symmetry: which axes move together, applying a permutation, tracing groups, matching."""
 
 from pipeline.symmetry.permutation import (
-    Group,
-    Permutation,
-    PermutationSpec,
     apply,
     change,
     compose,
@@ -15,9 +12,6 @@ from pipeline.symmetry.permutation import (
 )
 
 __all__ = [
-    "Group",
-    "Permutation",
-    "PermutationSpec",
     "apply",
     "change",
     "compose",

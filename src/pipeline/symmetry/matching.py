@@ -9,8 +9,8 @@ compute, so one pass over the data collects what all groups need and the permuta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from pipeline.catalog.schema import choose
 from pipeline.errors import UserError
 from pipeline.forward import evaluation_mode
 from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
-
-SIMILARITIES = ("correlation", "inner")
-STDS = ("pooled", "batch-mean")
 
 # A unit whose standard deviation is below 1e-6 of its root mean square only carries rounding noise.
 _CONSTANT = 1e-12
@@ -35,19 +33,21 @@ _BLOCK = 1 << 17
 class Statistics:
     """Moments of one group's activations over all images and positions; float64, on the CPU.
 
-    Vectors are [size]; ``covariance`` is [size of b, size of a]. Variances and covariance are
+    [2, size], of a and of b; ``covariance`` is [size of b, size of a]. Variances and covariance are
     population moments about the pooled means. ``batch_std`` is the mean over batches of the
     unbiased standard deviation within the batch (NaN if no batch has two samples).
     """
 
     count: int
-    mean_a: Tensor
-    mean_b: Tensor
-    variance_a: Tensor
-    variance_b: Tensor
-    batch_std_a: Tensor
-    batch_std_b: Tensor
+    mean: Tensor
+    variance: Tensor
+    batch_std: Tensor
     covariance: Tensor
+
+    @property
+    def power(self) -> Tensor:
+        """Mean square [2, size] of the activations."""
+        return self.variance + self.mean.square()
 
     def similarity(
         self, kind: str = "correlation", *, std: str = "pooled", epsilon: float = 1e-4
@@ -60,29 +60,24 @@ class Statistics:
         ``epsilon`` play no part in it. Raises `UserError` for an unknown setting, or if there is
         no batch whose standard deviation could be taken.
         """
-        _check(kind, std)
-        if kind == "inner":
-            scores = self.covariance + torch.outer(self.mean_b, self.mean_a)
+        where = "activation matching"
+        if choose(kind, ("correlation", "inner"), where, "similarity") == "inner":
+            scores = self.covariance + torch.outer(self.mean[1], self.mean[0])
         else:
-            if std == "pooled":
-                std_a, std_b = self.variance_a.sqrt(), self.variance_b.sqrt()
-            else:
-                std_a, std_b = self.batch_std_a, self.batch_std_b
-                if std_a.isnan().any():
-                    raise UserError('std "batch-mean" needs a batch of at least two samples')
+            known = {"pooled": self.variance.sqrt(), "batch-mean": self.batch_std}
+            std_a, std_b = known[choose(std, known, where, "std")]
+            if std_a.isnan().any():
+                raise UserError('std "batch-mean" needs a batch of at least two samples')
             scores = self.covariance / (torch.outer(std_b, std_a) + epsilon)
         dead_a, dead_b = self.dead(kind)
         return scores.masked_fill(dead_b[:, None] | dead_a[None, :], 0.0)
 
-    def dead(self, kind: str = "correlation") -> tuple[Tensor, Tensor]:
-        """Units of a and of b (bool [size]) that cannot be matched.
+    def dead(self, kind: str = "correlation") -> Tensor:
+        """Units of a and of b (bool [2, size]) that cannot be matched.
 
         Constant units for the correlation, units that never fire for the inner product.
         """
-        return (
-            _dead(kind, self.mean_a, self.variance_a),
-            _dead(kind, self.mean_b, self.variance_b),
-        )
+        return self.power == 0 if kind == "inner" else self.variance <= _CONSTANT * self.power
 
 
 @dataclass(frozen=True)
@@ -137,12 +132,11 @@ def collect(
         for images in batches:
             # not around the loop: the caller's iterator must not make inference tensors
             with torch.inference_mode():
-                outputs_a = _activations(model_a, spec.groups, images)
-                outputs_b = _activations(model_b, spec.groups, images)
+                a, b = (_activations(model, spec.groups, images) for model in (model_a, model_b))
                 for name, size in spec.sizes.items():
                     if name not in sums:
                         sums[name] = _Sums(name, size, images.device)
-                    sums[name].add(outputs_a[name], outputs_b[name])
+                    sums[name].add(a[name], b[name])
     if not sums:
         raise UserError("activation matching was given no images")
     return {name: total.statistics() for name, total in sums.items()}
@@ -161,12 +155,11 @@ def match(
     of them go where is rounding noise to the solver, so they are put in increasing order. Raises
     `UserError` for an unknown setting.
     """
-    _check(similarity, std)
     permutation: Permutation = {}
     quality: dict[str, GroupQuality] = {}
     for name, group in statistics.items():
         scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
-        dead_a, dead_b = (dead.numpy() for dead in group.dead(similarity))
+        dead_a, dead_b = group.dead(similarity).numpy()
         index = _assign(scores, dead_a, dead_b)
         permutation[name] = torch.from_numpy(index)
         quality[name] = _quality(scores, dead_a, dead_b, index)
@@ -179,12 +172,8 @@ def _assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.nd
     # A live row may hold any dead column and a dead row any column left over, at no change of the
     # total: hand them out in increasing order, first to the live rows, then to the dead ones.
     live_rows = np.flatnonzero(~dead_b & dead_a[index])
-    dead_rows = np.flatnonzero(dead_b)
-    dead_columns = np.flatnonzero(dead_a)
-    index[live_rows] = dead_columns[: len(live_rows)]
-    taken = np.zeros(len(index), dtype=bool)
-    taken[index[~dead_b]] = True
-    index[dead_rows] = np.flatnonzero(~taken)
+    index[live_rows] = np.flatnonzero(dead_a)[: len(live_rows)]
+    index[dead_b] = np.setdiff1d(np.arange(len(index)), index[~dead_b])
     return index
 
 
@@ -231,10 +220,10 @@ class _Sums:
                 f"expected {self.size}"
             )
         first, second = torch.zeros_like(self.first), torch.zeros_like(self.second)
-        for block_a, block_b in _blocks(output_a, output_b):
-            first += torch.stack((block_a.sum((0, 2)), block_b.sum((0, 2))))
-            second += torch.stack((block_a.square().sum((0, 2)), block_b.square().sum((0, 2))))
-            self.cross += torch.bmm(block_b, block_a.mT).sum(0)
+        for pair in _blocks(output_a, output_b):
+            first += torch.stack([block.sum((0, 2)) for block in pair])
+            second += torch.stack([block.square().sum((0, 2)) for block in pair])
+            self.cross += torch.bmm(pair[1], pair[0].mT).sum(0)
         count = output_a.numel() // self.size
         self.count += count
         self.first += first
@@ -244,83 +233,49 @@ class _Sums:
             self.batches += 1
 
     def statistics(self) -> Statistics:
-        first, second, cross = (
+        mean, power, cross = (
             total.cpu() / self.count for total in (self.first, self.second, self.cross)
         )
-        for which, power in zip("ab", second, strict=True):
-            if not power.isfinite().all():
+        for which, each in zip("ab", power, strict=True):
+            if not each.isfinite().all():
                 raise UserError(
                     f"group {self.name}: network {which} has activations that are not finite"
                 )
-        variance = (second - first.square()).clamp(min=0)
-        std = self.std.cpu() / self.batches
         return Statistics(
             count=self.count,
-            mean_a=first[0],
-            mean_b=first[1],
-            variance_a=variance[0],
-            variance_b=variance[1],
-            batch_std_a=std[0],
-            batch_std_b=std[1],
-            covariance=cross - torch.outer(first[1], first[0]),
+            mean=mean,
+            variance=(power - mean.square()).clamp(min=0),
+            batch_std=self.std.cpu() / self.batches,
+            covariance=cross - torch.outer(mean[1], mean[0]),
         )
 
 
-def _blocks(output_a: Tensor, output_b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _blocks(output_a: Tensor, output_b: Tensor) -> Iterator[list[Tensor]]:
     """Pairs [n, size, positions] in double precision; small ones on a CPU, the batch on a GPU."""
-    step = total = len(output_a)
+    step = len(output_a)
     if output_a.device.type == "cpu":
-        step = max(1, _BLOCK * total // output_a.numel())
-    for start in range(0, total, step):
-        block = slice(start, start + step)
-        yield _as_double(output_a[block]), _as_double(output_b[block])
-
-
-def _as_double(output: Tensor) -> Tensor:
-    return output.reshape(*output.shape[:2], -1).double()
+        step = max(1, _BLOCK * step // output_a.numel())
+    for pair in zip(torch.split(output_a, step), torch.split(output_b, step), strict=True):
+        yield [block.reshape(*block.shape[:2], -1).double() for block in pair]
 
 
 def _activations(model: nn.Module, groups: Iterable[Group], images: Tensor) -> dict[str, Tensor]:
     """Each group's activation [N, size, ...] during one forward pass."""
     seen: dict[str, Tensor] = {}
 
-    def keep(group: Group, activation: Tensor) -> None:
-        seen[group.name] = activation.movedim(group.axis, 1)
+    def keeping(group: Group) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor | None = None) -> None:
+            seen[group.name] = (inputs[0] if output is None else output).movedim(group.axis, 1)
 
-    handles = []
-    for group in groups:
-        module = model.get_submodule(group.tap)
-        if group.side == "output":
-            hook = partial(_keep_output, partial(keep, group))
-            handles.append(module.register_forward_hook(hook))
-        else:
-            before = partial(_keep_input, partial(keep, group))
-            handles.append(module.register_forward_pre_hook(before))
-    try:
+        return hook
+
+    with ExitStack() as hooked:
+        for group in groups:
+            module, hook = model.get_submodule(group.tap), keeping(group)
+            hooked.enter_context(
+                module.register_forward_hook(hook)
+                if group.side == "output"
+                else module.register_forward_pre_hook(hook)  # before it writes in place
+            )
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
-
-
-def _keep_output(
-    keep: Callable[[Tensor], None], module: nn.Module, inputs: Any, output: Tensor
-) -> None:
-    keep(output)
-
-
-def _keep_input(keep: Callable[[Tensor], None], module: nn.Module, inputs: Any) -> None:
-    keep(inputs[0])
-
-
-def _dead(kind: str, mean: Tensor, variance: Tensor) -> Tensor:
-    power = variance + mean.square()
-    return power == 0 if kind == "inner" else variance <= _CONSTANT * power
-
-
-def _check(similarity: str, std: str) -> None:
-    if similarity not in SIMILARITIES:
-        raise UserError(f"similarity must be one of {', '.join(SIMILARITIES)}; got {similarity!r}")
-    if std not in STDS:
-        raise UserError(f"std must be one of {', '.join(STDS)}; got {std!r}")

@@ -58,7 +58,7 @@ class Feed(ABC):
         """Evaluation on the whole test set, top-1 and top-5; logits in process 0 alone."""
         found = evaluate_batches(
             model, self.test(), self.mean, self.std, precision=precision, logits=logits,
-            top=(1, 5), reduce=self._team.add_up,
+            top5=True, reduce=self._team.add_up,
         )  # fmt: skip
         if found.logits is None:
             return found

@@ -48,8 +48,7 @@ def prove(
     twin = copy.deepcopy(model)
     twin.load_state_dict(symmetry.apply(spec, planted, model.state_dict()))
     for name, group in matching.collect(model, twin, spec, [images]).items():
-        power_a = group.variance_a + group.mean_a.square()
-        power_b = group.variance_b + group.mean_b.square()
+        power_a, power_b = group.power
         distance = power_b[:, None] + power_a[None, :] - 2 * group.similarity("inner")
         wanted = planted[name]
         double = distance.gather(1, wanted[:, None]).squeeze(1) <= tolerance * power_b

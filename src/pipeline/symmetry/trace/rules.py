@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -61,40 +61,33 @@ def linear(call: Call, input: Value, weight: Value, bias: Value | None = None) -
 @operation("conv1d conv2d conv3d", _ConvNd)
 def convolution(
     call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1,
-    padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    padding: Any = 0, sixth: Any = None, groups: int = 1, *_: Any, transposed: bool = False,
+    **__: Any,
 ) -> Labels | None:  # fmt: skip
-    return _convolved(call, input, weight, bias, groups, transposed=False)
-
-
-@operation("conv_transpose1d conv_transpose2d conv_transpose3d", _ConvTransposeNd)
-def transposed_convolution(
-    call: Call, input: Value, weight: Value, bias: Value | None = None, stride: Any = 1,
-    padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Labels | None:  # fmt: skip
-    return _convolved(call, input, weight, bias, groups, transposed=True)
-
-
-def _convolved(
-    call: Call, x: Value, weight: Value, bias: Value | None, groups: int, transposed: bool
-) -> Labels | None:
-    axis = x.ndim - weight.ndim + 1  # of the channels: 1, or 0 without a batch
+    """Of all kinds: the sixth argument of the function is the dilation, or the output's padding."""
+    axis = input.ndim - weight.ndim + 1  # of the channels: 1, or 0 without a batch
     if axis < 0:
         return None
     writes, reads = reversed(weight.labels[:2]) if transposed else weight.labels[:2]
     if groups == 1:
-        join(x.labels[axis], reads, _fixed(call, "read by fixed weights"))
-    elif groups == x.shape[axis] and not transposed:
+        join(input.labels[axis], reads, _fixed(call, "read by fixed weights"))
+    elif groups == input.shape[axis] and not transposed:
         # Each channel has filters of its own, which move with it.
-        carried = resolved(x.labels[axis])
+        carried = resolved(input.labels[axis])
         own = carried and (carried[0], carried[1] * (weight.shape[0] // groups))
         join(own, writes, f"a filter for each of the channels that stay, {call.place}")
     else:
-        for label in (x.labels[axis], reads, writes):
+        for label in (input.labels[axis], reads, writes):
             stay(label, f"read by a convolution in {groups} groups, {call.place}")
     written = _written(call, writes, bias)
-    for label in x.labels[axis + 1 :]:
+    for label in input.labels[axis + 1 :]:
         stay(label, f"the convolution {call.place} runs along it")
-    return [*x.labels[:axis], written, *[None] * (x.ndim - axis - 1)]
+    return [*input.labels[:axis], written, *[None] * (input.ndim - axis - 1)]
+
+
+operation("conv_transpose1d conv_transpose2d conv_transpose3d")(
+    partial(convolution, transposed=True)
+)
 
 
 def _written(call: Call, label: Label, bias: Value | None) -> Label:
