@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import Results, number
+from pipeline.results import Results
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 
 _STYLES = {"rewind": "IMP with rewinding", "finetune": "IMP-FT (fine-tuning)"}
@@ -28,18 +28,11 @@ def read(output: ImpBarriers, results: Results) -> pd.DataFrame:
     """Barriers along the IMP chains of the output's experiments."""
     rows: list[dict[str, Any]] = []
     for experiment in results.chosen(output):
-        imp = results.config.recipes.resolve("imp", experiment.imp)
+        style = results.config.recipes.resolve("imp", experiment.imp).style
         for run in output.runs(experiment):
-            rows += [
-                {
-                    "experiment": experiment.name, "style": imp.style, "a": run.dense.seed,
-                    "iteration": int(row["iteration"]), "sparsity": float(row["sparsity"]),
-                    "correction": row["correction"], "split": row["split"],
-                    "loss_barrier": number(row["loss_barrier"]),
-                    "error_barrier": number(row["error_barrier"]),
-                }
-                for row in (results.csv(run, "barrier.csv") if results.metrics(run) else ())
-            ]  # fmt: skip
+            chain = {"experiment": experiment.name, "style": style, "a": run.dense.seed}
+            if results.metrics(run):
+                rows += [chain | line for line in results.lines(run, "barrier.csv")]
     columns = ["experiment", "style", "a", "iteration", "sparsity", "correction", "split",
                "loss_barrier", "error_barrier"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import Results, number
+from pipeline.results import Results
 from pipeline.study.outputs.plane import LossPlane
 
 _MARKS = {"dense": "*", "lth": "o", "permuted": "^", "naive": "s", "imp": "D"}
@@ -32,11 +32,10 @@ def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFram
             if found is None:
                 continue
             grid += [
-                {"experiment": experiment.name, "x": float(row["x"]), "y": float(row["y"]),
-                 "split": row["split"], "error": number(row["error"]), "loss": number(row["loss"])}
-                for row in results.csv(run, "plane.csv")
-                if row["correction"] == output.correction and row["split"] == output.split
-            ]  # fmt: skip
+                line | {"experiment": experiment.name}
+                for line in results.lines(run, "plane.csv")
+                if line["correction"] == output.correction and line["split"] == output.split
+            ]
             points += [
                 {"experiment": experiment.name, "name": p["model"], "x": p["x"], "y": p["y"]}
                 for p in found["points"]

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import PLACE, Results, number, place
+from pipeline.results import PLACE, Results, place
 from pipeline.runs import Run
 from pipeline.study.outputs.training_curves import TrainingCurves
 
@@ -38,12 +38,8 @@ def read(output: TrainingCurves, results: Results) -> pd.DataFrame:
             found = results.metrics(run)
             row = place(experiment) | label | {"path": run.path()}
             row["status"] = "missing" if found is None else found["status"]
-            lines = [] if found is None else results.csv(run, "history.csv")
-            rows += [
-                row | {"epoch": start + int(line["epoch"])}
-                | {name: number(line[name]) for name in _VALUES}
-                for line in lines
-            ] or [row]  # fmt: skip
+            lines = [] if found is None else results.lines(run, "history.csv")
+            rows += [line | row | {"epoch": start + line["epoch"]} for line in lines] or [row]
     columns = [*PLACE, "method", "matching_epoch", "status", "epoch", *_VALUES, "path"]
     return pd.DataFrame(rows, columns=columns)
 
