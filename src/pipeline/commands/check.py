@@ -91,15 +91,11 @@ def damaged(results: Path) -> Iterator[str]:
 def wrong_tables(config: Config) -> Iterator[str]:
     """Tables of the study that are there and are not what their runs give."""
     from pipeline.report import build as show
-    from pipeline.report import tables
+    from pipeline.report.tables import FORMATS
 
-    formats = {
-        "csv": tables.to_csv, "html": tables.to_html, "md": tables.to_markdown,
-        "tex": tables.to_latex,
-    }  # fmt: skip
     for name, output in config.outputs.items():
         stem = config.results / config.scope / "tables" / name
-        paths = {suffix: stem.with_name(f"{name}.{suffix}") for suffix in formats}
+        paths = {suffix: stem.with_name(f"{name}.{suffix}") for suffix in FORMATS}
         there = {suffix: path for suffix, path in paths.items() if path.exists()}
         if output.what == "figure" or not there:
             continue
@@ -110,7 +106,7 @@ def wrong_tables(config: Config) -> Iterator[str]:
             continue
         asked = f"snakemake -c1 {name} --config study={config.main.study} protocol={config.main.protocol}"
         for suffix, path in there.items():
-            if path.read_bytes() != formats[suffix](table).encode():
+            if path.read_bytes() != FORMATS[suffix](table).encode():
                 yield f"{path}: not what its runs give; make it again: rm '{path}' && {asked}"
 
 
