@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +72,7 @@ def gap(cells: pd.DataFrame, better: str, worse: str) -> pd.DataFrame:
 
 def bound(one: pd.Series, other: pd.Series) -> float:
     """2 standard errors of the difference of two cells, in points; NaN where a spread is unknown."""
-    found = uncertainty(one["std"], one["n"], other["std"], other["n"])
-    return math.nan if found is None else found
+    return float(uncertainty(one["std"], one["n"], other["std"], other["n"]))
 
 
 def rounded(difference: float) -> float:

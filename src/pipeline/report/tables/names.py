@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.catalog import datasets, networks
 
@@ -26,9 +26,9 @@ def whole_method(name: str, labels: Mapping[str, str] | None = None) -> str:
     return (labels or {}).get(name) or METHODS.get(name, name)
 
 
-def method_key(name: str) -> tuple[int, str]:
+def method_key(name: str, order: Sequence[str] = _ORDER) -> tuple[int, str]:
     """Sort key that puts methods in the paper's order."""
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+    return (order.index(name) if name in order else len(order), name)
 
 
 def dataset(name: str) -> str:
@@ -54,6 +54,11 @@ def place(dataset_name: str, model_name: str, width: float | None) -> str:
 def percent(fraction: float) -> str:
     """A sparsity in (0, 1) as the tables write it: ``80%``."""
     return f"{round(100 * fraction, 6):g}%"
+
+
+def signed(value: float, sign: str = "+", decimals: int = 2) -> str:
+    """A number with its sign, a true minus."""
+    return f"{value:{sign}.{decimals}f}".replace("-", "−")
 
 
 def number(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,17 +78,35 @@ HEADERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def row_labels(
-    keys: Sequence[str], rows: Iterable[tuple[Any, ...]], labels: Mapping[str, str] | None = None
+    rows: pd.DataFrame, labels: Mapping[str, str] | None = None, everywhere: str = ABSENT
 ) -> pd.MultiIndex:
-    """Index of a layout: a level per key of `HEADERS`; ``labels``: a study's names of methods."""
+    """Index of a layout: a level per column, written as `HEADERS` says, others as they are.
+
+    labels: a study's names of methods. everywhere: what stands for NaN.
+    """
 
     def written(key: str, value: Any) -> str:
-        return names.method(value, labels) if key == "method" else HEADERS[key][1](value)
+        if key == "method":
+            return names.method(value, labels)
+        return everywhere if pd.isna(value) else HEADERS.get(key, (key, str))[1](value)
 
-    return pd.MultiIndex.from_tuples(
-        [tuple(written(key, value) for key, value in zip(keys, row, strict=True)) for row in rows],
-        names=[HEADERS[key][0] for key in keys],
+    return pd.MultiIndex.from_arrays(
+        [[written(key, value) for value in rows[key]] for key in rows],
+        names=[HEADERS.get(key, (key, str))[0] for key in rows],
     )
+
+
+def arranged(
+    cells: pd.DataFrame, rows: list[str], columns: list[str], places: Iterable[tuple[Any, ...]]
+) -> tuple[pd.DataFrame, list[list[dict[str, Any] | None]]]:
+    """The rows of a layout by their keys, and the cell of each at every place; None: without one.
+
+    rows, columns: keys of a cell's row and of its place. places: the values of ``columns``.
+    """
+    by_keys = {tuple(c[key] for key in (*rows, *columns)): c for c in cells.to_dict("records")}
+    labels = cells[rows].drop_duplicates()
+    keys = labels.itertuples(index=False, name=None)
+    return labels, [[by_keys.get((*row, *place)) for place in places] for row in keys]
 
 
 def count_notes(cells: pd.DataFrame) -> list[str]:
