@@ -59,8 +59,8 @@ def experiments(config: Config) -> Table:
             {
                 "Experiment": experiment.name,
                 "Network": written.network(experiment.model, experiment.width),
-                "Data set": written.dataset(experiment.dataset)
-                + (f" (masks: {written.dataset(experiment.mask_dataset)})" if foreign else ""),
+                "Data set": written.data(experiment.dataset)
+                + (f" (masks: {written.data(experiment.mask_dataset)})" if foreign else ""),
                 "Recipes": ", ".join(getattr(experiment, kind) for kind in RECIPES),
                 "Methods": _listed(experiment.method_names),
                 "Sparsities": _listed(written.percent(s) for s in experiment.sparsities),

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import KEYS, aggregate, filters, select, sort, varying
+from pipeline.report.tables.cells import KEYS, aggregate, filters, places, select, sort, varying
 from pipeline.report.tables.diversity import COLUMNS as DIVERSITY
 from pipeline.report.tables.diversity import decimals, long, value_text
 from pipeline.report.tables.table import ABSENT, Table, row_labels
@@ -147,13 +147,7 @@ def _beside(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str]) -> pd.Dat
 
 
 def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]:
-    own, known = (
-        [
-            names.place(*network)
-            for network in frame[NETWORK].drop_duplicates().itertuples(index=False)
-        ]
-        for frame in (ours, theirs)
-    )
+    own, known = (places(frame[NETWORK].drop_duplicates()) for frame in (ours, theirs))
     if not own or own == known:
         return []
     return [
@@ -192,10 +186,9 @@ def _table(
         ]
         for row in frame.to_dict("records")
     ]
-    network = [names.place(*one) for one in frame[NETWORK].itertuples(index=False)]
     matched = ["end" if pd.isna(t) else names.number(t) for t in frame["matching_epoch"]]
     rows = frame[["sparsity", "method", "rewind_epoch"]].assign(t=matched, Metric=frame["metric"])
-    rows.insert(0, "Network", network)
+    rows.insert(0, "Network", places(frame))
     index = row_labels(rows[[key for key in rows if key in ("method", *varying(rows, [*rows]))]])
     header = ["Ours", "Published", "Difference", "Seeds", "Within", "p", "Status"]
     layout = pd.DataFrame(text, index, header)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipeline.report.comparison import uncertainty
 from pipeline.report.tables.cells import KEYS
+from pipeline.results import NETWORK
 
-NETWORK = ["dataset", "model", "width"]
 _CELL = [*NETWORK, "sparsity", "rewind_epoch"]
 _NOTHING = 1e-9  # differences of two-decimal numbers are exact only to rounding
 

@@ -22,7 +22,7 @@ _Y = {"top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)"}
 _AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
 _PANEL = {
     "rewind_epoch": lambda value: f"k = {value:g}",
-    "sparsity": lambda value: f"S = {names.percent(value)}",
+    "sparsity": names.at,
 }
 
 

@@ -42,7 +42,7 @@ def build(output: Interpolation, shown: Shown, curves: pd.DataFrame) -> tuple[Fi
             here = points[(points["dataset"] == dataset) & (points["model"] == model)]
             here = here[here["correction"] == correction]
             _draw(panel, here, widths, metric)
-            place = names.place(dataset, model, None)
+            place = names.place(dataset, model)
             panel.set_title(f"{place}, {names.CORRECTIONS[correction]}")
             if i == len(corrections) - 1:
                 panel.set_xlabel(

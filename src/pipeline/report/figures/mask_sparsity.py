@@ -81,7 +81,7 @@ def build(
         panel.set_ylabel("Pruned weights (%)")
     style.legend(
         figure,
-        [style.handle(look, f"S = {names.percent(value)}") for value, look in looks.items()],
+        [style.handle(look, names.at(value)) for value, look in looks.items()],
         style.absent_note(mask_layers, ["experiment", "sparsity", "a"], "masks"),
     )
     return figure, points

@@ -124,6 +124,11 @@ def highest(printed: pd.Series, cells: pd.DataFrame, block: list[str]) -> pd.Ser
     return printed == best
 
 
+def places(frame: pd.DataFrame) -> list[str]:
+    """The network and data set of each row, as tables write them."""
+    return [names.place(*network) for network in frame[NETWORK].itertuples(index=False)]
+
+
 def varying(cells: pd.DataFrame, columns: list[str]) -> list[str]:
     """Those of the columns that take more than one value."""
     return [column for column in columns if cells[column].nunique(dropna=False) > 1]

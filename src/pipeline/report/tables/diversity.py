@@ -13,7 +13,7 @@ from pipeline.data import load
 from pipeline.diversity import diversity
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import highest
+from pipeline.report.tables.cells import highest, places
 from pipeline.report.tables.table import ABSENT, Table, mean_text
 from pipeline.results import NETWORK, PLACE, Results, place
 from pipeline.study.outputs.diversity import Diversity
@@ -77,9 +77,8 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     printed = printed.where(~tidy["method"].isin(_UNMARKED))
     tidy["best"] = highest(printed, tidy, [*NETWORK, "metric"])
     text = np.array([_text(row) for row in tidy.to_dict("records")], dtype=object)
-    networks = [names.place(*network) for network in frame[NETWORK].itertuples(index=False)]
     index = pd.MultiIndex.from_arrays(
-        [networks, frame["method"].map(_mask)], names=["Network", "Mask"]
+        [places(frame), frame["method"].map(_mask)], names=["Network", "Mask"]
     )
     header = [heading for heading, _ in COLUMNS.values()]
     layout, bold = (
@@ -132,7 +131,6 @@ def _text(row: Mapping[str, Any]) -> str:
 def _run_notes(frame: pd.DataFrame) -> list[str]:
     short = frame[frame["runs"] < frame["declared"]]
     return [
-        f"{names.place(row['dataset'], row['model'], row['width'])}, "
-        f"{names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
-        for row in short.to_dict("records")
+        f"{place}, {names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
+        for place, row in zip(places(short), short.to_dict("records"), strict=True)
     ]

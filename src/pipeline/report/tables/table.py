@@ -65,7 +65,7 @@ def mean_text(
 #: Key of a row -> heading of its label, and how its values are written.
 HEADERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "experiment": ("Experiment", str),
-    "dataset": ("Data set", names.dataset),
+    "dataset": ("Data set", names.data),
     "model": ("Model", names.model),
     "width": ("w", names.number),
     "rewind_epoch": ("k", names.number),
