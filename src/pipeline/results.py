@@ -176,13 +176,13 @@ class Results:
         recipe = self.graph.recipe(mask)
         horizon = self.graph.recipe(mask.dense).epochs
         each = recipe.epochs if recipe.style == "finetune" else horizon - recipe.rewind_epoch
-        seconds: float | None = 0.0
-        per_block = recipe.rounds_per_block
-        for number in range(1, -(-rounds // per_block) + 1):
-            block = ImpBlock(mask.dense, mask.recipe, number)
+        seconds, per_block = 0.0, recipe.rounds_per_block
+        for before in range(0, rounds, per_block):
+            block = ImpBlock(mask.dense, mask.recipe, before // per_block + 1)
             spent = self.provenance(block).get("train_seconds")
-            share = min(1.0, (rounds - (number - 1) * per_block) / per_block)
-            seconds = None if seconds is None or spent is None else seconds + share * spent
+            if spent is None:
+                return rounds * each, None
+            seconds += min(1.0, (rounds - before) / per_block) * spent
         return rounds * each, seconds
 
     def curves(self, experiments: Iterable[Experiment]) -> pd.DataFrame:

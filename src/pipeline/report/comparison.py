@@ -157,8 +157,7 @@ def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]
 
 
 def _summary(frame: pd.DataFrame) -> str:
-    judged = frame["within"].notna()
-    within = int(sum(value is True for value in frame["within"]))
+    judged = frame["within"].dropna()
     counts = frame["status"].value_counts()
     rest = ", ".join(
         f"{counts[status]} {status}"
@@ -166,7 +165,7 @@ def _summary(frame: pd.DataFrame) -> str:
         if status in counts
     )
     known = int(frame["published_mean"].notna().sum())
-    return f"{within} of {int(judged.sum())} judged cells within; {known} published cells" + (
+    return f"{int(judged.sum())} of {len(judged)} judged cells within; {known} published cells" + (
         f" ({rest})." if rest else "."
     )
 
@@ -209,6 +208,5 @@ def _own_text(row: Mapping[str, Any]) -> str:
 
 def _signed(row: Mapping[str, Any]) -> str:
     digits = decimals(row["metric"])
-    return names.signed(
-        round(row["difference"], digits) + 0.0, decimals=digits
-    )  # no minus before a zero
+    rounded = round(row["difference"], digits) + 0.0  # no minus before a zero
+    return names.signed(rounded, decimals=digits)

@@ -21,7 +21,8 @@ METRICS = {"top1": "test_accuracy", "top5": "test_top5"}
 _NUMBERS = [
     "width", "sparsity", "rewind_epoch", "matching_epoch", "a", "b", "epochs", "seconds",
 ]  # fmt: skip
-_IDENTITY = ["kind", *KEYS, "a", "b", "replicate"]
+# Two runs of equal keys may differ in a recipe; their paths tell them apart.
+_IDENTITY = ["kind", *KEYS, "a", "b", "replicate", "path"]
 
 
 def read(output: Output, results: Results) -> pd.DataFrame:
@@ -59,11 +60,7 @@ def select(
     for column, wanted in filters(output).items() if output else ():
         values = found[column] if column == "method" else found[column].round(6)
         found = found[values.isin(wanted) | (found["kind"] != "sparse")]
-    identity = found[_IDENTITY].astype(object)
-    identity = identity.where(identity.notna(), None)
-    # Two runs of equal keys may differ in a recipe; their paths tell them apart.
-    identity["path"] = found["path"].where(found["path"].notna(), None)
-    return found[~identity.apply(tuple, axis=1).duplicated()].reset_index(drop=True)
+    return found.drop_duplicates(_IDENTITY, ignore_index=True)
 
 
 def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:

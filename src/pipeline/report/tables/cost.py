@@ -14,8 +14,8 @@ from pipeline.report.tables.table import ABSENT, Table, row_labels
 from pipeline.results import NETWORK, Results, place
 from pipeline.study.outputs.cost import Cost
 
-# The parts of one solution, in the order of the columns.
-PARTS = ["dense_a", "imp", "dense_b", "sparse"]
+# The parts of one solution that are trained, in the order of the columns.
+_PARTS = ["dense_a", "imp", "dense_b", "sparse"]
 _DEFINITION = (
     "One solution made alone: dense run a, its IMP chain up to S, dense run b (k epochs for a "
     "rewind snapshot; up to the matching point where b is matched), matching, and the sparse run; "
@@ -73,19 +73,17 @@ def _solutions(done: pd.DataFrame, matches: pd.DataFrame, permuted: list[str]) -
     runs["dense_b_epochs"] = until.where(paired, 0.0)
     runs["dense_b_seconds"] = (runs["dense_b_seconds"] * until / whole).where(paired, 0.0)
     keys = [*NETWORK, "a", "b", "matching_epoch"]
-    seconds = matches.rename(columns={"seconds": "matching_seconds"})
-    seconds = seconds.astype(dict.fromkeys((*keys[2:], "matching_seconds"), float))
-    seconds = seconds.groupby(keys, dropna=False, as_index=False)["matching_seconds"].mean()
-    runs = runs.merge(seconds, how="left", on=keys)
-    return runs.assign(
-        matching_seconds=runs["matching_seconds"].where(runs["method"].isin(permuted), 0.0)
-    )
+    known = matches.astype(dict.fromkeys(("width", "a", "b", "matching_epoch", "seconds"), float))
+    seconds = known.groupby(keys, dropna=False)["seconds"].mean().rename("matching_seconds")
+    runs = runs.merge(seconds.reset_index(), how="left", on=keys)
+    runs.loc[~runs["method"].isin(permuted), "matching_seconds"] = 0.0
+    return runs
 
 
 def _average(solutions: pd.DataFrame, sparse: pd.DataFrame) -> pd.DataFrame:
     """Means over finished runs per method and sparsity, with counts of the declared runs."""
     keys = [*NETWORK, "sparsity", "method"]
-    parts = [f"{part}_{unit}" for part in PARTS for unit in ("epochs", "seconds")]
+    parts = [f"{part}_{unit}" for part in _PARTS for unit in ("epochs", "seconds")]
     # A part that one run lacks is unknown for the cell: mean() would skip it silently.
     means = solutions.groupby(keys)[[*parts, "matching_seconds"]].agg(
         lambda column: column.mean(skipna=False)
@@ -103,14 +101,11 @@ def _average(solutions: pd.DataFrame, sparse: pd.DataFrame) -> pd.DataFrame:
 
 def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     columns = {
-        ("Epochs", "dense a"): "dense_a_epochs",
-        ("Epochs", "IMP"): "imp_epochs",
-        ("Epochs", "dense b"): "dense_b_epochs",
-        ("Epochs", "sparse"): "sparse_epochs",
-        ("Epochs", "all"): "epochs",
-        ("Seconds", "matching"): "matching_seconds",
+        ("Epochs", "dense a"): "dense_a_epochs", ("Epochs", "IMP"): "imp_epochs",
+        ("Epochs", "dense b"): "dense_b_epochs", ("Epochs", "sparse"): "sparse_epochs",
+        ("Epochs", "all"): "epochs", ("Seconds", "matching"): "matching_seconds",
         ("Seconds", "all on the device"): "seconds",
-    }
+    }  # fmt: skip
     keys = [*varying(tidy, NETWORK), "sparsity", "method"]
     return pd.DataFrame(
         [[_text(row, column) for column in columns.values()] for row in tidy.to_dict("records")],
@@ -130,10 +125,10 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 
 def _totals(done: pd.DataFrame, matches: pd.DataFrame) -> str:
     """What the finished runs together took, shared parts counted once."""
-    dense, sparse = done[done["kind"] == "dense"], done[done["kind"] == "sparse"]
-    chains = done[done["kind"] == "imp"].groupby([*NETWORK, "a"])[["epochs", "seconds"]].max()
-    epochs = dense["epochs"].sum() + chains["epochs"].sum() + sparse["epochs"].sum()
-    seconds = dense["seconds"].sum() + chains["seconds"].sum() + sparse["seconds"].sum()
+    spent = done[["epochs", "seconds"]]
+    of_chain = done["kind"] == "imp"  # a row is the chain up to its sparsity
+    chains = spent[of_chain].groupby([done[key] for key in (*NETWORK, "a")]).max()
+    epochs, seconds = spent[~of_chain].sum() + chains.sum()
     seconds += matches["seconds"].sum()
     devices = sorted(done["device"].dropna().unique())
     where = f" on {', '.join(devices)}" if devices else ""

@@ -9,14 +9,7 @@ import pandas as pd
 
 from pipeline.report.shown import Shown
 from pipeline.report.tables.cells import aggregate, highest, read, select, varying
-from pipeline.report.tables.table import (
-    ABSENT,
-    Table,
-    arranged,
-    cell_text,
-    count_notes,
-    row_labels,
-)
+from pipeline.report.tables.table import ABSENT, Table, arranged, cell_text, count_notes, row_labels
 from pipeline.results import NETWORK
 from pipeline.study.outputs.rewind_grid import RewindGrid
 

@@ -40,12 +40,9 @@ class Table:
 
 def cell_text(cell: Mapping[str, Any], decimals: int = 2) -> str:
     """Display of one cell: ``90.10 ± 0.20``, with what is missing or diverged beside it."""
-    total = cell["n"] + cell["n_diverged"] + cell["n_missing"]
-    troubles = []
-    if cell["n_diverged"]:
-        troubles.append(f"diverged {cell['n_diverged']}/{total}")
-    if cell["n_missing"]:
-        troubles.append(f"missing {cell['n_missing']}/{total}")
+    counts = {"diverged": cell["n_diverged"], "missing": cell["n_missing"]}
+    total = cell["n"] + sum(counts.values())
+    troubles = [f"{what} {count}/{total}" for what, count in counts.items() if count]
     if not cell["n"]:
         return "missing" if not cell["n_diverged"] else ", ".join(troubles)
     value = mean_text(cell["mean"], cell["std"], decimals)
@@ -60,6 +57,21 @@ def mean_text(
         return f"{mean:.{decimals}f}"
     digits = decimals if std_decimals is None else std_decimals
     return f"{mean:.{decimals}f} ± {std:.{digits}f}"
+
+
+def setting_text(value: object) -> str:
+    """A setting for people."""
+    if value is None or value == ():
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {setting_text(item)}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(setting_text, value))
+    return str(value)
 
 
 #: Key of a row -> heading of its label, and how its values are written.
