@@ -63,10 +63,10 @@ def select_values(runs, **where):
 
 
 def test_nothing_is_judged_without_a_spread():
-    assert uncertainty(0.1, 1, 0.1, 3) is None
-    assert uncertainty(math.nan, 3, 0.1, 3) is None
-    assert uncertainty(0.1, 3, 0.1, math.nan) is None
-    assert welch_p(90, 0.0, 3, 91, 0.0, 3) is None
+    assert math.isnan(uncertainty(0.1, 1, 0.1, 3))
+    assert math.isnan(uncertainty(math.nan, 3, 0.1, 3))
+    assert math.isnan(uncertainty(0.1, 3, 0.1, math.nan))
+    assert math.isnan(welch_p(90, 0.0, 3, 91, 0.0, 3))
     frame = compare(synthetic.runs_of("10"), published="10", metrics=("top1", "top5"))
     assert frame.tidy["within"].isna().all()
     assert frame.tidy["welch_p"].isna().all()

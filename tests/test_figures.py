@@ -49,7 +49,7 @@ def test_accuracy_vs_rewind_panels_are_figure_5(runs):
     assert [panel.get_title() for panel in panels[:4]] == [f"S = {s}%" for s in (80, 90, 95, 97)]
     assert panels[0].get_ylabel() == "ResNet20×1 / CIFAR-10\nTest accuracy (%)"
     assert panels[4].get_xlabel() == "Rewind epoch k"
-    (line,) = lines(panels[0], style.COLOURS["lth"])
+    (line,) = lines(panels[0], style.METHODS["lth"]["color"])
     assert list(line.get_xdata()) == [0, 5, 10, 15, 20, 25, 50, 75, 100]
     assert line.get_ydata()[0] == pytest.approx(90.41)
     dense = data[data["method"] == "dense"]
@@ -65,7 +65,7 @@ def test_accuracy_vs_sparsity_panels_are_figure_9(runs):
     panels = figure.get_axes()
     assert len(panels) == 8
     assert [panel.get_title() for panel in panels[:4]] == [f"k = {k}" for k in (10, 25, 50, 100)]
-    (line,) = lines(panels[0], style.COLOURS["naive"])
+    (line,) = lines(panels[0], style.METHODS["naive"]["color"])
     assert list(line.get_xdata()) == [80, 90, 95, 97]
     assert len(data) == 2 * 4 * 4 * 3 + 2
 
@@ -74,7 +74,7 @@ def test_a_missing_cell_is_a_gap_and_a_note(runs):
     gone = synthetic.break_runs(runs, method="permuted", sparsity=0.9, rewind_epoch=25.0, width=1.0)
     partial = synthetic.with_status(runs, "missing", gone)
     figure, data = synthetic.figure(AccuracyVsRewind(), partial)
-    (line,) = lines(figure.get_axes()[1], style.COLOURS["permuted"])
+    (line,) = lines(figure.get_axes()[1], style.METHODS["permuted"]["color"])
     assert np.isnan(line.get_ydata()).tolist() == [False] * 5 + [True] + [False] * 3
     assert figure.legends[0].get_title().get_text() == "1 of 216 cells missing"
     assert int(data["mean"].isna().sum()) == 1
@@ -170,11 +170,13 @@ def test_training_curves_are_means_from_the_rewind_epoch_on():
     ]
     assert loss.get_ylabel() == "Training loss (nats)"
     assert accuracy.get_xlabel() == "Epoch (sparse: S = 90%, k = 5)"
-    (line,) = lines(loss, style.COLOURS["lth"])
+    (line,) = lines(loss, style.METHODS["lth"]["color"])
     assert list(line.get_xdata()) == list(range(6, 21))
     ours = frame[(frame["method"] == "lth") & (frame["width"] == 1) & (frame["epoch"] == 6)]
     assert line.get_ydata()[0] == pytest.approx(ours["train_loss"].mean())
-    at_test = [line for line in accuracy.get_lines() if line.get_marker() == style.MARKERS["lth"]]
+    at_test = [
+        line for line in accuracy.get_lines() if line.get_marker() == style.METHODS["lth"]["marker"]
+    ]
     assert [list(line.get_xdata()) for line in at_test] == [[10, 20]]
     assert (data["n"] == 3).all()
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.artifacts.record import facts_of, recorded, verify
-from pipeline.artifacts.store import read_csv, read_json, read_tensors
+from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.errors import UserError
 from pipeline.runs import Curve, ImpBlock, Mask, Run
 from pipeline.runs.mask import target_rounds
@@ -106,15 +106,17 @@ class Results:
         verify(path, outputs=run.files)
         return read_tensors(path)["logits"]
 
-    def csv(self, run: Run, name: str) -> list[dict[str, str]]:
-        """The lines of one of a run's files by their columns.
+    def lines(self, run: Run, name: str) -> list[dict[str, Any]]:
+        """The lines of one of a run's CSV files by their columns; NaN where nothing was measured.
 
         Raises:
             UserError: it is not there, or damaged.
         """
         path = self.config.results / run.path(name)
         verify(path)
-        return read_csv(path)
+        frame = pd.read_csv(path, float_precision="round_trip")
+        found: list[dict[str, Any]] = frame.to_dict("records")
+        return found
 
     def _row(self, run: Run, experiment: Experiment, **labels: Any) -> dict[str, Any]:
         found, record = self.metrics(run), self.provenance(run)
@@ -174,34 +176,25 @@ class Results:
         recipe = self.graph.recipe(mask)
         horizon = self.graph.recipe(mask.dense).epochs
         each = recipe.epochs if recipe.style == "finetune" else horizon - recipe.rewind_epoch
-        seconds: float | None = 0.0
-        per_block = recipe.rounds_per_block
-        for number in range(1, -(-rounds // per_block) + 1):
-            block = ImpBlock(mask.dense, mask.recipe, number)
+        seconds, per_block = 0.0, recipe.rounds_per_block
+        for before in range(0, rounds, per_block):
+            block = ImpBlock(mask.dense, mask.recipe, before // per_block + 1)
             spent = self.provenance(block).get("train_seconds")
-            share = min(1.0, (rounds - (number - 1) * per_block) / per_block)
-            seconds = None if seconds is None or spent is None else seconds + share * spent
+            if spent is None:
+                return rounds * each, None
+            seconds += min(1.0, (rounds - before) / per_block) * spent
         return rounds * each, seconds
 
     def curves(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
         """Points of the curves between π(a) and b, and a and b."""
         rows: list[dict[str, Any]] = []
-        for experiment in experiments:
-            for pair in experiment.pairs:
-                run = Curve(experiment.matching(pair), experiment.connectivity)
-                found = self.metrics(run)
-                if found is None:
-                    continue
-                for row in self.csv(run, "curve.csv"):
-                    start = found["at_initialisation"].get(row["split"], {})
-                    rows.append(
-                        place(experiment) | {
-                            "a": pair[0], "b": pair[1], "alpha": float(row["alpha"]),
-                            "correction": row["correction"], "split": row["split"],
-                            "loss": number(row["loss"]), "error": number(row["error"]),
-                            "loss_at_init": start.get("loss"), "matched": row["matched"] == "True",
-                        }
-                    )  # fmt: skip
+        for _, run, pair in self._curves(experiments):
+            if found := self.metrics(run):
+                start = found["at_initialisation"]
+                rows += [
+                    pair | line | {"loss_at_init": start.get(line["split"], {}).get("loss")}
+                    for line in self.lines(run, "curve.csv")
+                ]
         columns = [*PLACE, "a", "b", "alpha", "correction", "split", "loss", "error",
                    "loss_at_init", "matched"]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
@@ -209,37 +202,35 @@ class Results:
     def barriers(self, experiments: Iterable[Experiment]) -> pd.DataFrame:
         """Barriers of the curves between π(a) and b, and a and b; NaN where a curve is missing."""
         rows: list[dict[str, Any]] = []
-        for experiment in experiments:
+        for experiment, run, pair in self._curves(experiments):
             line = experiment.line
+            found = {
+                (row["split"], row["correction"], row["metric"], row["matched"]): row
+                for row in (self.metrics(run) or {}).get("barriers", [])
+            }
+            for split, at, correction, metric, matched in product(
+                line.splits, ("sup", "half"), line.corrections, ("loss", "error"), (False, True)
+            ):
+                row = found.get((split, correction, metric, matched), {})
+                value = row.get("barrier" if at == "sup" else "at_half")
+                rows.append(
+                    pair | {
+                        "split": split, "at": at, "correction": correction, "metric": metric,
+                        "matched": matched, "value": float("nan") if value is None else value,
+                    }
+                )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _curves(
+        self, experiments: Iterable[Experiment]
+    ) -> Iterator[tuple[Experiment, Curve, dict[str, Any]]]:
+        """The curve of every pair, with the columns that say where it stands."""
+        for experiment in experiments:
             for a, b in experiment.pairs:
                 run = Curve(experiment.matching((a, b)), experiment.connectivity)
-                found = {
-                    (row["split"], row["correction"], row["metric"], row["matched"]): row
-                    for row in (self.metrics(run) or {}).get("barriers", [])
-                }
-                for split, at, correction, metric, matched in product(
-                    line.splits, ("sup", "half"), line.corrections, ("loss", "error"), (False, True)
-                ):
-                    row = found.get((split, correction, metric, matched), {})
-                    value = row.get("barrier" if at == "sup" else "at_half")
-                    rows.append(
-                        place(experiment) | {
-                            "a": a, "b": b, "split": split, "at": at, "correction": correction,
-                            "metric": metric, "matched": matched,
-                            "value": float("nan") if value is None else float(value),
-                        }
-                    )  # fmt: skip
-        return pd.DataFrame(rows)
+                yield experiment, run, place(experiment) | {"a": a, "b": b}
 
 
 def place(experiment: Experiment) -> dict[str, Any]:
     """The columns ``PLACE`` of an experiment."""
-    return {
-        "experiment": experiment.name, "dataset": experiment.dataset,
-        "model": experiment.model, "width": experiment.width,
-    }  # fmt: skip
-
-
-def number(text: str) -> float | None:
-    """A number of a CSV file; None where nothing was measured."""
-    return float(text) if text else None
+    return {"experiment": experiment.name} | {key: getattr(experiment, key) for key in NETWORK}

@@ -88,16 +88,12 @@ def damaged(results: Path) -> Iterator[str]:
 def wrong_tables(config: Config) -> Iterator[str]:
     """Tables of the study that are there and are not what their runs give."""
     from pipeline.report import build as show
-    from pipeline.report import tables
+    from pipeline.report.tables import FORMATS
 
-    formats = {
-        "csv": tables.to_csv, "html": tables.to_html, "md": tables.to_markdown,
-        "tex": tables.to_latex,
-    }  # fmt: skip
     for name, output in config.outputs.items():
         stem = config.results / config.scope / "tables" / name
-        paths = {stem.with_name(f"{name}.{suffix}"): form for suffix, form in formats.items()}
-        there = {path: form for path, form in paths.items() if path.exists()}
+        paths = {suffix: stem.with_name(f"{name}.{suffix}") for suffix in FORMATS}
+        there = {suffix: path for suffix, path in paths.items() if path.exists()}
         if output.what == "figure" or not there:
             continue
         try:
@@ -106,8 +102,8 @@ def wrong_tables(config: Config) -> Iterator[str]:
             yield f"{stem}: cannot be made of its runs: {error}"
             continue
         asked = f"snakemake -c1 {name} --config study={config.main.study} protocol={config.main.protocol}"
-        for path, form in there.items():
-            if path.read_bytes() != form(table).encode():
+        for suffix, path in there.items():
+            if path.read_bytes() != FORMATS[suffix](table).encode():
                 yield f"{path}: not what its runs give; make it again: rm '{path}' && {asked}"
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline.catalog.datasets import DataInfo
 from pipeline.progress.job import clock
 from pipeline.report import tables
 from pipeline.report.tables import Table
 from pipeline.report.tables import names as written
-from pipeline.report.tables.table import ABSENT
+from pipeline.report.tables.cells import varying
+from pipeline.report.tables.table import ABSENT, setting_text
 from pipeline.results import Results
 from pipeline.runs import Run
 from pipeline.study.config import Config
-from pipeline.study.settings import RECIPES, Protocol
+from pipeline.study.settings import RECIPES
 
 FORMATS = ("csv", "html", "md")
 _STAGES = {
@@ -31,23 +30,23 @@ _RECIPES = {
     "dense": "Dense training", "imp": "Pruning", "match": "Matching", "sparse": "Sparse training",
     "connectivity": "Connectivity",
 }  # fmt: skip
-
-
-def folder(config: Config) -> Path:
-    """Where these tables lie: beside the study's tables and figures."""
-    return config.results / config.scope / "about"
+#: What a data set's entry says that decides numbers.
+_DATA = ("train_images", "test_images", "classes", "size", "mean", "std", "flip", "pad")
 
 
 def write_settings(config: Config) -> None:
     """Write ``experiments`` and ``settings`` as CSV, HTML and Markdown."""
-    for found in (experiments(config), settings(config)):
-        tables.write(found, folder(config) / found.name, FORMATS)
+    _write(config, experiments(config), settings(config))
 
 
 def write_provenance(config: Config) -> None:
     """Write ``provenance`` as CSV, HTML and Markdown."""
-    found = provenance(config)
-    tables.write(found, folder(config) / found.name, FORMATS)
+    _write(config, provenance(config))
+
+
+def _write(config: Config, *found: Table) -> None:
+    for one in found:
+        tables.write(one, config.results / config.scope / "about" / one.name, FORMATS)
 
 
 def experiments(config: Config) -> Table:
@@ -59,8 +58,8 @@ def experiments(config: Config) -> Table:
             {
                 "Experiment": experiment.name,
                 "Network": written.network(experiment.model, experiment.width),
-                "Data set": written.dataset(experiment.dataset)
-                + (f" (masks: {written.dataset(experiment.mask_dataset)})" if foreign else ""),
+                "Data set": written.data(experiment.dataset)
+                + (f" (masks: {written.data(experiment.mask_dataset)})" if foreign else ""),
                 "Recipes": ", ".join(getattr(experiment, kind) for kind in RECIPES),
                 "Methods": _listed(experiment.methods),
                 "Sparsities": _listed(written.percent(s) for s in experiment.sparsities),
@@ -71,9 +70,9 @@ def experiments(config: Config) -> Table:
             }
         )
     tidy = pd.DataFrame(rows)
-    varying = [c for c in tidy if c not in ("Matching epochs", "Replicates")]
-    varying += [c for c in ("Matching epochs", "Replicates") if tidy[c].nunique() > 1]
-    layout = tidy[varying].replace("", ABSENT).set_index("Experiment")
+    at_times = ["Matching epochs", "Replicates"]
+    shown = [c for c in tidy if c not in at_times or c in varying(tidy, at_times)]
+    layout = tidy[shown].replace("", ABSENT).set_index("Experiment")
     title = f"Experiments of the study: {config.title}"
     notes = [
         "A pair a–b: the mask comes from seed a, the initialisation of naive and permuted runs from b."
@@ -83,57 +82,39 @@ def experiments(config: Config) -> Table:
 
 def settings(config: Config) -> Table:
     """A row per setting of the protocol, the data sets and every recipe in use, resolved."""
-    rows: list[dict[str, str]] = []
-
-    def add(group: str, name: str, setting: str, value: object, default: object, help: str) -> None:
-        rows.append(
-            {
-                "group": group, "name": name, "setting": setting, "value": _text(value),
-                "changed": str(value != default).lower(), "help": help,
-            }
-        )  # fmt: skip
-
+    entries = list(config.experiments.values())
+    labels = {kind: {getattr(one, kind) for one in entries} for kind in _RECIPES}
+    labels["dense"] |= {one.mask_dense for one in entries}
+    labels["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
+    rows: list[tuple[str, ...]] = []
     for kind, group in _RECIPES.items():
-        labels = [getattr(experiment, kind) for experiment in config.experiments.values()]
-        if kind == "dense":
-            labels += [experiment.mask_dense for experiment in config.experiments.values()]
-        if kind == "match":
-            labels += [
-                m.match for e in config.experiments.values() for m in e.ways.values() if m.match
-            ]
-        for label in sorted(set(labels)):
-            recipe = config.recipes.resolve(kind, label)
-            for item in fields(recipe):
-                value = getattr(recipe, item.name)
-                add(group, label, item.name, value, item.default, item.metadata.get("help", ""))
-    used = {e.dataset for e in config.experiments.values()}
-    used |= {e.mask_dataset for e in config.experiments.values()}
-    for name in sorted(used):
-        for setting, value in _data(config.datasets[name]).items():
-            add("Data sets", name, setting, value, value, "")
-    for item in fields(Protocol):
-        value = getattr(config.protocol, item.name)
-        if item.name != "title":
-            help = item.metadata.get("help", "")
-            add("Protocol", config.main.protocol, item.name, value, item.default, help)
-    tidy = pd.DataFrame(rows)
+        for label in sorted(labels[kind]):
+            rows += _settings(group, label, config.recipes.resolve(kind, label))
+    for name in sorted({dataset for e in entries for dataset in (e.dataset, e.mask_dataset)}):
+        info = config.datasets[name]
+        for setting in _DATA:
+            value = setting_text(getattr(info, setting))
+            rows.append(("Data sets", name, setting, value, "false", ""))
+    protocol = _settings("Protocol", config.main.protocol, config.protocol)
+    rows += [row for row in protocol if row[2] != "title"]
+    columns = ["group", "name", "setting", "value", "changed", "help"]
+    tidy = pd.DataFrame(rows, columns=columns)
     index = pd.MultiIndex.from_frame(tidy[["group", "name", "setting"]])
-    layout = pd.DataFrame(
-        {"Value": tidy["value"].to_numpy(), "Meaning": tidy["help"].to_numpy()},
-        index=index.set_names(["", "Recipe", "Setting"]),
-    )
-    bold = pd.DataFrame(False, index=index, columns=layout.columns)
-    bold["Value"] = (tidy["changed"] == "true").to_numpy()
+    layout = tidy[["value", "help"]].set_axis(["Value", "Meaning"], axis=1)
+    layout = layout.set_index(index.set_names(["", "Recipe", "Setting"]))
+    bold = layout.assign(Value=(tidy["changed"] == "true").to_numpy(), Meaning=False)
     notes = ["Bold: differs from the default of the setting."]
-    return Table(
-        "settings",
-        "Settings of all recipes in use",
-        tidy,
-        layout,
-        notes,
-        config.main.protocol,
-        bold,
-    )
+    title = "Settings of all recipes in use"
+    return Table("settings", title, tidy, layout, notes, config.main.protocol, bold)
+
+
+def _settings(group: str, name: str, recipe: Any) -> Iterator[tuple[str, ...]]:
+    """Group, name, setting, value, whether it differs from the default, and what it means."""
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        changed = str(value != item.default).lower()
+        help = item.metadata.get("help", "")
+        yield group, name, item.name, setting_text(value), changed, help
 
 
 def provenance(config: Config) -> Table:
@@ -151,10 +132,10 @@ def provenance(config: Config) -> Table:
     layout = pd.DataFrame(
         {
             "Runs": tidy["runs"].map(str),
-            "Missing": tidy["missing"].map(lambda n: str(n) if n else ABSENT),
-            "Diverged": tidy["diverged"].map(lambda n: str(n) if n else ABSENT),
+            "Missing": tidy["missing"].map(str).replace("0", ABSENT),
+            "Diverged": tidy["diverged"].map(str).replace("0", ABSENT),
             "Seeds": tidy["seeds"],
-            "Epochs trained": tidy["epochs"].map(lambda n: f"{n:,.0f}" if n else ABSENT),
+            "Epochs trained": tidy["epochs"].map("{:,.0f}".format).replace("0", ABSENT),
             "Training time": tidy["train_seconds"].map(lambda s: clock(s) if s else ABSENT),
             "Device time": tidy["seconds"].map(clock),
             "Device": tidy["devices"],
@@ -217,29 +198,5 @@ def _counted(counts: Mapping[str, int], total: int) -> str:
     return ", ".join(name if n == total else f"{name} ({n} runs)" for name, n in ordered)
 
 
-def _data(info: DataInfo) -> dict[str, object]:
-    """What a data set's entry says that decides numbers."""
-    return {
-        "train_images": info.train_images, "test_images": info.test_images,
-        "classes": info.classes, "size": info.size, "mean": info.mean, "std": info.std,
-        "flip": info.flip, "pad": info.pad,
-    }  # fmt: skip
-
-
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values)
-
-
-def _text(value: object) -> str:
-    """A setting for people."""
-    if value is None or value == ():
-        return ABSENT
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return _listed(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, tuple):
-        return _listed(_text(item) for item in value)
-    return str(value)

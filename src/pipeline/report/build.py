@@ -21,14 +21,12 @@ from pipeline.study.config import Config
 from pipeline.study.outputs import Output
 
 
-def find(config: Config, name: str, what: str | None = None) -> Output:
-    """An output of the study by name; UserError if there is none (of the kind ``what``)."""
-    kinds = {None: ("table", "claims", "figure"), "table": ("table", "claims")}.get(what, (what,))
+def find(config: Config, name: str, what: str) -> Output:
+    """A table or figure (``what``) of the study by name; UserError if there is none."""
+    kinds = ("table", "claims") if what == "table" else (what,)
     known = [n for n, o in config.outputs.items() if o.what in kinds]
     if name not in known:
-        raise UserError(
-            f"{config.main.study}: unknown {what or 'output'} {name!r}; {suggest(name, known)}"
-        )
+        raise UserError(f"{config.main.study}: unknown {what} {name!r}; {suggest(name, known)}")
     output: Output = config.outputs[name]
     return output
 
@@ -54,13 +52,9 @@ def draw(output: Output, shown: Shown, data: Any) -> tuple[Figure, pd.DataFrame]
 
 def _shown(config: Config, name: str) -> Shown:
     horizons = {one.horizon for one in config.outputs[name].chosen(config.experiments)}
-    return Shown(
-        name,
-        config.main.protocol,
-        config.protocol.correction,
-        config.recipes.methods,
-        horizons.pop() if len(horizons) == 1 else None,
-    )
+    end = horizons.pop() if len(horizons) == 1 else None
+    methods, correction = config.recipes.methods, config.protocol.correction
+    return Shown(name, config.main.protocol, correction, methods, end)
 
 
 def table(config: Config, name: str) -> Table:

@@ -10,16 +10,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import aggregate, filters, select, sort
+from pipeline.report.tables.cells import KEYS, aggregate, filters, places, select, sort, varying
 from pipeline.report.tables.diversity import COLUMNS as DIVERSITY
-from pipeline.report.tables.table import ABSENT, Table, mean_text
+from pipeline.report.tables.diversity import decimals, long, value_text
+from pipeline.report.tables.table import ABSENT, Table, row_labels
 from pipeline.results import NETWORK
 from pipeline.study.outputs import Output
 from pipeline.study.outputs.diversity import Diversity
@@ -35,25 +38,29 @@ COLUMNS = [
     "published_mean", "published_std", "published_n",
     "difference", "uncertainty", "within", "welch_p", "status",
 ]  # fmt: skip
+_OURS = {
+    "mean": "ours_mean", "std": "ours_std", "n": "ours_n", "n_diverged": "ours_diverged",
+    "n_missing": "ours_missing",
+}  # fmt: skip
+_PUBLISHED = {"mean": "published_mean", "std": "published_std", "n": "published_n"}
 _RULE = (
     "Within: |ours − published| ≤ 2·√(s₁²/n₁ + s₂²/n₂); p: Welch's test, two-sided. Neither is "
     "given where a spread is unknown."
 )
 
 
-def uncertainty(s1: float, n1: float, s2: float, n2: float) -> float | None:
-    """2·√(s₁²/n₁ + s₂²/n₂), or None when a spread or a count is unknown."""
-    if any(math.isnan(value) for value in (s1, n1, s2, n2)) or min(n1, n2) < 2:
-        return None
-    return 2 * math.sqrt(s1**2 / n1 + s2**2 / n2)
+def uncertainty(s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -> Any:
+    """2·√(s₁²/n₁ + s₂²/n₂); NaN where a spread is unknown, or a count unknown or below 2."""
+    first, second = (np.where(np.less(n, 2), np.nan, n) for n in (n1, n2))
+    return 2 * np.sqrt(np.square(s1) / first + np.square(s2) / second)
 
 
-def welch_p(m1: float, s1: float, n1: float, m2: float, s2: float, n2: float) -> float | None:
-    """Two-sided p of Welch's t-test, or None for n < 2, an unknown spread or no spread at all."""
-    if uncertainty(s1, n1, s2, n2) in (None, 0.0):
-        return None
-    result = stats.ttest_ind_from_stats(m1, s1, n1, m2, s2, n2, equal_var=False)
-    return float(result.pvalue)
+def welch_p(
+    m1: ArrayLike, s1: ArrayLike, n1: ArrayLike, m2: ArrayLike, s2: ArrayLike, n2: ArrayLike
+) -> Any:
+    """Two-sided p of Welch's t-test; NaN for n < 2, an unknown spread or no spread at all."""
+    known = np.where(uncertainty(s1, n1, s2, n2) > 0, 1.0, np.nan)
+    return stats.ttest_ind_from_stats(m1, s1 * known, n1, m2, s2 * known, n2, equal_var=False)[1]
 
 
 def build(output: Output, shown: Shown, data: pd.DataFrame) -> Table:
@@ -84,136 +91,63 @@ def _cells(output: RewindGrid | EarlyMatching, shown: Shown, runs: pd.DataFrame)
     theirs = theirs[theirs["metric"].isin(output.metrics)]
     for column, wanted in filters(output).items():
         theirs = theirs[theirs[column].isin(wanted)]
-    rows = [_row(*pair) for pair in _pairs(ours, theirs, _KEYS)]
     source = f"{'thesis' if '.' in label else 'paper'} Table {label}"
+    frame = sort(_beside(ours, theirs, _KEYS), [*KEYS, "metric"])
     notes = shown.notes(output, *_foreign(ours, theirs, source), _RULE)
-    return _table(output, shown, source, sort(_frame(rows)), notes)
+    return _table(output, shown, source, frame, notes)
 
 
 def _diversity(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     """The diversity frame beside Table 1: accuracy with its spread, four numbers without one."""
-    keys = [*NETWORK, "method", "metric"]
-    ours, theirs = _long(diversity), _long(published.diversity())
-    # Published dense rows give the accuracy alone.
-    theirs = theirs[theirs["mean"].notna()]
-    if not set(_networks(ours)) & set(_networks(theirs)):
-        theirs = theirs.iloc[:0]
-    order = {metric: position for position, metric in enumerate(_metrics())}
-    rows = sorted(
-        (_row(*pair) for pair in _pairs(ours, theirs, keys)),
-        key=lambda row: (
-            *(row[key] for key in NETWORK),
-            order[row["metric"]],
-            names.method_key(row["method"]),
-        ),
+    ours, theirs = (
+        long(frame.assign(declared=frame["runs"])) for frame in (diversity, published.diversity())
     )
+    # A dense row without an ensemble claims nothing; published ones give the accuracy alone.
+    ours = ours[ours["mean"].notna() | (ours["method"] != "dense")]
+    theirs = theirs[theirs["mean"].notna()]
     notes = shown.notes(output, _RULE)
-    if theirs.empty:
+    if ours.merge(theirs, on=NETWORK).empty:
+        theirs = theirs.iloc[:0]
         notes.insert(0, "Nothing was published for these networks and data sets.")
-    return _table(output, shown, "paper Table 1", _frame(rows), notes)
+    frame = _beside(ours, theirs, [*NETWORK, "method", "metric"])
+    in_order = pd.Categorical(frame["metric"], list(DIVERSITY))
+    frame = sort(frame.assign(metric=in_order), [*NETWORK, "metric", "method"])
+    return _table(output, shown, "paper Table 1", frame, notes)
 
 
-def _networks(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return list(frame[NETWORK].itertuples(index=False, name=None))
+def _beside(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Our and the published cells of equal keys in one row, with the columns `COLUMNS`.
 
-
-def _metrics() -> dict[str, str]:
-    """Metric of a row -> column of the diversity frame, in the order of Table 1."""
-    return {"test_accuracy": "test_accuracy_mean"} | {
-        column: column for column in DIVERSITY if column != "test_accuracy_mean"
+    A cell alone has a row, too. Several networks in one output, or two published sources: every
+    combination is shown.
+    """
+    both = ours.rename(columns=_OURS).merge(
+        theirs.rename(columns=_PUBLISHED), how="outer", on=keys, suffixes=("", "_published")
+    )
+    for key in set(NETWORK) - set(keys):
+        both[key] = both[key].fillna(both[f"{key}_published"])
+    counts = ["ours_n", "ours_diverged", "ours_missing"]
+    both[counts] = both[counts].fillna(0)
+    sides = [f"{side}_{key}" for side in ("ours", "published") for key in ("mean", "std", "n")]
+    mean, s1, n1, known, s2, n2 = both[sides].astype(float).to_numpy().T
+    both["difference"] = mean - known
+    both["uncertainty"] = uncertainty(s1, n1, s2, n2)
+    both["welch_p"] = welch_p(mean, s1, n1, known, s2, n2)
+    within = (both["difference"].abs() <= both["uncertainty"]).astype(object)
+    both["within"] = within.where((both["difference"] + both["uncertainty"]).notna(), None)
+    missing = np.isnan(mean)
+    troubles = {
+        "diverged": missing & (both["ours_diverged"] > 0),
+        "missing": missing,
+        "not published": np.isnan(known),
+        "incomplete": both["ours_missing"] + both["ours_diverged"] > 0,
     }
-
-
-def _long(diversity: pd.DataFrame) -> pd.DataFrame:
-    """A row per (network, method, metric) with mean, std and n; single numbers have no std."""
-    parts = []
-    for metric, column in _metrics().items():
-        part = diversity[[*NETWORK, "method"]].copy()
-        accuracy = metric == "test_accuracy"
-        part["metric"] = metric
-        part["mean"] = diversity[column].astype(float)
-        part["std"] = diversity["test_accuracy_std"].astype(float) if accuracy else float("nan")
-        part["n"] = diversity["runs"].fillna(0)
-        part["n_diverged"] = part["n_missing"] = 0
-        parts.append(part)
-    long = pd.concat(parts, ignore_index=True)
-    # A dense row without an ensemble claims nothing.
-    return long[long["mean"].notna() | (long["method"] != "dense")]
-
-
-def _identity(cell: Mapping[str, Any], keys: list[str]) -> tuple[Any, ...]:
-    values = (cell.get(key) for key in keys)
-    return tuple(
-        None if value is None or value != value
-        else round(value, 6) if isinstance(value, float) else value
-        for value in values
-    )  # fmt: skip
-
-
-def _pairs(
-    ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str]
-) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
-    """(ours, published) cells of equal keys; a cell alone stands beside None."""
-    left: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for cell in ours.to_dict("records"):
-        left.setdefault(_identity(cell, keys), []).append(cell)
-    right: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for cell in theirs.to_dict("records"):
-        right.setdefault(_identity(cell, keys), []).append(cell)
-    pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
-    for identity, cells in right.items():
-        # Several networks in one output, or two published sources: every combination is shown.
-        pairs += [(own, cell) for cell in cells for own in left.get(identity, [None])]
-    pairs += [(own, None) for key, cells in left.items() if key not in right for own in cells]
-    return pairs
-
-
-def _row(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> dict[str, Any]:
-    nan = float("nan")
-    cell = ours or theirs or {}
-    row = {key: cell.get(key, nan) for key in (*NETWORK, *_KEYS)}
-    own = ours or {"mean": nan, "std": nan, "n": 0, "n_diverged": 0, "n_missing": 0}
-    known = theirs or {"mean": nan, "std": nan, "n": nan}
-    bound = uncertainty(own["std"], own["n"], known["std"], known["n"])
-    difference = own["mean"] - known["mean"]
-    comparable = bound is not None and not math.isnan(difference)
-    return {
-        **row,
-        **{f"ours_{key}": own[key] for key in ("mean", "std", "n")},
-        "ours_diverged": own["n_diverged"],
-        "ours_missing": own["n_missing"],
-        **{f"published_{key}": known[key] for key in ("mean", "std", "n")},
-        "difference": difference,
-        "uncertainty": bound,
-        "within": abs(difference) <= bound if comparable and bound is not None else None,
-        "welch_p": welch_p(
-            own["mean"], own["std"], own["n"], known["mean"], known["std"], known["n"]
-        ),
-        "status": _status(own, theirs),
-    }
-
-
-def _status(own: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> str:
-    if not own["n"] or math.isnan(own["mean"]):
-        return "diverged" if own["n_diverged"] else "missing"
-    if theirs is None:
-        return "not published"
-    return "incomplete" if own["n_missing"] or own["n_diverged"] else "complete"
-
-
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame["within"] = frame["within"].astype(object)
-    for column in ("uncertainty", "welch_p"):
-        frame[column] = frame[column].astype(float)
-    return frame
+    both["status"] = np.select(list(troubles.values()), list(troubles), "complete")
+    return both.reindex(columns=COLUMNS)
 
 
 def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]:
-    def listed(frame: pd.DataFrame) -> list[str]:
-        return [names.place(*network) for network in dict.fromkeys(_networks(frame))]
-
-    own, known = listed(ours), listed(theirs)
+    own, known = (places(frame[NETWORK].drop_duplicates()) for frame in (ours, theirs))
     if not own or own == known:
         return []
     return [
@@ -223,8 +157,7 @@ def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]
 
 
 def _summary(frame: pd.DataFrame) -> str:
-    judged = frame["within"].notna()
-    within = int(sum(value is True for value in frame["within"]))
+    judged = frame["within"].dropna()
     counts = frame["status"].value_counts()
     rest = ", ".join(
         f"{counts[status]} {status}"
@@ -232,7 +165,7 @@ def _summary(frame: pd.DataFrame) -> str:
         if status in counts
     )
     known = int(frame["published_mean"].notna().sum())
-    return f"{within} of {int(judged.sum())} judged cells within; {known} published cells" + (
+    return f"{int(judged.sum())} of {len(judged)} judged cells within; {known} published cells" + (
         f" ({rest})." if rest else "."
     )
 
@@ -240,57 +173,31 @@ def _summary(frame: pd.DataFrame) -> str:
 def _table(
     output: Output, shown: Shown, source: str, frame: pd.DataFrame, notes: list[str]
 ) -> Table:
-    labels, text = [], []
-    for row in frame.to_dict("records"):
-        labels.append(_label(row))
-        text.append(
-            [
-                _own_text(row),
-                _value(row["published_mean"], row["published_std"], row["metric"]),
-                ABSENT if math.isnan(row["difference"]) else _signed(row),
-                f"{row['ours_n']:g}",
-                {True: "yes", False: "no"}.get(row["within"], ABSENT),
-                ABSENT if math.isnan(row["welch_p"]) else f"{row['welch_p']:.3f}",
-                row["status"],
-            ]
-        )
-    index = pd.MultiIndex.from_tuples(labels, names=["Network", "S", "Method", "k", "t", "Metric"])
-    header = ["Ours", "Published", "Difference", "Seeds", "Within", "p", "Status"]
-    layout = pd.DataFrame(text, index=index, columns=header)
-    kept = [
-        level
-        for level in index.names
-        if level == "Method" or index.get_level_values(level).nunique() > 1
+    text = [
+        [
+            _own_text(row),
+            _value(row["published_mean"], row["published_std"], row["metric"]),
+            ABSENT if math.isnan(row["difference"]) else _signed(row),
+            f"{row['ours_n']:g}",
+            {True: "yes", False: "no"}.get(row["within"], ABSENT),
+            ABSENT if math.isnan(row["welch_p"]) else f"{row['welch_p']:.3f}",
+            row["status"],
+        ]
+        for row in frame.to_dict("records")
     ]
-    layout = layout.reset_index([level for level in index.names if level not in kept], drop=True)
+    matched = ["end" if pd.isna(t) else names.number(t) for t in frame["matching_epoch"]]
+    rows = frame[["sparsity", "method", "rewind_epoch"]].assign(t=matched, Metric=frame["metric"])
+    rows.insert(0, "Network", places(frame))
+    index = row_labels(rows[[key for key in rows if key in ("method", *varying(rows, [*rows]))]])
+    header = ["Ours", "Published", "Difference", "Seeds", "Within", "p", "Status"]
+    layout = pd.DataFrame(text, index, header)
     title = f"{shown.title(output)}: ours beside {source}"
     notes = [_summary(frame), *notes]
     return Table(f"{shown.name}_comparison", title, frame, layout, notes, shown.protocol)
 
 
-def _label(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def text(key: str, form: Any) -> str:
-        return ABSENT if pd.isna(row[key]) else form(row[key])
-
-    return (
-        names.place(*(row[key] for key in NETWORK)),
-        text("sparsity", names.percent),
-        names.method(row["method"]),
-        text("rewind_epoch", names.number),
-        "end" if pd.isna(row["matching_epoch"]) else names.number(row["matching_epoch"]),
-        str(row["metric"]),
-    )
-
-
-def _digits(metric: str) -> int:
-    return DIVERSITY[metric][1] if metric in DIVERSITY else 2
-
-
 def _value(mean: float, std: float, metric: str) -> str:
-    if math.isnan(mean):
-        return ABSENT
-    # Table 1 prints its spreads with three decimals.
-    return mean_text(mean, std, _digits(metric), 3 if metric == "test_accuracy" else None)
+    return ABSENT if math.isnan(mean) else value_text(metric, mean, std)
 
 
 def _own_text(row: Mapping[str, Any]) -> str:
@@ -300,6 +207,6 @@ def _own_text(row: Mapping[str, Any]) -> str:
 
 
 def _signed(row: Mapping[str, Any]) -> str:
-    digits = _digits(row["metric"])
+    digits = decimals(row["metric"])
     rounded = round(row["difference"], digits) + 0.0  # no minus before a zero
-    return f"{rounded:+.{digits}f}".replace("-", "−")
+    return names.signed(rounded, decimals=digits)

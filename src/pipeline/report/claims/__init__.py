@@ -8,6 +8,7 @@ of its units (a cell, a network, a sparsity, …), and `judge.judge` alone makes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -39,16 +40,8 @@ def on_published() -> list[Claim]:
     return evaluate(Numbers(cells[~of_other], cells[of_other], published.diversity()))
 
 
-def on_results(
-    runs: pd.DataFrame,
-    *,
-    reuse: Sequence[str] = (),
-    diversity: pd.DataFrame | None = None,
-    curves: pd.DataFrame | None = None,
-    imp_barriers: pd.DataFrame | None = None,
-    headline: Headline | None = None,
-) -> list[Claim]:
-    """The claims on our runs; all frames as in `pipeline.results`.
+def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:
+    """The claims on our runs and the ``others`` of `Numbers`; all frames as in `pipeline.results`.
 
     ``reuse``: experiments whose masks come from another data set; not among the other cells.
     """
@@ -58,9 +51,5 @@ def on_results(
         return pd.concat([aggregate(sparse, metric) for metric in ("top1", "top5")])
 
     of_other = runs["experiment"].isin(reuse)
-    return evaluate(
-        Numbers(
-            cells(runs[~of_other]), cells(runs[of_other]) if reuse else None, diversity, curves,
-            imp_barriers, headline or Headline(),
-        )
-    )  # fmt: skip
+    reused = cells(runs[of_other]) if reuse else None
+    return evaluate(Numbers(cells(runs[~of_other]), reused, **others))

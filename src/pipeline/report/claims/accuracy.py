@@ -7,7 +7,7 @@ from scipy.stats import binom
 
 from pipeline.report.claims.judge import Found, Unit, claim
 from pipeline.report.claims.numbers import Numbers, gap, judged, rounded
-from pipeline.report.claims.words import place, signed
+from pipeline.report.tables import names
 
 
 @claim("paper, Section 4.1, Tables 5–14", "top-1(permuted) − top-1(naive) ≥ 0 in every cell")
@@ -30,8 +30,8 @@ def above_naive(cells: pd.DataFrame, *, strict: bool = False) -> Found:
     places = gaps.drop(columns=["gap", "variance"]).to_dict("records")
     units = [
         Unit(
-            place(**key),
-            f"permuted − naive = {signed(value)}",
+            names.place(**key),
+            f"permuted − naive = {names.signed(value)}",
             above=[margin] if strict else [],
             at_least=[margin],
         )
@@ -43,6 +43,6 @@ def above_naive(cells: pd.DataFrame, *, strict: bool = False) -> Found:
     evidence = (
         f"permuted above naive in {wins} cells, equal in {margins.count(0)}, below in {losses}; sign test "
         f"without ties p = {two:.2g} two-sided, {one:.2g} one-sided; mean gap "
-        f"{signed(gaps['gap'].mean())} points."
+        f"{names.signed(gaps['gap'].mean())} points."
     )
     return Found(units, evidence)

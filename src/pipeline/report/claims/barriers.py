@@ -10,8 +10,9 @@ import pandas as pd
 from pipeline.connectivity.barrier import barrier
 from pipeline.report.claims.growth import steps
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, groups
-from pipeline.report.claims.words import place, unless_nan
+from pipeline.report.claims.numbers import Numbers, groups
+from pipeline.report.tables import names
+from pipeline.results import NETWORK
 
 _CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
 
@@ -41,7 +42,7 @@ def barrier_below_initialisation(numbers: Numbers) -> Found:
     for key, group in groups(found, [*NETWORK, "split"]):
         highest, start = group["highest"].mean(), group["loss_at_init"].mean()
         text = f"highest loss on the path {highest:.3f}, at initialisation {start:.3f}"
-        units.append(Unit(place(**key), text, above=[start - highest]))
+        units.append(Unit(names.place(**key), text, above=[start - highest]))
     return Found(units, share_but(units, "paths stay below the loss at initialisation"))
 
 
@@ -50,7 +51,7 @@ def repair_lowers_the_barrier(numbers: Numbers) -> Found:
     """REPAIR lowers the barrier, between π(a) and b and between dense and IMP solutions."""
     units = []
     for key, group in groups(_matched(numbers), [*NETWORK, "split"]):
-        units.append(_lowered(f"π(a) to b, {place(**key)}", group, "barrier", ""))
+        units.append(_lowered(f"π(a) to b, {names.place(**key)}", group, "barrier", ""))
     by = ["experiment", "style", "split", "iteration"]
     for key, group in groups(numbers.imp_barriers, by):
         label = (
@@ -66,7 +67,7 @@ def _lowered(name: str, rows: pd.DataFrame, column: str, unit: str) -> Unit:
     without, repaired = (float(means.get(key, math.nan)) for key in ("none", "repair"))
     less = without - repaired
     text = f"{without:.3f}{unit} without, {repaired:.3f}{unit} with REPAIR"
-    return Unit(name, unless_nan(less, text), above=[less])
+    return Unit(name, names.unless_nan(less, text), above=[less])
 
 
 def _matched(numbers: Numbers, *, corrected: bool = False) -> pd.DataFrame:

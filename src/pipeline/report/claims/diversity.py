@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, groups, rounded
-from pipeline.report.claims.words import place, signed, unless_nan
+from pipeline.report.claims.numbers import Numbers, groups, rounded
+from pipeline.report.tables import names
+from pipeline.results import NETWORK
 
 _MEASURES = {"disagreement": "disagreement", "kl": "KL", "js": "JS"}
 
@@ -20,8 +21,8 @@ def permuted_ensembles_beat_lth(numbers: Numbers) -> Found:
     for name, rows in _networks(numbers.diversity):
         ours, theirs, _ = rows["ensemble_accuracy"]
         more = ours - theirs
-        text = f"permuted {ours:.2f}, LTH {theirs:.2f}, difference {signed(more)}"
-        units.append(Unit(name, unless_nan(more, text), above=[rounded(more)]))
+        text = f"permuted {ours:.2f}, LTH {theirs:.2f}, difference {names.signed(more)}"
+        units.append(Unit(name, names.unless_nan(more, text), above=[rounded(more)]))
     return Found(units, share_but(units, "networks have the better permuted ensemble"))
 
 
@@ -33,9 +34,9 @@ def permuted_more_diverse_than_lth(numbers: Numbers) -> Found:
         for measure, label in _MEASURES.items():
             ours, theirs, upper = rows[measure]
             text = f"permuted {ours:.3f}, LTH {theirs:.3f}"
-            text += unless_nan(upper, f", IMP {upper:.3f}")
+            text += names.unless_nan(upper, f", IMP {upper:.3f}")
             more = ours - theirs
-            units.append(Unit(f"{name}, {label}", unless_nan(more, text), above=[more]))
+            units.append(Unit(f"{name}, {label}", names.unless_nan(more, text), above=[more]))
     return Found(units, share_but(units, "measures are higher for permuted"))
 
 
@@ -45,4 +46,4 @@ def _networks(frame: pd.DataFrame | None) -> Iterator[tuple[str, pd.DataFrame]]:
     for key, group in groups(frame, NETWORK):
         rows = group.drop_duplicates("method", keep="last").set_index("method")
         rows = rows.reindex(index=["permuted", "lth", "imp"], columns=columns)
-        yield place(**key), rows.astype(float)
+        yield names.place(**key), rows.astype(float)

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, share, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, gap, groups, judged, rounded
-from pipeline.report.claims.words import place, signed, unless_nan
+from pipeline.report.claims.numbers import Numbers, gap, groups, judged, rounded
 from pipeline.report.tables import names
+from pipeline.results import NETWORK
 
 
 @claim(
@@ -91,15 +91,15 @@ def steps(
     With variances of the means, each step is shown ± two standard errors.
     """
     form = _FORMS[str(means.index.name)]
-    text = "; ".join(f"{form(value)}: {signed(mean, '')}" for value, mean in means.items())
+    text = "; ".join(f"{form(value)}: {names.signed(mean, '')}" for value, mean in means.items())
     if len(means) < 2:
-        return Unit(place(**key), text)
+        return Unit(names.place(**key), text)
     change = means.diff().iloc[1:]
     spread = pd.Series(math.nan, means.index) if variances is None else variances
     errors = 2 * ((spread + spread.shift()) ** 0.5).iloc[1:]
     shown = ", ".join(
-        signed(step) + unless_nan(error, f" ± {error:.2f}")
+        names.signed(step) + names.unless_nan(error, f" ± {error:.2f}")
         for step, error in zip(change, errors, strict=True)
     )
     margins = [rounded(step if up else -step) for step in change]
-    return Unit(place(**key), f"{text}; steps {shown}", above=margins)
+    return Unit(names.place(**key), f"{text}; steps {shown}", above=margins)

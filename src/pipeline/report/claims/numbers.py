@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ import pandas as pd
 
 from pipeline.report.comparison import uncertainty
 from pipeline.report.tables.cells import KEYS
+from pipeline.results import NETWORK
 
-NETWORK = ["dataset", "model", "width"]
 _CELL = [*NETWORK, "sparsity", "rewind_epoch"]
 _NOTHING = 1e-9  # differences of two-decimal numbers are exact only to rounding
 
@@ -73,8 +72,7 @@ def gap(cells: pd.DataFrame, better: str, worse: str) -> pd.DataFrame:
 
 def bound(one: pd.Series, other: pd.Series) -> float:
     """2 standard errors of the difference of two cells, in points; NaN where a spread is unknown."""
-    found = uncertainty(one["std"], one["n"], other["std"], other["n"])
-    return math.nan if found is None else found
+    return float(uncertainty(one["std"], one["n"], other["std"], other["n"]))
 
 
 def rounded(difference: float) -> float:

@@ -21,13 +21,12 @@ _LONG = 40
 
 
 def claims_table(
-    output: Output, shown: Shown, claims: Iterable[Claim], *, beside: Iterable[Claim] | None = None
+    output: Output, shown: Shown, claims: Sequence[Claim], *, beside: Iterable[Claim] | None = None
 ) -> Table:
     """Claims as a table: a row per claim; the tidy frame has a row per unit of every claim.
 
     ``beside``: the same claims on other numbers (the published ones), whose verdicts get a column.
     """
-    claims = list(claims)
     tidy = pd.concat(
         [claim.rows.assign(claim=claim.id, claim_verdict=claim.verdict) for claim in claims],
         ignore_index=True,
@@ -48,12 +47,11 @@ def claims_table(
     return shown.table(output, tidy, layout, [_READING])
 
 
-def claims_markdown(claims: Iterable[Claim], title: str, said: Sequence[str] = ()) -> str:
+def claims_markdown(claims: Sequence[Claim], title: str, said: Sequence[str] = ()) -> str:
     """The claims as a page: a summary table, then every claim with formula and evidence.
 
     ``said``: paragraphs between the two.
     """
-    claims = list(claims)
     lines = [f"# {title}", "", _READING, "", "| claim | verdict | units |", "| --- | --- | --- |"]
     lines += [f"| [{one.id}](#{one.id}) | {one.verdict} | {_units(one)} |" for one in claims]
     for paragraph in said:
@@ -71,12 +69,11 @@ def claims_markdown(claims: Iterable[Claim], title: str, said: Sequence[str] = (
     return "\n".join([*lines, ""])
 
 
-def published_page(claims: Iterable[Claim], mark: str) -> str:
+def published_page(claims: Sequence[Claim], mark: str) -> str:
     """The claims on the published numbers, and in words what those that fail mean.
 
     ``mark``: a line below the title.
     """
-    claims = list(claims)
     failing = [f"- **{claim.id}.** {claim.meaning}" for claim in claims if claim.verdict == FAILS]
     said = [
         "Curves and barriers were published as pictures only; their claims are judged on our own runs.",

@@ -6,8 +6,9 @@ import math
 
 from pipeline.report.claims.accuracy import above_naive
 from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import NETWORK, Numbers, bound, groups, judged, rounded
-from pipeline.report.claims.words import place, signed, unless_nan
+from pipeline.report.claims.numbers import Numbers, bound, groups, judged, rounded
+from pipeline.report.tables import names
+from pipeline.results import NETWORK
 
 EARLY = (5.0, 20.0)
 
@@ -32,9 +33,9 @@ def early_matching_suffices(numbers: Numbers) -> Found:
             error, difference = bound(early, end), early["mean"] - end["mean"]
             below += rounded(difference) < 0
             text = f"t = {epoch:g}: {early['mean']:.2f}, t = T: {end['mean']:.2f}, difference "
-            text += signed(difference) + unless_nan(error, f", uncertainty {error:.2f}")
-            name, margin = f"{place(**key)}, t = {epoch:g}", rounded(difference + error)
-            units.append(Unit(name, unless_nan(difference, text), at_least=[margin]))
+            text += names.signed(difference) + names.unless_nan(error, f", uncertainty {error:.2f}")
+            name, margin = f"{names.place(**key)}, t = {epoch:g}", rounded(difference + error)
+            units.append(Unit(name, names.unless_nan(difference, text), at_least=[margin]))
     text = share_but(units, "early matchings are within the uncertainty of the last")
     return Found(units, f"{text} The mean is below that of t = T in {below} of {len(units)}.")
 

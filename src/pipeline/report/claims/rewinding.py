@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.report.claims.judge import Found, Unit, claim, known, share
-from pipeline.report.claims.numbers import NETWORK, Numbers, bound, groups, judged, rounded
-from pipeline.report.claims.words import at, place, signed, unless_nan
+from pipeline.report.claims.numbers import Numbers, bound, groups, judged, rounded
 from pipeline.report.tables import names
+from pipeline.results import NETWORK
 
 HIGH_SPARSITY = 0.95
 
@@ -51,7 +51,7 @@ def naive_gains_nothing_from_k(numbers: Numbers) -> Found:
         unit = Unit(one.label, one.values, at_least=[rounded(one.bound - one.gain)])
         units.append(unit)
         by_sparsity.setdefault(one.sparsity, []).append(unit)
-    parts = [f"{at(s)}: {share(own)}" for s, own in sorted(by_sparsity.items()) if known(own)]
+    parts = [f"{names.at(s)}: {share(own)}" for s, own in sorted(by_sparsity.items()) if known(own)]
     return Found(units, f"gain within its uncertainty at {', '.join(parts)} networks.")
 
 
@@ -71,12 +71,12 @@ def rewinding_at_high_sparsity(numbers: Numbers) -> Found:
         series = group.sort_values("rewind_epoch").set_index("rewind_epoch")
         slopes = [_slope(series["mean"][series["method"] == method]) for method in methods]
         values = "; ".join(
-            f"{names.method(method)} {signed(slope, decimals=3)}"
+            f"{names.method(method)} {names.signed(slope, decimals=3)}"
             for method, slope in zip(methods, slopes, strict=True)
             if not math.isnan(slope)
         )
-        text = unless_nan(sum(slopes), "slopes per 10 epochs: ") + values
-        units.append(Unit(place(**key), text, above=slopes[:2], at_least=[-slopes[2]]))
+        text = names.unless_nan(sum(slopes), "slopes per 10 epochs: ") + values
+        units.append(Unit(names.place(**key), text, above=slopes[:2], at_least=[-slopes[2]]))
     those = known(units)
     lth, permuted = (sum(unit.above[which] > 0 for unit in those) for which in (0, 1))
     naive = sum(unit.at_least[0] >= 0 for unit in those)
@@ -111,12 +111,12 @@ def _rewinding(cells: pd.DataFrame, methods: Iterable[str]) -> Iterator[_Rewindi
             before, after, slope = start["mean"], best["mean"], _slope(own["mean"])
             gain, error = after - before, bound(start, best)
             said = {
-                f"k = 0: {before:.2f}; best k > 0: {after:.2f} (k = {k:g}); gain {signed(gain)}": gain,
+                f"k = 0: {before:.2f}; best k > 0: {after:.2f} (k = {k:g}); gain {names.signed(gain)}": gain,
                 f"uncertainty {error:.2f}": error,
-                f"slope {signed(slope, decimals=3)} per 10 epochs": slope,
+                f"slope {names.signed(slope, decimals=3)} per 10 epochs": slope,
             }
             values = "; ".join(text for text, value in said.items() if not math.isnan(value))
-            label = f"{place(**key)}, {names.method(method)}"
+            label = f"{names.place(**key)}, {names.method(method)}"
             yield _Rewinding(key["sparsity"], method, label, gain, error, values)
 
 

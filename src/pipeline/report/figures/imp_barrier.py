@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import Results, number
+from pipeline.report.tables.cells import spread
+from pipeline.results import Results
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 
 _STYLES = {"rewind": "IMP with rewinding", "finetune": "IMP-FT (fine-tuning)"}
-_LOOKS: dict[str, dict[str, Any]] = {
-    "none": {"color": "#D55E00", "marker": "s", "linestyle": "-"},
-    "reset": {"color": "#E69F00", "marker": "D", "linestyle": "-"},
-    "repair": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+_LOOKS = {
+    "none": style.look("#D55E00", "s"),
+    "reset": style.look("#E69F00", "D"),
+    "repair": style.look("#0072B2", "o"),
 }
 _KEYS = ["style", "iteration", "sparsity", "correction", "split"]
 
@@ -30,18 +31,10 @@ def read(output: ImpBarriers, results: Results) -> pd.DataFrame:
     for experiment in results.chosen(output):
         imp = results.config.recipes.resolve("imp", experiment.imp)
         for run in output.runs(experiment):
-            rows += [
-                {
-                    "experiment": experiment.name, "style": imp.style, "a": run.dense.seed,
-                    "iteration": int(row["iteration"]), "sparsity": float(row["sparsity"]),
-                    "correction": row["correction"], "split": row["split"],
-                    "loss_barrier": number(row["loss_barrier"]),
-                    "error_barrier": number(row["error_barrier"]),
-                }
-                for row in (results.csv(run, "barrier.csv") if results.metrics(run) else ())
-            ]  # fmt: skip
-    columns = ["experiment", "style", "a", "iteration", "sparsity", "correction", "split",
-               "loss_barrier", "error_barrier"]  # fmt: skip
+            chain = {"experiment": experiment.name, "style": imp.style, "a": run.dense.seed}
+            if results.metrics(run):
+                rows += [chain | line for line in results.lines(run, "barrier.csv")]
+    columns = ["experiment", "a", *_KEYS, "loss_barrier", "error_barrier"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -51,22 +44,17 @@ def build(
     """A panel per IMP style; x: IMP iteration (top: sparsity); a line without and with correction.
 
     Errors in percentage points, losses in nats. Lines are means over seeds with a band of ± one
-    sample standard deviation. Returns the figure and the points that it shows.
+    sample standard deviation.
     """
     metric, split = output.metric, output.split or "train"
     corrections = ["none", shown.correction]
     chosen = imp_barriers[imp_barriers["split"] == split]
     chosen = chosen[chosen["correction"].isin(corrections)]
     chosen = chosen.drop_duplicates([*_KEYS, "a"])
-    points = (
-        chosen.assign(value=chosen[f"{metric}_barrier"].astype(float))
-        .groupby(_KEYS, sort=True)
-        .agg(mean=("value", "mean"), std=("value", "std"), n=("value", "count"))
-        .reset_index()
-    )
+    points = spread(chosen.assign(value=chosen[f"{metric}_barrier"].astype(float)), _KEYS)
     points.insert(len(_KEYS), "metric", metric)
     kinds = sorted(points["style"].unique(), key=lambda kind: (kind != "rewind", kind))
-    figure, axes = style.grid(1, max(1, len(kinds)), panel=(3.2, 2.3), sharey=True)
+    figure, axes = style.grid(1, len(kinds), panel=(3.2, 2.3), sharey=True)
     for panel, kind in zip(axes[0], kinds, strict=False):
         _draw(panel, points[points["style"] == kind], corrections)
         panel.set_title(_STYLES.get(kind, kind), pad=7)
@@ -82,13 +70,7 @@ def build(
 def _draw(panel: Axes, points: pd.DataFrame, corrections: Sequence[str]) -> None:
     for correction in corrections:
         own = points[points["correction"] == correction].sort_values("iteration")
-        style.band_line(
-            panel,
-            own["iteration"].tolist(),
-            own["mean"].tolist(),
-            own["std"].tolist(),
-            _LOOKS[correction],
-        )
+        style.band_line(panel, own["iteration"], own["mean"], own["std"], _LOOKS[correction])
     panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
     at = sorted(points["iteration"].unique())
     shown = style.ticks(at, least=0.08)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
+from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.interpolation import Interpolation
 
@@ -27,22 +28,21 @@ def build(output: Interpolation, shown: Shown, curves: pd.DataFrame) -> tuple[Fi
     """Panels: a column per data set, a row per correction; a line per width, over α in [0, 1].
 
     Errors in %, losses in nats. Lines are means over pairs with a band of ± one sample standard
-    deviation; dashed: without π; dotted: the loss at initialisation (with metric loss). Returns the
-    figure and the points that it shows.
+    deviation; dashed: without π; dotted: the loss at initialisation (with metric loss).
     """
     del shown
     metric, corrections = output.metric, output.corrections
     points = _points(output, curves)
     places = list(dict.fromkeys(points[["dataset", "model"]].itertuples(index=False, name=None)))
     widths = sorted(points["width"].unique())
-    figure, axes = style.grid(len(corrections), max(1, len(places)), panel=(2.7, 2.0), sharey="col")
+    figure, axes = style.grid(len(corrections), len(places), panel=(2.7, 2.0), sharey="col")
     for i, correction in enumerate(corrections):
         for j, (dataset, model) in enumerate(places):
             panel = axes[i][j]
             here = points[(points["dataset"] == dataset) & (points["model"] == model)]
             here = here[here["correction"] == correction]
             _draw(panel, here, widths, metric)
-            place = names.place(dataset, model, None)
+            place = names.place(dataset, model)
             panel.set_title(f"{place}, {names.CORRECTIONS[correction]}")
             if i == len(corrections) - 1:
                 panel.set_xlabel(
@@ -64,35 +64,23 @@ def _points(output: Interpolation, curves: pd.DataFrame) -> pd.DataFrame:
     if not output.unmatched:
         chosen = chosen[chosen["matched"].astype(bool)]
     chosen = chosen.drop_duplicates([*keys, "a", "b"])
-    points = (
-        chosen.assign(value=chosen[metric].astype(float))
-        .groupby(keys, sort=True)
-        .agg(
-            mean=("value", "mean"),
-            std=("value", "std"),
-            n=("value", "count"),
-            loss_at_init=("loss_at_init", "mean"),
-        )
-        .reset_index()
-    )
+    chosen = chosen.assign(value=chosen[metric].astype(float))
+    points = spread(chosen, keys, loss_at_init=("loss_at_init", "mean"))
     points.insert(len(keys), "split", output.split)
     points.insert(len(keys) + 1, "metric", metric)
     return points
 
 
 def _draw(panel: Axes, points: pd.DataFrame, widths: list[float], metric: str) -> None:
-    for position, width in enumerate(widths):
+    for width, look in style.in_turn(widths).items():
         for matched in (True, False):
             own = points[(points["width"] == width) & (points["matched"].astype(bool) == matched)]
             own = own.sort_values("alpha")
-            look = style.width_style(position)
             # Markers on every fifth of many points keep the lines readable.
-            look["markevery"] = max(1, (len(own) - 1) // 6)
+            look = look | {"markevery": max(1, (len(own) - 1) // 6)}
             if not matched:
-                look["linestyle"], look["marker"] = "--", ""
-            style.band_line(
-                panel, own["alpha"].tolist(), own["mean"].tolist(), own["std"].tolist(), look
-            )
+                look |= {"linestyle": "--", "marker": ""}
+            style.band_line(panel, own["alpha"], own["mean"], own["std"], look)
             start = own["loss_at_init"].dropna()
             if metric == "loss" and matched and len(start):
                 panel.axhline(start.iloc[0], color=look["color"], linestyle=":", linewidth=1.0)
@@ -102,16 +90,13 @@ def _draw(panel: Axes, points: pd.DataFrame, widths: list[float], metric: str) -
 
 
 def _handles(output: Interpolation, points: pd.DataFrame, widths: list[float]) -> list[Line2D]:
-    handles = [
-        style.handle(style.width_style(position), f"w = {width:g}")
-        for position, width in enumerate(widths)
-    ]
-    grey = "#555555"
+    looks = style.in_turn(widths)
+    handles = [style.handle(look, f"w = {width:g}") for width, look in looks.items()]
     if output.metric == "loss" and points["loss_at_init"].notna().any():
-        look = {"color": grey, "linestyle": ":", "linewidth": 1.0}
-        handles.append(style.handle(look, "loss at initialisation"))
+        start = style.look(style.GREY, "", ":") | {"linewidth": 1.0}
+        handles.append(style.handle(start, "loss at initialisation"))
     if output.unmatched:
-        handles.append(style.handle({"color": grey, "linestyle": "--"}, "without π"))
+        handles.append(style.handle(style.look(style.GREY, "", "--"), "without π"))
     return handles
 
 
@@ -124,5 +109,4 @@ def _absent(
     wanted = {
         (*place, *line) for place in places for line in product(widths, output.corrections, matched)
     }
-    absent = len(wanted - there)
-    return f"{absent} of {len(wanted)} curves missing" if absent else ""
+    return style.missing_note(len(wanted), len(wanted - there), what="curves")

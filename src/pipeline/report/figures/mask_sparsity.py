@@ -11,6 +11,7 @@ from pipeline import models
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
+from pipeline.report.tables.cells import spread
 from pipeline.results import PLACE, Results, place
 from pipeline.study.config import Config
 from pipeline.study.experiment import Experiment
@@ -57,38 +58,22 @@ def build(
     """A row per experiment; x: the layers in the network's order; a line per sparsity S.
 
     Lines are means over seeds with a band of ± one sample standard deviation; dotted: the sparsity
-    of the whole network. Returns the figure and the points that it shows.
+    of the whole network.
     """
     del output, shown
     known = mask_layers.dropna(subset=["layer"])
-    points = (
-        known.assign(value=100 * pd.to_numeric(known["pruned"]), all=100 * known["whole"])
-        .groupby(_KEYS, sort=True)
-        .agg(
-            mean=("value", "mean"),
-            std=("value", "std"),
-            n=("value", "count"),
-            whole=("all", "mean"),
-        )
-        .reset_index()
-    )
+    shares = known.assign(value=100 * pd.to_numeric(known["pruned"]), all=100 * known["whole"])
+    points = spread(shares, _KEYS, whole=("all", "mean"))
     headings = style.headings(mask_layers)
-    sparsities = sorted(mask_layers["sparsity"].unique())
-    looks = {value: style.width_style(place) for place, value in enumerate(sparsities)}
-    figure, axes = style.grid(max(1, len(headings)), 1, panel=(5.4, 2.1), sharex="none")
+    looks = style.in_turn(sorted(mask_layers["sparsity"].unique()))
+    figure, axes = style.grid(len(headings), 1, panel=(5.4, 2.1), sharex="none")
     for row, (experiment, heading) in enumerate(headings.items()):
         panel = axes[row][0]
         own = points[points["experiment"] == experiment]
         for sparsity, lines in own.groupby("sparsity"):
             look = looks[sparsity]
             panel.axhline(lines["whole"].iloc[0], color=look["color"], linestyle=":", linewidth=0.9)
-            style.band_line(
-                panel,
-                lines["position"].tolist(),
-                lines["mean"].tolist(),
-                lines["std"].tolist(),
-                look,
-            )
+            style.band_line(panel, lines["position"], lines["mean"], lines["std"], look)
         layers = own.drop_duplicates("position").sort_values("position")["layer"]
         style.name_ticks(panel, [str(layer).removesuffix(".weight") for layer in layers])
         panel.set_title(heading)
@@ -96,7 +81,7 @@ def build(
         panel.set_ylabel("Pruned weights (%)")
     style.legend(
         figure,
-        [style.handle(looks[value], f"S = {names.percent(value)}") for value in sparsities],
+        [style.handle(look, names.at(value)) for value, look in looks.items()],
         style.absent_note(mask_layers, ["experiment", "sparsity", "a"], "masks"),
     )
     return figure, points

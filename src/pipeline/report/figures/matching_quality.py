@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
+from pipeline.report.tables.cells import means
 from pipeline.results import PLACE, Results, place
 from pipeline.study.outputs.matching_quality import MatchingQuality
 
 _KEYS = [*PLACE, "similarity", "matching_epoch", "group"]
 _MEASURED = ["size", "dead_a", "dead_b", "matched", "identity", "random"]
-_LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "matched": ("matched", {"color": "#009E73", "marker": "^", "linestyle": "-"}),
-    "identity": ("identity", {"color": "#D55E00", "marker": "s", "linestyle": "-"}),
-    "random": ("random matching (expected)", {"color": "#555555", "marker": "", "linestyle": "--"}),
+_LOOKS = {
+    "matched": ("matched", style.look("#009E73", "^")),
+    "identity": ("identity", style.look("#D55E00", "s")),
+    "random": ("random matching (expected)", style.look(style.GREY, "", "--")),
 }
 _AXIS = {"correlation": "Mean correlation", "inner": "Mean inner product"}
 
@@ -50,23 +51,14 @@ def build(
 ) -> tuple[Figure, pd.DataFrame]:
     """A row per experiment and matching epoch; x: the permutation groups in the network's order.
 
-    Lines are means over pairs with a band of ± one sample standard deviation. Returns the figure
-    and the points that it shows.
+    Lines are means over pairs with a band of ± one sample standard deviation.
     """
     del output, shown
     known = match_groups.dropna(subset=["group"])
     points = (
         known.assign(**{key: pd.to_numeric(known[key]) for key in _LOOKS})
         .groupby(_KEYS, sort=False, dropna=False)
-        .agg(
-            size=("size", "first"),
-            n=("matched", "count"),
-            **{
-                f"{key}{end}": (key, how)
-                for key in _LOOKS
-                for end, how in (("", "mean"), ("_std", "std"))
-            },
-        )
+        .agg(size=("size", "first"), n=("matched", "count"), **means(_LOOKS))
         .reset_index()
     )
     points = points.sort_values(
@@ -76,20 +68,14 @@ def build(
     )
     headings = style.headings(match_groups)
     rows = match_groups[["experiment", "matching_epoch"]].drop_duplicates()
-    figure, axes = style.grid(max(1, len(rows)), 1, panel=(4.4, 2.0), sharex="none")
+    figure, axes = style.grid(len(rows), 1, panel=(4.4, 2.0), sharex="none")
     for position, (experiment, epoch) in enumerate(rows.itertuples(index=False, name=None)):
         panel = axes[position][0]
         own = points[points["experiment"] == experiment]
         same = own["matching_epoch"].isna() if pd.isna(epoch) else own["matching_epoch"] == epoch
         own = own[same]
         for key, (_, look) in _LOOKS.items():
-            style.band_line(
-                panel,
-                list(range(len(own))),
-                own[key].tolist(),
-                own[f"{key}_std"].tolist(),
-                look,
-            )
+            style.band_line(panel, range(len(own)), own[key], own[f"{key}_std"], look)
         panel.axhline(0, color="#888888", linewidth=0.7, zorder=1)
         style.name_ticks(
             panel, [f"{g} ({n:g})" for g, n in zip(own["group"], own["size"], strict=True)]

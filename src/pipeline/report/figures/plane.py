@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import Results, number
+from pipeline.results import Results
 from pipeline.study.outputs.plane import LossPlane
 
 _MARKS = {"dense": "*", "lth": "o", "permuted": "^", "naive": "s", "imp": "D"}
@@ -32,11 +32,10 @@ def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFram
             if found is None:
                 continue
             grid += [
-                {"experiment": experiment.name, "x": float(row["x"]), "y": float(row["y"]),
-                 "split": row["split"], "error": number(row["error"]), "loss": number(row["loss"])}
-                for row in results.csv(run, "plane.csv")
-                if row["correction"] == output.correction and row["split"] == output.split
-            ]  # fmt: skip
+                line | {"experiment": experiment.name}
+                for line in results.lines(run, "plane.csv")
+                if line["correction"] == output.correction and line["split"] == output.split
+            ]
             points += [
                 {"experiment": experiment.name, "name": p["model"], "x": p["x"], "y": p["y"]}
                 for p in found["points"]
@@ -58,12 +57,11 @@ def build(
     """
     grid, points = data
     experiments = list(dict.fromkeys(grid["experiment"]))
-    panels = max(1, len(experiments))
     with matplotlib.rc_context({"axes.grid": False}):
         # Panels as high as the plane is, since both axes have one scale.
         extent = grid[["x", "y"]].agg(lambda axis: axis.max() - axis.min())
         height = 2.9 * float(np.clip(extent["y"] / extent["x"], 0.4, 1.6)) if len(grid) else 2.9
-        figure, axes = style.grid(1, panels, panel=(3.6, height), sharex=False)
+        figure, axes = style.grid(1, len(experiments), panel=(3.6, height), sharex=False)
         missing = 0
         for panel, experiment in zip(axes[0], experiments, strict=False):
             own = grid[grid["experiment"] == experiment]
@@ -75,16 +73,13 @@ def build(
             bar = figure.colorbar(filled, ax=panel, pad=0.02, format="%.1f")
             bar.set_label(f"{output.split.capitalize()} error (%)")
             bar.outline.set_linewidth(0.5)
-            if panels > 1:
+            if len(experiments) > 1:
                 panel.set_title(experiment)
             panel.set_xlabel("distance in weight space")
         axes[0][0].set_ylabel("distance in weight space")
         if missing:
-            figure.supxlabel(
-                style.missing_note(len(grid), missing).replace("cells", "points"),
-                fontsize=7,
-                color="#555555",
-            )
+            note = style.missing_note(len(grid), missing, what="points")
+            figure.supxlabel(note, fontsize=7, color=style.GREY)
     frame = pd.concat([grid.assign(name=""), points], ignore_index=True)
     return figure, frame[["experiment", "name", "x", "y", "split", "error", "loss"]]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,27 +18,38 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from pipeline.artifacts.store import write_atomic
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
+from pipeline.results import PLACE
 
-# Okabe and Ito's colours, distinct for all common kinds of colour vision.
-COLOURS = {
-    "dense": "#000000",
-    "lth": "#0072B2",
-    "naive": "#D55E00",
-    "permuted": "#009E73",
-    "imp": "#CC79A7",
-}
-MARKERS = {"dense": "", "lth": "o", "naive": "s", "permuted": "^", "imp": "D"}
-LINES = {"dense": "--", "lth": "-", "naive": "-", "permuted": "-", "imp": "-"}
-_OTHER_COLOURS = ["#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F"]
-_OTHER_MARKERS = ["v", "P", "X", "p"]
+Look = dict[str, Any]
+
+
+def look(color: str, marker: str = "", line: str = "-") -> Look:
+    """Colour, marker and line as matplotlib's keywords."""
+    return {"color": color, "marker": marker, "linestyle": line}
+
+
+#: Okabe and Ito's colours, distinct for all common kinds of colour vision.
+METHODS = {
+    "dense": look("#000000", "", "--"), "lth": look("#0072B2", "o"), "naive": look("#D55E00", "s"),
+    "permuted": look("#009E73", "^"), "imp": look("#CC79A7", "D"),
+}  # fmt: skip
+_OTHERS = [
+    look("#E69F00", "v", "-."), look("#56B4E9", "P", "-."), look("#8C6D31", "X", "-."),
+    look("#7F7F7F", "p", "-."),
+]  # fmt: skip
+
+GREY = "#555555"
 
 # Widths are ordered: dark to light, clear of the methods' colours.
-_WIDTH_COLOURS = ["#440154", "#31688E", "#35B779", "#E3A008", "#B5367A"]
-_WIDTH_MARKERS = ["o", "s", "^", "D", "v"]
+_WIDTHS = [
+    look("#440154", "o"), look("#31688E", "s"), look("#35B779", "^"), look("#E3A008", "D"),
+    look("#B5367A", "v"),
+]  # fmt: skip
 
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -69,18 +82,14 @@ _Share = bool | Literal["none", "all", "row", "col"]
 PANEL = (1.9, 1.55)  # inches, width and height of one panel
 
 
-def method_style(method: str, colours: Mapping[str, str] | None = None) -> dict[str, Any]:
+def method_style(method: str, colours: Mapping[str, str] | None = None) -> Look:
     """Colour, marker and line of a method, the same in every figure.
 
     A user's own method gets the colour that the study names, else one fixed by its name.
     """
-    pick = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(_OTHER_COLOURS)
-    colour = (colours or {}).get(method) or COLOURS.get(method, _OTHER_COLOURS[pick])
-    return {
-        "color": colour,
-        "marker": MARKERS.get(method, _OTHER_MARKERS[pick]),
-        "linestyle": LINES.get(method, "-."),
-    }
+    pick = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(_OTHERS)
+    usual = METHODS.get(method, _OTHERS[pick])
+    return usual | {"color": (colours or {}).get(method) or usual["color"]}
 
 
 def method_handles(methods: Iterable[str], shown: Shown) -> list[Line2D]:
@@ -91,13 +100,9 @@ def method_handles(methods: Iterable[str], shown: Shown) -> list[Line2D]:
     ]
 
 
-def width_style(position: int) -> dict[str, Any]:
-    """Colour and marker of the width at a position of the sorted widths."""
-    return {
-        "color": _WIDTH_COLOURS[position % len(_WIDTH_COLOURS)],
-        "marker": _WIDTH_MARKERS[position % len(_WIDTH_MARKERS)],
-        "linestyle": "-",
-    }
+def in_turn(values: Iterable[float]) -> dict[float, Look]:
+    """Colour, marker and line of each value of a scale, such as the widths."""
+    return dict(zip(values, cycle(_WIDTHS)))
 
 
 def grid(
@@ -108,7 +113,8 @@ def grid(
     sharey: _Share = False,
     sharex: _Share = True,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows × columns panels, laid out so that nothing overlaps."""
+    """A figure of rows × columns panels, one at least, laid out so that nothing overlaps."""
+    rows, columns = max(1, rows), max(1, columns)
     width, height = panel
     # A single column still has room for a legend below it.
     size = (max(width * columns + 0.5, 3.4), height * rows + 0.9)
@@ -118,13 +124,7 @@ def grid(
     return figure, [list(row) for row in axes]
 
 
-def band_line(
-    axes: Axes,
-    x: Sequence[float],
-    mean: Sequence[float],
-    std: Sequence[float],
-    style: Mapping[str, Any],
-) -> None:
+def band_line(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, style: Look) -> None:
     """A line with a band of ± one sample standard deviation.
 
     A missing value (NaN) breaks line and band. A point without neighbours gets a bar for a band.
@@ -142,9 +142,7 @@ def band_line(
         alpha=0.18,
         linewidth=0,
     )
-    before = np.concatenate([[False], known[:-1]])
-    after = np.concatenate([known[1:], [False]])
-    alone = known & ~before & ~after
+    alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
     if alone.any():
         axes.errorbar(
             position[alone],
@@ -177,10 +175,9 @@ def ticks(values: Iterable[float], least: float = 0.11) -> list[float]:
         return [*kept, last]
 
     # All values in turn, and the multiples of each value (k = 25, 50, 75, 100).
-    choices = [thinned(ordered[1:-1])]
-    for step in ordered[1:-1]:
-        multiples = [value for value in ordered[1:-1] if step and not round(value % step, 6)]
-        choices.append(thinned(multiples))
+    inner = ordered[1:-1]
+    multiples = [[value for value in inner if not round(value % step, 6)] for step in inner]
+    choices = map(thinned, [inner, *multiples])
     return max(choices, key=lambda kept: (len(kept), -float(np.std(np.diff(kept)))))
 
 
@@ -205,7 +202,7 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
         title_fontsize=7.0,
         alignment="center",
     )
-    box.get_title().set_color("#555555")
+    box.get_title().set_color(GREY)
 
 
 def _legend_width(lines: Sequence[Line2D], columns: int) -> float:
@@ -215,8 +212,9 @@ def _legend_width(lines: Sequence[Line2D], columns: int) -> float:
     return sum(0.51 + 0.068 * int(letters) for letters in widest)
 
 
-def handle(style: Mapping[str, Any], label: str) -> Line2D:
-    return Line2D([], [], markeredgecolor="white", markeredgewidth=0.4, label=label, **dict(style))
+def handle(style: Look, label: str) -> Line2D:
+    """Entry of a legend."""
+    return Line2D([], [], markeredgecolor="white", markeredgewidth=0.4, label=label, **style)
 
 
 def missing_note(total: int, missing: int, diverged: int = 0, what: str = "cells") -> str:
@@ -264,15 +262,10 @@ def headings(frame: pd.DataFrame) -> dict[str, str]:
 
     ``frame`` has the columns experiment, dataset, model, width.
     """
-    places = frame.drop_duplicates("experiment").set_index("experiment")
-    found = {
-        str(name): names.place(row["dataset"], row["model"], row["width"])
-        for name, row in places.iterrows()
-    }
-    several = [heading for heading in found.values() if list(found.values()).count(heading) > 1]
-    return {
-        n: f"{heading} ({n})" if heading in several else heading for n, heading in found.items()
-    }
+    places = frame[PLACE].drop_duplicates("experiment").itertuples(index=False, name=None)
+    found = {str(name): names.place(*network) for name, *network in places}
+    times = Counter(found.values())
+    return {n: f"{text} ({n})" if times[text] > 1 else text for n, text in found.items()}
 
 
 def name_ticks(axes: Axes, labels: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import PLACE, Results, number, place
+from pipeline.report.tables.cells import means
+from pipeline.results import PLACE, Results, place
 from pipeline.runs import Run
 from pipeline.study.outputs.training_curves import TrainingCurves
 
@@ -38,12 +38,8 @@ def read(output: TrainingCurves, results: Results) -> pd.DataFrame:
             found = results.metrics(run)
             row = place(experiment) | label | {"path": run.path()}
             row["status"] = "missing" if found is None else found["status"]
-            lines = [] if found is None else results.csv(run, "history.csv")
-            rows += [
-                row | {"epoch": start + int(line["epoch"])}
-                | {name: number(line[name]) for name in _VALUES}
-                for line in lines
-            ] or [row]  # fmt: skip
+            lines = [] if found is None else results.lines(run, "history.csv")
+            rows += [line | row | {"epoch": start + line["epoch"]} for line in lines] or [row]
     columns = [*PLACE, "method", "matching_epoch", "status", "epoch", *_VALUES, "path"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -55,14 +51,14 @@ def build(
 
     Lines are means over seeds with a band of ± one sample standard deviation; test accuracy has a
     marker at every epoch at which it was measured. Where a mask was permuted by matchings of several
-    epochs, those at the latest epoch are shown. Returns the figure and the points that it shows.
+    epochs, those at the latest epoch are shown.
     """
-    sparse = f"sparse: S = {names.percent(output.sparsity)}, k = {output.rewind_epoch}"
+    sparse = f"sparse: {names.at(output.sparsity)}, k = {output.rewind_epoch}"
     found = histories[_latest(histories)]
     points = _points(found)
     headings = style.headings(histories)
     methods = sorted(points["method"].unique(), key=names.method_key)
-    figure, axes = style.grid(2, max(1, len(headings)), panel=(2.7, 1.7), sharex="col")
+    figure, axes = style.grid(2, len(headings), panel=(2.7, 1.7), sharex="col")
     for column, (experiment, heading) in enumerate(headings.items()):
         own = points[points["experiment"] == experiment]
         loss, accuracy = axes[0][column], axes[1][column]
@@ -81,7 +77,7 @@ def build(
     axes[0][0].set_ylabel("Training loss (nats)")
     axes[1][0].set_ylabel("Accuracy (%)")
     handles = style.method_handles(methods, shown)
-    handles.append(style.handle({"color": "#555555", "linestyle": ":"}, "training images"))
+    handles.append(style.handle(style.look(style.GREY, "", ":"), "training images"))
     style.legend(figure, handles, style.absent_note(found, ["experiment", "path"], "runs"))
     return figure, points
 
@@ -98,22 +94,13 @@ def _points(found: pd.DataFrame) -> pd.DataFrame:
     numbers = known.assign(**{key: pd.to_numeric(known[key]) for key in ("epoch", *_VALUES)})
     return (
         numbers.groupby(_KEYS, sort=True, dropna=False)
-        .agg(
-            n=("train_loss", "count"),
-            **{
-                f"{value}{end}": (value, how)
-                for value in _VALUES
-                for end, how in (("", "mean"), ("_std", "std"))
-            },
-        )
+        .agg(n=("train_loss", "count"), **means(_VALUES))
         .reset_index()
     )
 
 
-def _line(panel: Axes, lines: pd.DataFrame, value: str, look: Mapping[str, Any]) -> None:
+def _line(panel: Axes, lines: pd.DataFrame, value: str, look: style.Look) -> None:
     spread = lines[f"{value}_std"]
     if look["linestyle"] == ":":  # a second band would hide the first
         spread = spread * float("nan")
-    style.band_line(
-        panel, lines["epoch"].tolist(), lines[value].tolist(), spread.tolist(), dict(look)
-    )
+    style.band_line(panel, lines["epoch"], lines[value], spread, look)

@@ -22,9 +22,10 @@ _DIVERSITY_RUNS = 5
 
 
 def _read(name: str) -> pd.DataFrame:
+    numbers = dict.fromkeys(("width", "sparsity", "rewind_epoch", "matching_epoch"), float)
     file = resources.files(__package__).joinpath(name)
     with file.open(encoding="utf-8") as stream:
-        return pd.read_csv(stream, dtype={"paper_table": "str", "thesis_table": "str"})
+        return pd.read_csv(stream, dtype={"paper_table": str, "thesis_table": str, **numbers})
 
 
 def cells() -> pd.DataFrame:
@@ -35,12 +36,8 @@ def cells() -> pd.DataFrame:
     """
     frame = _read("published_results.csv")
     frame["matching_epoch"] = frame["matching_epoch"].replace(float(_EPOCHS), np.nan)
-    for column in ("width", "sparsity", "rewind_epoch", "matching_epoch"):
-        frame[column] = frame[column].astype(float)
-    frame["n"] = np.where(frame["std"].notna(), _RUNS, 1)
-    frame["n_diverged"] = 0
-    frame["n_missing"] = 0
-    return frame
+    runs = np.where(frame["std"].notna(), _RUNS, 1)
+    return frame.assign(n=runs, n_diverged=0, n_missing=0)
 
 
 def table(label: str) -> pd.DataFrame:
@@ -59,10 +56,7 @@ def table(label: str) -> pd.DataFrame:
 
 def diversity() -> pd.DataFrame:
     """Paper Table 1: a row per (dataset, model, width, method), accuracies in %, runs = 5."""
-    frame = _read("published_diversity.csv")
-    frame["width"] = frame["width"].astype(float)
-    frame["runs"] = _DIVERSITY_RUNS
-    return frame
+    return _read("published_diversity.csv").assign(runs=_DIVERSITY_RUNS)
 
 
 def dense() -> pd.DataFrame:
@@ -71,7 +65,6 @@ def dense() -> pd.DataFrame:
     n is 5 for Table 1 and NaN for the plotting notebook, which gives a bare number.
     """
     frame = _read("published_dense.csv")
-    frame["width"] = frame["width"].astype(float)
     known = frame["test_accuracy_std"].notna()
     frame["n"] = np.where(known, float(_DIVERSITY_RUNS), np.nan)
     return frame

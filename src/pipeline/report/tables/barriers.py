@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables.cells import varying
-from pipeline.report.tables.table import Table, mean_text, row_labels
+from pipeline.report.tables.cells import spread, varying
+from pipeline.report.tables.table import Table, arranged, mean_text, row_labels
 from pipeline.results import PLACE, Results
 from pipeline.study.outputs.barriers import Barriers
 
@@ -39,27 +40,15 @@ def build(output: Barriers, shown: Shown, barriers: pd.DataFrame) -> Table:
     for column, wanted in (("split", output.splits), ("correction", output.corrections)):
         if wanted:
             chosen = chosen[chosen[column].isin(wanted)]
-    tidy = (
-        chosen.groupby([*PLACE, *_ROW, "metric", "matched"], sort=False)
-        .agg(
-            mean=("value", "mean"),
-            std=("value", "std"),
-            n=("value", "count"),
-            pairs=("value", "size"),
-        )
-        .reset_index()
-    )
-    tidy["n_missing"] = tidy.pop("pairs") - tidy["n"]
+    by = [*PLACE, *_ROW, "metric", "matched"]
+    tidy = spread(chosen, by, sort=False, n_missing=("value", "size"))
+    tidy["n_missing"] -= tidy["n"]
     keys = [*varying(tidy, PLACE), *_ROW]
-    found = {
-        (*(row[key] for key in keys), row["metric"], bool(row["matched"])): row
-        for row in tidy.to_dict("records")
-    }
-    rows = list(dict.fromkeys(tidy[keys].itertuples(index=False, name=None)))
-    columns = [(metric, matched) for metric in _METRICS for matched in (False, True)]
+    columns = list(product(_METRICS, (False, True)))
+    rows, found = arranged(tidy, keys, ["metric", "matched"], columns)
     layout = pd.DataFrame(
-        [[_text(found.get((*row, *column))) for column in columns] for row in rows],
-        index=row_labels(keys, rows),
+        [[_text(cell) for cell in row] for row in found],
+        index=row_labels(rows),
         columns=pd.MultiIndex.from_tuples(
             [(_METRICS[metric], "π(a)–b" if matched else "a–b") for metric, matched in columns]
         ),

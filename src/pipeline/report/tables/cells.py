@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ METRICS = {"top1": "test_accuracy", "top5": "test_top5"}
 _NUMBERS = [
     "width", "sparsity", "rewind_epoch", "matching_epoch", "a", "b", "epochs", "seconds",
 ]  # fmt: skip
-_IDENTITY = ["kind", *KEYS, "a", "b", "replicate"]
+# Two runs of equal keys may differ in a recipe; their paths tell them apart.
+_IDENTITY = ["kind", *KEYS, "a", "b", "replicate", "path"]
 
 
 def read(output: Output, results: Results) -> pd.DataFrame:
@@ -58,11 +60,7 @@ def select(
     for column, wanted in filters(output).items() if output else ():
         values = found[column] if column == "method" else found[column].round(6)
         found = found[values.isin(wanted) | (found["kind"] != "sparse")]
-    identity = found[_IDENTITY].astype(object)
-    identity = identity.where(identity.notna(), None)
-    # Two runs of equal keys may differ in a recipe; their paths tell them apart.
-    identity["path"] = found["path"].where(found["path"].notna(), None)
-    return found[~identity.apply(tuple, axis=1).duplicated()].reset_index(drop=True)
+    return found.drop_duplicates(_IDENTITY, ignore_index=True)
 
 
 def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
@@ -73,34 +71,59 @@ def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     the metric counts as missing.
     """
     value = pd.to_numeric(runs[METRICS[metric]], errors="coerce")
-    frame = runs[KEYS].copy()
-    for column in ("width", "sparsity", "rewind_epoch", "matching_epoch"):
-        frame[column] = frame[column].astype(float).round(6)
+    frame = runs[KEYS].astype({key: float for key in KEYS if key in _NUMBERS}).round(6)
     diverged = runs["status"] == "diverged"
     finished = (runs["status"] == "ok") & value.notna()
     frame["value"] = value.where(finished)
-    frame["n"] = finished.astype(int)
     frame["n_diverged"] = diverged.astype(int)
     frame["n_missing"] = (~finished & ~diverged).astype(int)
-    groups = frame.groupby(KEYS, dropna=False, sort=False)
-    cells = groups.agg(
-        mean=("value", "mean"),
-        std=("value", "std"),
-        n=("n", "sum"),
-        n_diverged=("n_diverged", "sum"),
-        n_missing=("n_missing", "sum"),
-    ).reset_index()
+    counts = {key: (key, "sum") for key in ("n_diverged", "n_missing")}
+    cells = spread(frame, KEYS, sort=False, **counts)
     cells.insert(len(KEYS), "metric", metric)
     return sort(cells)
 
 
-def sort(cells: pd.DataFrame) -> pd.DataFrame:
+def spread(
+    frame: pd.DataFrame, keys: list[str], *, sort: bool = True, **more: tuple[str, str]
+) -> pd.DataFrame:
+    """Mean, sample standard deviation (ddof = 1) and number ``n`` of the values of equal keys.
+
+    ``frame`` has a column value, NaN where it is unknown. ``more``: further columns of the result,
+    each with the column that it comes from and how, as in pandas' ``agg``.
+    """
+    groups = frame.groupby(keys, sort=sort, dropna=False)
+    shown = {"mean": ("value", "mean"), "std": ("value", "std"), "n": ("value", "count")}
+    return groups.agg(**shown, **more).reset_index()
+
+
+def means(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Mean and sample standard deviation (``…_std``) of several columns, for pandas' ``agg``."""
+    ends = (("", "mean"), ("_std", "std"))
+    return {f"{column}{end}": (column, how) for column in columns for end, how in ends}
+
+
+def sort(cells: pd.DataFrame, keys: list[str] = KEYS) -> pd.DataFrame:
     """Cells in a fixed order: by the keys, methods in the paper's order."""
-    rank = {name: names.method_key(name) for name in cells["method"].unique()}
-    order = {name: position for position, name in enumerate(sorted(rank, key=rank.__getitem__))}
+
+    def rank(column: pd.Series) -> pd.Series:
+        ordered = sorted(column.unique(), key=names.method_key)
+        return column.map({name: position for position, name in enumerate(ordered)})
+
     return cells.sort_values(
-        KEYS, key=lambda column: column.map(order) if column.name == "method" else column
-    ).reset_index(drop=True)
+        keys, key=lambda column: rank(column) if column.name == "method" else column,
+        ignore_index=True,
+    )  # fmt: skip
+
+
+def highest(printed: pd.Series, cells: pd.DataFrame, block: list[str]) -> pd.Series:
+    """Whether a cell's value is the highest of its block; equal ones all, NaN never."""
+    best = printed.groupby([cells[key] for key in block], dropna=False).transform("max")
+    return printed == best
+
+
+def places(frame: pd.DataFrame) -> list[str]:
+    """The network and data set of each row, as tables write them."""
+    return [names.place(*network) for network in frame[NETWORK].itertuples(index=False)]
 
 
 def varying(cells: pd.DataFrame, columns: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ from pipeline.report.shown import Shown
 from pipeline.report.tables import diversity
 from pipeline.report.tables.table import Table
 from pipeline.results import Results
+from pipeline.study.experiment import Experiment
+from pipeline.study.outputs import Output
 from pipeline.study.outputs.accuracy import AccuracyVsRewind
 from pipeline.study.outputs.claims import Claims
 from pipeline.study.outputs.diversity import Diversity
@@ -22,25 +24,23 @@ from pipeline.study.outputs.rewind_grid import RewindGrid
 
 def read(output: Claims, results: Results) -> list[Claim]:
     """The claims on what exists of the outputs that an entry names."""
-    config = results.config
+    config, protocol = results.config, results.config.protocol
     sources = [config.outputs[name] for name in output.outputs]
-    cells = [o for o in sources if isinstance(o, RewindGrid | EarlyMatching | AccuracyVsRewind)]
-    names = dict.fromkeys(name for o in cells for name in o.experiments)
-    curves = dict.fromkeys(
-        n for o in sources if isinstance(o, Interpolation) for n in o.experiments
-    )
-    chosen = config.experiments
+
+    def shown_by(*kinds: type[Output]) -> list[Experiment]:
+        names = (name for o in sources if isinstance(o, kinds) for name in o.experiments)
+        return [config.experiments[name] for name in dict.fromkeys(names)]
+
     barriers = [imp_barrier.read(o, results) for o in sources if isinstance(o, ImpBarriers)]
     diverse = [diversity.read(o, results) for o in sources if isinstance(o, Diversity)]
+    curves = shown_by(Interpolation)
     return claims.on_results(
-        results.runs(chosen[name] for name in names),
+        results.runs(shown_by(RewindGrid, EarlyMatching, AccuracyVsRewind)),
         reuse=output.reuse,
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
-        curves=results.curves(chosen[name] for name in curves) if curves else None,
+        curves=results.curves(curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
-        headline=Headline(
-            config.protocol.correction, config.protocol.barrier_at, config.protocol.barrier_split
-        ),
+        headline=Headline(protocol.correction, protocol.barrier_at, protocol.barrier_split),
     )
 
 

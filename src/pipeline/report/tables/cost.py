@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables import names
-from pipeline.report.tables.cells import select, varying
+from pipeline.report.tables.cells import select, sort, varying
 from pipeline.report.tables.table import ABSENT, Table, row_labels
 from pipeline.results import NETWORK, Results, place
 from pipeline.study.outputs.cost import Cost
 
-# The parts of one solution, in the order of the columns.
-PARTS = ["dense_a", "imp", "dense_b", "sparse"]
+# The parts of one solution that are trained, in the order of the columns.
+_PARTS = ["dense_a", "imp", "dense_b", "sparse"]
 _DEFINITION = (
     "One solution made alone: dense run a, its IMP chain up to S, dense run b (k epochs for a "
     "rewind snapshot; up to the matching point where b is matched), matching, and the sparse run; "
@@ -47,115 +47,69 @@ def build(output: Cost, shown: Shown, data: tuple[pd.DataFrame, pd.DataFrame]) -
     runs, matches = data
     chosen = select(runs, output, shown.end, ("dense", "imp", "sparse"))
     done = chosen[chosen["status"] == "ok"]
-    dense, imp = done[done["kind"] == "dense"], done[done["kind"] == "imp"]
-    sparse = chosen[chosen["kind"] == "sparse"]
-    permuted = {name for name, method in shown.methods.items() if method.permute}
-    lines = []
-    for run in sparse.to_dict("records"):
-        if run["status"] == "ok":
-            parts = _parts(run, dense, imp, run["method"] in permuted)
-            lines.append({**_keys(run), **parts, **_matching(run, matches, permuted)})
-    keys = [*NETWORK, "sparsity", "method"]
-    tidy = _average(pd.DataFrame(lines), sparse, keys)
-    tidy = tidy.sort_values(keys, key=_order).reset_index(drop=True)
+    permuted = [name for name, method in shown.methods.items() if method.permute]
+    tidy = _average(_solutions(done, matches, permuted), chosen[chosen["kind"] == "sparse"])
     notes = [_DEFINITION, _totals(done, matches)]
     return shown.table(output, tidy, _lay_out(tidy, shown.labels), notes)
 
 
-def _order(column: pd.Series) -> pd.Series:
-    if column.name != "method":
-        return column
-    ranked = sorted(column.unique(), key=names.method_key)
-    return column.map({method: position for position, method in enumerate(ranked)})
+def _solutions(done: pd.DataFrame, matches: pd.DataFrame, permuted: list[str]) -> pd.DataFrame:
+    """The finished sparse runs with epochs and seconds of every part; NaN for what is not known."""
+
+    def spent(part: str, kind: str, *by: str) -> pd.DataFrame:
+        groups = done[done["kind"] == kind].groupby([*NETWORK, *by])[["epochs", "seconds"]]
+        return groups.mean().add_prefix(f"{part}_")
+
+    own = {"epochs": "sparse_epochs", "seconds": "sparse_seconds"}
+    runs = done[done["kind"] == "sparse"].rename(columns=own)
+    runs = runs.join(spent("dense_a", "dense", "a"), [*NETWORK, "a"])
+    runs = runs.join(spent("imp", "imp", "a", "sparsity"), [*NETWORK, "a", "sparsity"])
+    runs = runs.join(spent("dense_b", "dense", "a"), [*NETWORK, "b"])
+    by_matching, paired = runs["method"].isin(permuted), runs["b"].notna()
+    # b is trained up to the snapshot, and for a matching up to where it is matched (NaN: its end)
+    whole = runs["dense_b_epochs"]
+    matched = runs["matching_epoch"].fillna(whole).where(by_matching)
+    until = np.fmax(runs["rewind_epoch"], matched)
+    runs["dense_b_epochs"] = until.where(paired, 0.0)
+    runs["dense_b_seconds"] = (runs["dense_b_seconds"] * until / whole).where(paired, 0.0)
+    keys = [*NETWORK, "a", "b", "matching_epoch"]
+    known = matches.astype(dict.fromkeys(("width", "a", "b", "matching_epoch", "seconds"), float))
+    seconds = known.groupby(keys, dropna=False)["seconds"].mean().rename("matching_seconds")
+    runs = runs.merge(seconds.reset_index(), how="left", on=keys)
+    runs.loc[~runs["method"].isin(permuted), "matching_seconds"] = 0.0
+    return runs
 
 
-def _keys(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: run[key] for key in (*NETWORK, "sparsity", "method")}
-
-
-def _same(frame: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    return frame[(frame[NETWORK] == [run[key] for key in NETWORK]).all(axis=1)]
-
-
-def _parts(
-    run: Mapping[str, Any], dense: pd.DataFrame, imp: pd.DataFrame, matched: bool
-) -> dict[str, float]:
-    """Epochs and seconds of the trained parts of one solution; NaN where nothing was measured."""
-    of_a = _same(dense, run)
-    of_a = of_a[of_a["a"] == run["a"]]
-    chain = _same(imp, run)
-    chain = chain[chain["a"] == run["a"]]
-    exact = chain[(chain["sparsity"] - run["sparsity"]).abs() < 1e-6]
-    chain = exact if len(exact) else chain[chain["sparsity"].isna()]
-    found = {
-        "dense_a": (of_a["epochs"].mean(), of_a["seconds"].mean()),
-        "imp": (chain["epochs"].mean(), chain["seconds"].mean()),
-        "dense_b": (0.0, 0.0),
-        "sparse": (run["epochs"], run["seconds"]),
-    }
-    if pd.notna(run["b"]):
-        of_b = _same(dense, run)
-        of_b = of_b[of_b["a"] == run["b"]]
-        complete, seconds = of_b["epochs"].mean(), of_b["seconds"].mean()
-        epochs = run["rewind_epoch"]
-        if matched:
-            match = run["matching_epoch"]
-            epochs = max(epochs, complete if pd.isna(match) else match)
-        found["dense_b"] = (epochs, seconds * epochs / complete)
-    return {
-        f"{part}_{unit}": float(value)
-        for part, values in found.items()
-        for unit, value in zip(("epochs", "seconds"), values, strict=True)
-    }
-
-
-def _matching(
-    run: Mapping[str, Any], matches: pd.DataFrame, permuted: Collection[str]
-) -> dict[str, float]:
-    if run["method"] not in permuted:
-        return {"matching_seconds": 0.0}
-    found = _same(matches, run)
-    found = found[(found["a"] == run["a"]) & (found["b"] == run["b"])]
-    epoch = run["matching_epoch"]
-    at = found["matching_epoch"]
-    found = found[at.isna() if pd.isna(epoch) else at == epoch]
-    return {"matching_seconds": float(found["seconds"].mean())}
-
-
-def _average(lines: pd.DataFrame, sparse: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _average(solutions: pd.DataFrame, sparse: pd.DataFrame) -> pd.DataFrame:
     """Means over finished runs per method and sparsity, with counts of the declared runs."""
-    values = [f"{part}_{unit}" for part in PARTS for unit in ("epochs", "seconds")]
-    values.append("matching_seconds")
-    if lines.empty:
-        lines = pd.DataFrame(columns=[*keys, *values], dtype=float)
+    keys = [*NETWORK, "sparsity", "method"]
+    parts = [f"{part}_{unit}" for part in _PARTS for unit in ("epochs", "seconds")]
     # A part that one run lacks is unknown for the cell: mean() would skip it silently.
-    means = lines.groupby(keys)[values].agg(lambda column: column.mean(skipna=False))
+    means = solutions.groupby(keys)[[*parts, "matching_seconds"]].agg(
+        lambda column: column.mean(skipna=False)
+    )
     counts = sparse.groupby(keys)["status"].agg(
         n=lambda status: int((status == "ok").sum()),
         n_diverged=lambda status: int((status == "diverged").sum()),
         n_missing=lambda status: int((status == "missing").sum()),
     )
-    tidy = counts.join(means).reset_index()
-    tidy["epochs"] = tidy[[f"{part}_epochs" for part in PARTS]].sum(axis=1, skipna=False)
-    seconds = [*(f"{part}_seconds" for part in PARTS), "matching_seconds"]
-    tidy["seconds"] = tidy[seconds].sum(axis=1, skipna=False)
+    tidy = sort(counts.join(means).reset_index(), keys)
+    for unit in ("epochs", "seconds"):
+        tidy[unit] = tidy.filter(regex=f"_{unit}$").sum(axis=1, skipna=False)
     return tidy
 
 
 def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     columns = {
-        ("Epochs", "dense a"): "dense_a_epochs",
-        ("Epochs", "IMP"): "imp_epochs",
-        ("Epochs", "dense b"): "dense_b_epochs",
-        ("Epochs", "sparse"): "sparse_epochs",
-        ("Epochs", "all"): "epochs",
-        ("Seconds", "matching"): "matching_seconds",
+        ("Epochs", "dense a"): "dense_a_epochs", ("Epochs", "IMP"): "imp_epochs",
+        ("Epochs", "dense b"): "dense_b_epochs", ("Epochs", "sparse"): "sparse_epochs",
+        ("Epochs", "all"): "epochs", ("Seconds", "matching"): "matching_seconds",
         ("Seconds", "all on the device"): "seconds",
-    }
+    }  # fmt: skip
     keys = [*varying(tidy, NETWORK), "sparsity", "method"]
     return pd.DataFrame(
         [[_text(row, column) for column in columns.values()] for row in tidy.to_dict("records")],
-        index=row_labels(keys, tidy[keys].itertuples(index=False, name=None), labels),
+        index=row_labels(tidy[keys], labels),
         columns=pd.MultiIndex.from_tuples(list(columns)),
     )
 
@@ -171,10 +125,10 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 
 def _totals(done: pd.DataFrame, matches: pd.DataFrame) -> str:
     """What the finished runs together took, shared parts counted once."""
-    dense, sparse = done[done["kind"] == "dense"], done[done["kind"] == "sparse"]
-    chains = done[done["kind"] == "imp"].groupby([*NETWORK, "a"])[["epochs", "seconds"]].max()
-    epochs = dense["epochs"].sum() + chains["epochs"].sum() + sparse["epochs"].sum()
-    seconds = dense["seconds"].sum() + chains["seconds"].sum() + sparse["seconds"].sum()
+    spent = done[["epochs", "seconds"]]
+    of_chain = done["kind"] == "imp"  # a row is the chain up to its sparsity
+    chains = spent[of_chain].groupby([done[key] for key in (*NETWORK, "a")]).max()
+    epochs, seconds = spent[~of_chain].sum() + chains.sum()
     seconds += matches["seconds"].sum()
     devices = sorted(done["device"].dropna().unique())
     where = f" on {', '.join(devices)}" if devices else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -12,15 +13,17 @@ from pipeline.data import load
 from pipeline.diversity import diversity
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
+from pipeline.report.tables.cells import highest, places
 from pipeline.report.tables.table import ABSENT, Table, mean_text
 from pipeline.results import NETWORK, PLACE, Results, place
 from pipeline.study.outputs.diversity import Diversity
 
 # The paper's order of rows and the methods it leaves out when it marks the best.
 _ORDER = ["dense", "imp", "lth", "permuted", "naive"]
-_UNMARKED = ("dense", "imp")
+_UNMARKED = ["dense", "imp"]
+#: Metric -> heading of its column and decimals.
 COLUMNS = {
-    "test_accuracy_mean": ("Test Accuracy (%)", 2),
+    "test_accuracy": ("Test Accuracy (%)", 2),
     "ensemble_accuracy": ("Ensemble Acc. (%)", 2),
     "disagreement": ("Disagreement", 3),
     "kl": ("KL", 3),
@@ -64,82 +67,70 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     declared. Bold: the highest value of a column among the methods other than dense and IMP, equal
     as printed, all; a dense row may lack everything but its accuracy.
     """
-    frame = _in_order(diversity)
-    best = {column: _best(frame, column, digits) for column, (_, digits) in COLUMNS.items()}
-    text, bold, labels, tidy = [], [], [], []
-    for position, row in enumerate(frame.to_dict("records")):
-        marks = [bool(best[column].iat[position]) for column in COLUMNS]
-        text.append([_text(row, column, digits) for column, (_, digits) in COLUMNS.items()])
-        bold.append(marks)
-        labels.append((names.place(*(row[key] for key in NETWORK)), _mask(row["method"])))
-        tidy += _tidy(row, marks)
-    index = pd.MultiIndex.from_tuples(labels, names=["Network", "Mask"])
-    header = [label for label, _ in COLUMNS.values()]
-    return shown.table(
-        output,
-        pd.DataFrame(tidy),
-        pd.DataFrame(text, index=index, columns=header),
-        _run_notes(frame),
-        pd.DataFrame(bold, index=index, columns=header),
+    blocks = [
+        block.sort_values("method", key=lambda method: method.map(_rank))
+        for _, block in diversity.groupby(NETWORK, sort=False)
+    ]
+    frame = pd.concat(blocks, ignore_index=True)
+    tidy = long(frame)
+    printed = tidy.groupby("metric")["mean"].transform(lambda v: v.round(COLUMNS[v.name][1]))
+    printed = printed.where(~tidy["method"].isin(_UNMARKED))
+    tidy["best"] = highest(printed, tidy, [*NETWORK, "metric"])
+    text = np.array([_text(row) for row in tidy.to_dict("records")], dtype=object)
+    index = pd.MultiIndex.from_arrays(
+        [places(frame), frame["method"].map(_mask)], names=["Network", "Mask"]
     )
+    header = [heading for heading, _ in COLUMNS.values()]
+    layout, bold = (
+        pd.DataFrame(values.reshape(len(index), -1), index, header)
+        for values in (text, tidy["best"].to_numpy())
+    )
+    return shown.table(output, tidy, layout, _run_notes(frame), bold)
+
+
+def long(diversity: pd.DataFrame) -> pd.DataFrame:
+    """A row per (network, method) and metric: mean, std (of the accuracy alone), counts of runs."""
+    wide = diversity.rename(columns={"test_accuracy_mean": "test_accuracy"})
+    tidy = wide.melt(
+        [*NETWORK, "method", "test_accuracy_std", "runs", "declared"], list(COLUMNS), "metric",
+        "mean", ignore_index=False,
+    ).sort_index(kind="stable").reset_index(drop=True)  # fmt: skip
+    std = tidy.pop("test_accuracy_std").where(tidy["metric"] == "test_accuracy")
+    runs, declared = tidy.pop("runs"), tidy.pop("declared")
+    return tidy.astype({"mean": float}).assign(
+        std=std.astype(float), n=runs, n_diverged=0, n_missing=declared - runs
+    )
+
+
+def decimals(metric: str) -> int:
+    """How many decimals of a metric are printed, of Table 1 or another."""
+    return COLUMNS[metric][1] if metric in COLUMNS else 2
+
+
+def value_text(metric: str, mean: float, std: float) -> str:
+    """A value with the decimals of its metric; Table 1 prints its spreads with three."""
+    return mean_text(mean, std, decimals(metric), 3 if metric == "test_accuracy" else None)
+
+
+def _rank(method: str) -> tuple[int, str]:
+    return names.method_key(method, _ORDER)
 
 
 def _mask(method: str) -> str:
     return "none (dense)" if method == "dense" else names.whole_method(method)
 
 
-def _in_order(diversity: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each block in the paper's order."""
-    rank = diversity["method"].map(_position)
-    block = diversity.groupby(NETWORK, sort=False).ngroup()
-    keys = pd.DataFrame({"block": block, "rank": rank}).sort_values(["block", "rank"])
-    return diversity.loc[keys.index].reset_index(drop=True)
-
-
-def _position(method: str) -> tuple[int, str]:
-    return (_ORDER.index(method) if method in _ORDER else len(_ORDER), method)
-
-
-def _best(frame: pd.DataFrame, column: str, digits: int) -> pd.Series:
-    printed = frame[column].astype(float).round(digits)
-    printed = printed.where(~frame["method"].isin(_UNMARKED))
-    highest = printed.groupby([frame["dataset"], frame["model"], frame["width"]]).transform("max")
-    return (printed == highest) & printed.notna()
-
-
-def _text(row: Mapping[str, Any], column: str, digits: int) -> str:
-    if pd.isna(row[column]):
-        # Table 1 gives the accuracy alone for dense networks.
-        dense_extra = row["method"] == "dense" and column != "test_accuracy_mean"
-        return ABSENT if dense_extra else "missing"
-    if column == "test_accuracy_mean":
-        return mean_text(row[column], row["test_accuracy_std"], std_decimals=3)
-    return f"{row[column]:.{digits}f}"
-
-
-def _tidy(row: Mapping[str, Any], marks: list[bool]) -> list[dict[str, Any]]:
-    lines = []
-    for column, best in zip(COLUMNS, marks, strict=True):
-        accuracy = column == "test_accuracy_mean"
-        lines.append(
-            {
-                **{key: row[key] for key in (*NETWORK, "method")},
-                "metric": "test_accuracy" if accuracy else column,
-                "mean": row[column],
-                "std": row["test_accuracy_std"] if accuracy else float("nan"),
-                "n": row["runs"],
-                "n_diverged": 0,
-                "n_missing": row["declared"] - row["runs"],
-                "best": best,
-            }
-        )
-    return lines
+def _text(row: Mapping[str, Any]) -> str:
+    if not pd.isna(row["mean"]):
+        return value_text(row["metric"], row["mean"], row["std"])
+    # Table 1 gives the accuracy alone for dense networks.
+    extra = row["method"] == "dense" and row["metric"] != "test_accuracy"
+    return ABSENT if extra else "missing"
 
 
 def _run_notes(frame: pd.DataFrame) -> list[str]:
     short = frame[frame["runs"] < frame["declared"]]
     return [
-        f"{names.place(row['dataset'], row['model'], row['width'])}, "
-        f"{names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
-        for row in short.to_dict("records")
+        f"{place}, {names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
+        for place, row in zip(places(short), short.to_dict("records"), strict=True)
     ]

@@ -10,7 +10,15 @@ import pandas as pd
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import aggregate, read, select, varying
-from pipeline.report.tables.table import ABSENT, SPAN, Table, cell_text, count_notes, row_labels
+from pipeline.report.tables.table import (
+    ABSENT,
+    SPAN,
+    Table,
+    arranged,
+    cell_text,
+    count_notes,
+    row_labels,
+)
 from pipeline.results import NETWORK
 from pipeline.study.outputs.early_matching import EarlyMatching
 
@@ -26,28 +34,24 @@ def build(output: EarlyMatching, shown: Shown, runs: pd.DataFrame) -> Table:
     cells = aggregate(select(runs, output, shown.end), output.metric)
     cells["best"] = False
     end = "T" if shown.end is None else names.number(float(shown.end))
-    layout = lay_out(cells, end, shown.labels)
-    bold = pd.DataFrame(False, index=layout.index, columns=layout.columns)
-    return shown.table(output, cells, layout, count_notes(cells), bold)
+    return shown.table(output, cells, lay_out(cells, end, shown.labels), count_notes(cells))
 
 
 def lay_out(cells: pd.DataFrame, end: str, labels: Mapping[str, str]) -> pd.DataFrame:
     """Display strings; the last column is matching at the end of training."""
     row_keys = [*varying(cells, [*NETWORK, "rewind_epoch"]), "sparsity", "method"]
     early = sorted(cells["matching_epoch"].dropna().unique())
-    text, rows = [], []
-    for row, group in cells.groupby(row_keys, sort=False):
-        by_epoch = {
-            None if math.isnan(cell["matching_epoch"]) else cell["matching_epoch"]: cell
-            for cell in group.to_dict("records")
-        }
-        if set(by_epoch) == {None} and early:
-            text.append([cell_text(by_epoch[None])] + [SPAN] * len(early))
-        else:
-            places = [by_epoch.get(epoch) for epoch in [*early, None]]
-            text.append([cell_text(cell) if cell else ABSENT for cell in places])
-        rows.append(row)
+    rows, found = arranged(
+        cells.fillna({"matching_epoch": math.inf}), row_keys, ["matching_epoch"],
+        [(epoch,) for epoch in (*early, math.inf)],
+    )  # fmt: skip
+    text = [
+        [cell_text(last)] + [SPAN] * len(early)
+        if last and not any(before)
+        else [cell_text(cell) if cell else ABSENT for cell in (*before, last)]
+        for *before, last in found
+    ]
     columns = [names.number(epoch) for epoch in early] + [end]
     columns[0] = f"t={columns[0]}"
     header = pd.MultiIndex.from_tuples([("Early Matching Point t", column) for column in columns])
-    return pd.DataFrame(text, index=row_labels(row_keys, rows, labels), columns=header)
+    return pd.DataFrame(text, index=row_labels(rows, labels), columns=header)

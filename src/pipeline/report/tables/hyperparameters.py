@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables.table import ABSENT, Table
+from pipeline.report.tables.table import ABSENT, Table, setting_text
 from pipeline.results import Results
 from pipeline.study.outputs.hyperparameters import Hyperparameters
 
@@ -48,25 +48,11 @@ def build(output: Hyperparameters, shown: Shown, settings: Rows) -> Table:
     A name that a group lacks shows –.
     """
     tidy = pd.DataFrame(
-        [(group, key, _text(value)) for group, key, value in settings],
+        [(group, key, setting_text(value)) for group, key, value in settings],
         columns=["group", "name", "value"],
     )
-    groups = list(dict.fromkeys(tidy["group"]))
-    keys = list(dict.fromkeys(tidy["name"]))
-    values = {(row.group, row.name): row.value for row in tidy.itertuples(index=False)}
-    layout = pd.DataFrame(
-        [[values.get((group, key), ABSENT) for group in groups] for key in keys],
-        index=pd.Index(keys, name="Hyperparameter"),
-        columns=["Value"] if len(groups) == 1 else groups,
-    )
+    groups, keys = tidy["group"].unique(), tidy["name"].unique()
+    layout = tidy.pivot(index="name", columns="group", values="value").fillna(ABSENT)
+    layout = layout.loc[keys, groups].rename_axis(index="Hyperparameter")
+    layout.columns = ["Value"] if len(groups) == 1 else groups
     return shown.table(output, tidy, layout, [])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)

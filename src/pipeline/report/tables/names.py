@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.catalog import datasets, networks
 
@@ -26,12 +26,12 @@ def whole_method(name: str, labels: Mapping[str, str] | None = None) -> str:
     return (labels or {}).get(name) or METHODS.get(name, name)
 
 
-def method_key(name: str) -> tuple[int, str]:
+def method_key(name: str, order: Sequence[str] = _ORDER) -> tuple[int, str]:
     """Sort key that puts methods in the paper's order."""
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+    return (order.index(name) if name in order else len(order), name)
 
 
-def dataset(name: str) -> str:
+def data(name: str) -> str:
     return datasets.INFO[name].label if name in datasets.INFO else name
 
 
@@ -46,14 +46,34 @@ def network(model_name: str, width: float | None) -> str:
     return f"{model(model_name)}×{width:g}"
 
 
-def place(dataset_name: str, model_name: str, width: float | None) -> str:
-    """A network (of any width: None) and its data: ``ResNet20×4 / CIFAR-10``."""
-    return f"{network(model_name, width)} / {dataset(dataset_name)}"
+def place(
+    dataset: str, model: str, width: float | None = None, sparsity: float | None = None,
+    rewind_epoch: float | None = None, split: str = "",
+) -> str:  # fmt: skip
+    """A network (of any width: None), its data, and where: ``ResNet20×4 / CIFAR-10, S = 80%``."""
+    parts = [f"{network(model, width)} / {data(dataset)}"]
+    parts += [] if sparsity is None else [at(sparsity)]
+    parts += [] if rewind_epoch is None else [f"k = {rewind_epoch:g}"]
+    return ", ".join([*parts, split] if split else parts)
+
+
+def at(sparsity: float) -> str:
+    return f"S = {percent(sparsity)}"
 
 
 def percent(fraction: float) -> str:
     """A sparsity in (0, 1) as the tables write it: ``80%``."""
     return f"{round(100 * fraction, 6):g}%"
+
+
+def signed(value: float, sign: str = "+", decimals: int = 2) -> str:
+    """A number with its sign, a true minus."""
+    return f"{value:{sign}.{decimals}f}".replace("-", "−")
+
+
+def unless_nan(value: float, text: str) -> str:
+    """A text about a number, and none where the number is unknown."""
+    return "" if math.isnan(value) else text
 
 
 def number(value: float) -> str:

@@ -19,7 +19,7 @@ from scipy import stats
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import METRICS, read, select, varying
-from pipeline.report.tables.table import ABSENT, HEADERS, Table
+from pipeline.report.tables.table import ABSENT, Table, row_labels
 from pipeline.results import NETWORK
 from pipeline.study.outputs.paired_difference import PairedDifference
 
@@ -41,10 +41,8 @@ def interval(differences: Iterable[float]) -> tuple[float, float, float, float]:
     """
     values = np.asarray(list(differences), dtype=float)
     n = len(values)
-    if n == 0:
-        return math.nan, math.nan, math.nan, math.nan
-    mean = float(values.mean())
-    if n == 1:
+    mean = float(values.mean()) if n else math.nan
+    if n < 2:
         return mean, math.nan, math.nan, math.nan
     error = float(values.std(ddof=1)) / math.sqrt(n)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
@@ -97,31 +95,19 @@ def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
 def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd.Series:
     """``later`` minus ``earlier`` (points) by pair of seeds and replicate; NaN where a run is missing."""
     value = pd.to_numeric(runs[METRICS[metric]], errors="coerce").where(runs["status"] == "ok")
-    sides = []
-    for method in (later, earlier):
-        own = runs[runs["method"] == method]
-        sides.append(
-            pd.DataFrame(
-                {"a": own["a"], "b": own["b"], "replicate": own["replicate"], "value": value[own.index]}
-            ).set_index(["a", "b", "replicate"])["value"]
-        )  # fmt: skip
-    first, second = (_by_pair(side, sides) for side in sides)
-    both = pd.concat([first, second], axis=1, keys=["first", "second"])
+    pair = ["a", "b", "replicate"]
+    first, second = (
+        runs[pair].assign(**{side: value})[runs["method"] == method]
+        for side, method in (("first", later), ("second", earlier))
+    )
+    # runs of a alone count for every pair with this a
+    how = "outer"
+    if second["b"].isna().all() and first["b"].notna().any():
+        second, how = second.drop(columns="b"), "left"
+    elif first["b"].isna().all() and second["b"].notna().any():
+        first, how = first.drop(columns="b"), "right"
+    both = first.merge(second, how=how).set_index(pair)
     return both["first"] - both["second"]
-
-
-def _by_pair(own: pd.Series, sides: list[pd.Series]) -> pd.Series:
-    """Values by (a, b, replicate); those of a alone are given to every pair with this a."""
-    frame = own.reset_index()
-    if frame["b"].notna().any():
-        return own
-    others = [side.reset_index() for side in sides]
-    pairs = next((side for side in others if side["b"].notna().any()), None)
-    if pairs is None:
-        return own
-    keys = pairs[["a", "b", "replicate"]]
-    found = keys.merge(frame.drop(columns="b"), on=["a", "replicate"], how="left")
-    return found.set_index(["a", "b", "replicate"])["value"]
 
 
 def _row(
@@ -141,35 +127,25 @@ def _lay_out(
     tidy: pd.DataFrame, both: bool, labels: Mapping[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Display strings and bold marks; ``both``: rows of top-1 and top-5."""
-    outer = varying(tidy, NETWORK)
-    index, text, bold = [], [], []
-    for row in tidy.to_dict("records"):
-        everywhere = math.isnan(row["sparsity"])
-        index.append(
-            (
-                *(HEADERS[key][1](row[key]) for key in outer),
-                "all" if everywhere else names.percent(row["sparsity"]),
-                "all" if everywhere else names.number(row["rewind_epoch"]),
-                *(["top-1" if row["metric"] == "top1" else "top-5"] if both else []),
-                f"{names.method(row['first'], labels)} − {names.method(row['second'], labels)}",
-            )
-        )
-        decided = row["low"] > 0 or row["high"] < 0
-        text.append(
-            [
-                f"{row['difference']:+.2f}" if row["n"] else "missing",
-                ABSENT if math.isnan(row["low"]) else f"{row['low']:+.2f} … {row['high']:+.2f}",
-                ABSENT if math.isnan(row["p"]) else f"{row['p']:.2g}",
-                f"{row['n_positive']} of {row['n']}",
-            ]
-        )
-        bold.append([decided, decided, False, False])
-    metric = ["Accuracy"] if both else []
-    where = pd.MultiIndex.from_tuples(
-        index, names=[*(HEADERS[key][0] for key in outer), "S", "k", *metric, "Methods"]
-    )
+    methods = [
+        f"{names.method(first, labels)} − {names.method(second, labels)}"
+        for first, second in tidy[["first", "second"]].itertuples(index=False)
+    ]
+    rows = tidy[[*varying(tidy, NETWORK), "sparsity", "rewind_epoch"]]
+    if both:
+        rows = rows.assign(Accuracy=tidy["metric"].map({"top1": "top-1", "top5": "top-5"}))
+    index = row_labels(rows.assign(Methods=methods), everywhere="all")
+    text = [
+        [
+            f"{row['difference']:+.2f}" if row["n"] else "missing",
+            ABSENT if math.isnan(row["low"]) else f"{row['low']:+.2f} … {row['high']:+.2f}",
+            ABSENT if math.isnan(row["p"]) else f"{row['p']:.2g}",
+            f"{row['n_positive']} of {row['n']}",
+        ]
+        for row in tidy.to_dict("records")
+    ]
     columns = ["Difference", "95 % interval", "p", "Positive"]
-    return (
-        pd.DataFrame(text, index=where, columns=columns),
-        pd.DataFrame(bold, index=where, columns=columns),
-    )
+    layout = pd.DataFrame(text, index, columns)
+    decided = ((tidy["low"] > 0) | (tidy["high"] < 0)).to_numpy()
+    bold = pd.DataFrame(False, index, columns).assign(**dict.fromkeys(columns[:2], decided))
+    return layout, bold

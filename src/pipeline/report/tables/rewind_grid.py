@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables.cells import aggregate, read, select, varying
-from pipeline.report.tables.table import ABSENT, Table, cell_text, count_notes, row_labels
+from pipeline.report.tables.cells import aggregate, highest, read, select, varying
+from pipeline.report.tables.table import ABSENT, Table, arranged, cell_text, count_notes, row_labels
 from pipeline.results import NETWORK
 from pipeline.study.outputs.rewind_grid import RewindGrid
 
@@ -41,9 +42,7 @@ def mark_best(cells: pd.DataFrame) -> pd.Series:
     """
     candidate = ~cells["method"].isin(_REFERENCE) & (cells["n_diverged"] == 0)
     printed = cells["mean"].round(2).where(candidate)
-    block = [*NETWORK, "sparsity", "metric"]
-    highest = printed.groupby([cells[key] for key in block], dropna=False).transform("max")
-    return (printed == highest) & printed.notna()
+    return highest(printed, cells, [*NETWORK, "sparsity", "metric"])
 
 
 def lay_out(
@@ -52,13 +51,8 @@ def lay_out(
     """Display strings and bold marks; data set, model and width only where they vary."""
     row_keys = [*varying(cells, NETWORK), "sparsity", "method"]
     epochs = sorted(cells["rewind_epoch"].unique())
-    rows = list(dict.fromkeys(cells[row_keys].itertuples(index=False, name=None)))
-    by_place = {
-        (tuple(cell[key] for key in row_keys), cell["metric"], cell["rewind_epoch"]): cell
-        for cell in cells.to_dict("records")
-    }
-    columns = [(metric, epoch) for metric in metrics for epoch in epochs]
-    found = [[by_place.get((row, *column)) for column in columns] for row in rows]
+    columns = list(product(metrics, epochs))
+    rows, found = arranged(cells, row_keys, ["metric", "rewind_epoch"], columns)
     headings = _HEADINGS if list(metrics) != ["top1"] else {"top1": "Rewind Epoch k"}
     header = pd.MultiIndex.from_tuples(
         [
@@ -66,7 +60,7 @@ def lay_out(
             for metric, epoch in columns
         ]
     )
-    index = row_labels(row_keys, rows, labels)
+    index = row_labels(rows, labels)
     text = [[cell_text(cell) if cell else ABSENT for cell in row] for row in found]
     best = [[bool(cell and cell["best"]) for cell in row] for row in found]
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +40,9 @@ class Table:
 
 def cell_text(cell: Mapping[str, Any], decimals: int = 2) -> str:
     """Display of one cell: ``90.10 ± 0.20``, with what is missing or diverged beside it."""
-    total = cell["n"] + cell["n_diverged"] + cell["n_missing"]
-    troubles = []
-    if cell["n_diverged"]:
-        troubles.append(f"diverged {cell['n_diverged']}/{total}")
-    if cell["n_missing"]:
-        troubles.append(f"missing {cell['n_missing']}/{total}")
+    counts = {"diverged": cell["n_diverged"], "missing": cell["n_missing"]}
+    total = cell["n"] + sum(counts.values())
+    troubles = [f"{what} {count}/{total}" for what, count in counts.items() if count]
     if not cell["n"]:
         return "missing" if not cell["n_diverged"] else ", ".join(troubles)
     value = mean_text(cell["mean"], cell["std"], decimals)
@@ -62,10 +59,25 @@ def mean_text(
     return f"{mean:.{decimals}f} ± {std:.{digits}f}"
 
 
+def setting_text(value: object) -> str:
+    """A setting for people."""
+    if value is None or value == ():
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {setting_text(item)}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(setting_text, value))
+    return str(value)
+
+
 #: Key of a row -> heading of its label, and how its values are written.
 HEADERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "experiment": ("Experiment", str),
-    "dataset": ("Data set", names.dataset),
+    "dataset": ("Data set", names.data),
     "model": ("Model", names.model),
     "width": ("w", names.number),
     "rewind_epoch": ("k", names.number),
@@ -78,17 +90,35 @@ HEADERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def row_labels(
-    keys: Sequence[str], rows: Iterable[tuple[Any, ...]], labels: Mapping[str, str] | None = None
+    rows: pd.DataFrame, labels: Mapping[str, str] | None = None, everywhere: str = ABSENT
 ) -> pd.MultiIndex:
-    """Index of a layout: a level per key of `HEADERS`; ``labels``: a study's names of methods."""
+    """Index of a layout: a level per column, written as `HEADERS` says, others as they are.
+
+    labels: a study's names of methods. everywhere: what stands for NaN.
+    """
 
     def written(key: str, value: Any) -> str:
-        return names.method(value, labels) if key == "method" else HEADERS[key][1](value)
+        if key == "method":
+            return names.method(value, labels)
+        return everywhere if pd.isna(value) else HEADERS.get(key, (key, str))[1](value)
 
-    return pd.MultiIndex.from_tuples(
-        [tuple(written(key, value) for key, value in zip(keys, row, strict=True)) for row in rows],
-        names=[HEADERS[key][0] for key in keys],
+    return pd.MultiIndex.from_arrays(
+        [[written(key, value) for value in rows[key]] for key in rows],
+        names=[HEADERS.get(key, (key, str))[0] for key in rows],
     )
+
+
+def arranged(
+    cells: pd.DataFrame, rows: list[str], columns: list[str], places: Iterable[tuple[Any, ...]]
+) -> tuple[pd.DataFrame, list[list[dict[str, Any] | None]]]:
+    """The rows of a layout by their keys, and the cell of each at every place; None: without one.
+
+    rows, columns: keys of a cell's row and of its place. places: the values of ``columns``.
+    """
+    by_keys = {tuple(c[key] for key in (*rows, *columns)): c for c in cells.to_dict("records")}
+    labels = cells[rows].drop_duplicates()
+    keys = labels.itertuples(index=False, name=None)
+    return labels, [[by_keys.get((*row, *place)) for place in places] for row in keys]
 
 
 def count_notes(cells: pd.DataFrame) -> list[str]:
