@@ -315,7 +315,7 @@ def test_the_reference_has_every_form_of_path() -> None:
 
 def test_the_reference_has_every_file_and_column() -> None:
     text = (ROOT / "docs/reference/outputs.md").read_text()
-    names = {name for files in STAGES.values() for name in files}
+    names = {name for kind in STAGES.values() for name in kind.files}
     assert [n for n in {*names, *HISTORY, *COLUMNS} if f"`{n}`" not in text] == []
 
 

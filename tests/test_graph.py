@@ -309,9 +309,6 @@ def test_changed_facts_of_a_data_set_change_the_runs_on_it_alone() -> None:
     assert moved == before
 
 
-STAGES = sorted(STAGES)
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_raised_algorithm_changes_its_stage_and_the_descendants_and_nothing_else(
     stage: str, monkeypatch: pytest.MonkeyPatch

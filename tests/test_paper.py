@@ -269,7 +269,7 @@ def test_mask_reuse_shares_the_masks_of_table_5(paper: Graph, thesis: Graph) -> 
             assert run.init.dataset == "svhn" and run.mask.dense.dataset == "cifar10"
             assert run.epochs == 50 - run.rewind
             assert run.home.dataset == "svhn"
-            assert run.match is None or thesis.dataset(run.match) == "svhn"
+            assert run.match is None or run.match.home.dataset == "svhn"
 
 
 def test_barriers_of_both_kinds_of_imp_stand_side_by_side(thesis: Graph) -> None:
