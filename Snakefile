@@ -12,7 +12,7 @@ from pipeline import snakemake_internals as internals
 from pipeline import runs
 from pipeline.errors import UserError
 from pipeline.machine import memory
-from pipeline.study import call, captions, data_checks
+from pipeline.study.call import Call, begin
 from pipeline.study.config import frozen
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs

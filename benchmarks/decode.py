@@ -33,6 +33,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from pipeline.data.photographs import Box, Files, Photographs, cut_out, decode, random_box
+from pipeline.study.shares import Shares
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -134,7 +135,7 @@ def loaders(folder: Path, names: list[Path], size: int) -> dict[str, Callable[[]
     def pipeline() -> int:
         order = torch.Generator().manual_seed(0)
         batches = ours.train_batches(
-            batch=50, order=order, augmentation_seed=0, epoch=0, chunk=50, workers=2
+            Shares(50, 50), order=order, augmentation_seed=0, epoch=0, workers=2
         )
         return sum(len(images) for images, _ in batches)
 

@@ -46,8 +46,8 @@ ENTRY = {
 
 def batches(data: Photographs, images: int, size: int) -> Iterator[Tensor]:
     """The same augmented training images at every call."""
-    order = torch.Generator().manual_seed(1)
-    found = data.train_subset(images, order=order, augmentation_seed=2, chunk=size, workers=0)
+    order, augmentation = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    found = data.subset(images, batch_size=size, order=order, augmentation=augmentation)
     for part, _ in found:
         yield normalise(part, data.mean, data.std).contiguous(memory_format=torch.channels_last)
 
@@ -131,6 +131,7 @@ WAYS = {"one pass": one_pass, "37 passes": conventional}
 def measure(way: str, images: int, size: int) -> None:
     """In a process of its own: print seconds, megabytes and the permutation."""
     torch.set_num_threads(2)
+    os.environ["PIPELINE_WORKERS"] = "0"
     root = os.environ.get("DATA_ROOT") or "data"
     data = load(parse_entry("photographs", ENTRY), root)
     assert isinstance(data, Photographs)

@@ -21,7 +21,7 @@ from pipeline.streams import generator
 from pipeline.study.settings import SparseSettings
 from pipeline.symmetry import matching
 from pipeline.training import loop as training
-from pipeline.training.loop import Schedule, Trainer
+from pipeline.training.loop import Schedule, Trainer, Training
 from pipeline.training.step import Step
 
 
@@ -74,10 +74,11 @@ def training_of(
         weights = net.state_dict()
         mask = {name: torch.rand(weights[name].shape, generator=draws) > 0.95 for name in names}
 
+    def streams(purpose: str, epoch: int) -> torch.Generator:
+        return generator(0, purpose, epoch)
+
     def work() -> None:
-        trainer.train(
-            net, Schedule(0, 1, 1), lambda purpose, epoch: generator(0, purpose, epoch), mask=mask
-        )
+        trainer.train(net, Training(Schedule(0, 1, 1), streams, mask=mask))
         if place.type == "cuda":
             torch.cuda.synchronize()
 

@@ -20,7 +20,7 @@ from pipeline.kernels.accelerate import accelerate
 from pipeline.machine import memory as allocator
 from pipeline.streams import generator
 from pipeline.study.settings import DenseSettings
-from pipeline.training.loop import Schedule, Trainer
+from pipeline.training.loop import Schedule, Trainer, Training
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "precision.md"
 PRECISIONS = ("fp32", "bf16")
@@ -40,9 +40,10 @@ def run(job: tuple[int, str, int, str]) -> tuple[int, str, float, float, float]:
     )
     settings = DenseSettings(epochs=epochs, precision=precision, evaluate_every=epochs)
     started = time.monotonic()
-    outcome = Trainer(found, settings, torch.device("cpu")).train(
-        model, Schedule(0, epochs, epochs), lambda what, epoch: generator(seed, what, epoch)
+    training = Training(
+        Schedule(0, epochs, epochs), lambda what, epoch: generator(seed, what, epoch)
     )
+    outcome = Trainer(found, settings, torch.device("cpu")).train(model, training)
     assert outcome.final is not None
     loss = outcome.history[-1]["train_loss"]
     assert loss is not None

@@ -29,7 +29,7 @@ from pipeline.machine.team import team as joined
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
-from pipeline.training.loop import Keeper, Outcome, Schedule, Trainer, graceful
+from pipeline.training.loop import Keeper, Outcome, Schedule, Trainer, Training, graceful
 
 CPU = torch.device("cpu")
 #: Six steps of 48 images an epoch, 32 images dropped; each in two micro-batches.
@@ -82,7 +82,7 @@ def train(
 ) -> Outcome:
     trainer = Trainer(data, settings, CPU, team)
     schedule = Schedule(0, EPOCHS, EPOCHS)
-    return trainer.train(model, schedule, streams, keep_logits=True, **more)
+    return trainer.train(model, Training(schedule, streams, keep_logits=True, **more))
 
 
 def found(model: nn.Module, outcome: Outcome) -> tuple[dict[str, Tensor], dict[str, Any]]:

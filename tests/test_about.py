@@ -9,7 +9,6 @@ from small import STUDY, Tiny, write_study
 
 from pipeline.report import about
 from pipeline.report.page import targets
-from pipeline.study import captions
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.settings import ALGORITHM
@@ -41,7 +40,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def test_names_in_the_menu(config: Config) -> None:
-    names = {name: captions.label(config, name) for name in config.outputs}
+    targets = Targets(Graph(config))
+    names = {name: targets.label(name) for name in config.outputs}
     assert names == {
         "table_5": "Table \u20075: A grid", "table_4_2": "Table \u20074.2: A grid",
         "table_12": "Table 12: A list", "figure_4a": "Figure \u20074a: A line",
@@ -53,9 +53,9 @@ def test_names_in_the_menu(config: Config) -> None:
 @pytest.mark.parametrize("study", [path.stem for path in (ROOT / "config/studies").glob("*.yaml")])
 def test_names_are_distinct(study: str) -> None:
     """Of two entries of one name in a category the menu shows one."""
-    own = read(ROOT, {"study": study})
+    own = Targets(Graph(read(ROOT, {"study": study})))
     for what in ("table", "figure"):
-        labels = [captions.label(own, n) for n, o in own.outputs.items() if o.what == what]
+        labels = [own.label(name) for name in own.names(what)]
         assert len(set(labels)) == len(labels)
 
 
@@ -76,7 +76,8 @@ def test_a_raised_number_makes_tables_or_figures_again_and_no_run(
 
 
 def test_captions(config: Config) -> None:
-    said = {name: captions.caption(config, name) for name in config.outputs}
+    own = Targets(Graph(config))
+    said = {name: own.caption(name) for name in config.outputs}
     assert said["table_5"].startswith("A grid. Test accuracy in %")
     assert said["table_5"].endswith("Read this. Protocol: paper. Seeds: 2 pairs (a–b): 0–1, 0–2.")
     assert "Seeds" not in said["table_12"]  # recipes have none

@@ -30,11 +30,10 @@ from pipeline.machine.team import ALONE
 from pipeline.runs import Dense, ImpBlock, Mask
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
-from pipeline.study.processes import processes
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
 from pipeline.training import group_batch_norm as batch_norm
-from pipeline.training.loop import Schedule
+from pipeline.training.loop import Schedule, Trainer, Training
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "workflow" / "scripts" / "run.py"
@@ -46,9 +45,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real processes over gloo left."""
     folder = tmp_path_factory.mktemp("team")
     work.photographs(folder)
+    paths = os.pathsep.join([str(HERE), str(HERE.parent / "src")])
     done = subprocess.run(
         [sys.executable, "-c", START, str(HERE / "team.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -176,9 +176,8 @@ def test_statistics_move_once_a_step_by_the_mean_over_micro_batches() -> None:
         fresh = work.network(data).train()
         fresh(normalise(batch, data.mean, data.std))
         parts.append(fresh.state_dict())
-    from pipeline.training.loop import Trainer
-
-    Trainer(data, settings, work.CPU).train(model, Schedule(0, 1, 1), work.streams)
+    training = Training(Schedule(0, 1, 1), work.streams)
+    Trainer(data, settings, work.CPU).train(model, training)
     for name, value in model.state_dict().items():
         if "running" in name:
             mean = torch.stack([part[name] for part in parts]).mean(0)
@@ -409,7 +408,7 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     alone = read(study, {"results": str(study / "alone"), "processes": 1})
     dense = Dense("shapes", "resnet20", "0.25", "d", 0)
     block = ImpBlock(dense, "i", 1)
-    assert processes(Graph(alone), dense) == 1
+    assert Graph(alone).processes(dense) == 1
     for run in (dense, block):
         stages.run(alone, run.stage, run.key)
     shutil.copytree(study / "alone" / dense.folder, study / "results" / dense.folder)
@@ -438,11 +437,11 @@ def test_a_job_whose_batch_cannot_be_dealt_is_refused(study: Path) -> None:
     run = Dense("shapes", "resnet20", "0.25", "d", 0)
     for count in (3, 4):
         with pytest.raises(UserError, match=f"processes: {count}.*micro_batch"):
-            processes(Graph(read(study, {"processes": count})), run)
+            Graph(read(study, {"processes": count})).processes(run)
     with pytest.raises(UserError, match="multiple of nodes"):
         read(study, {"processes": 2, "nodes": 3})
     # other data, and stages that do not train, take one process
     graph = Graph(read(study, {"processes": 2}))
-    assert processes(graph, run) == 2
-    assert processes(graph, Dense("digits", "resnet20", "0.25", "d", 0)) == 1
-    assert processes(graph, Mask(run, "i", "S0.50")) == 1
+    assert graph.processes(run) == 2
+    assert graph.processes(Dense("digits", "resnet20", "0.25", "d", 0)) == 1
+    assert graph.processes(Mask(run, "i", "S0.50")) == 1

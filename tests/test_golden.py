@@ -288,10 +288,9 @@ def of_imp(study: Golden) -> Fingerprint:
     with consumed() as drawn:
         study.run(run)
     found = trained(study, run, drawn)
-    shapes = {name: list(tensor.shape) for name, tensor in start.items()}
     for number in (1, 2):
         tensors = read_tensors(study.path(run, "rounds.safetensors"), round_prefix(number))
-        state, mask = dense_state(tensors, shapes)
+        state, mask = dense_state(tensors, start)
         found["exact"][f"zeros {number}"] = pruning.count(mask)
         found["near"][f"norms {number}"] = [norm(state), norm(state, "var")]
         if number == 1:  # cut from whole numbers; the next one from trained weights
@@ -319,8 +318,8 @@ def of_solution(study: Golden) -> Fingerprint:
     with consumed() as drawn:
         study.run(run)
     found = trained(study, run, drawn)
-    shapes = {name: list(tensor.shape) for name, tensor in study.state(0).items()}
-    state, mask = dense_state(read_tensors(study.path(run, "weights.safetensors")), shapes)
+    like = study.state(0)
+    state, mask = dense_state(read_tensors(study.path(run, "weights.safetensors")), like)
     found["exact"]["mask"] = bits(mask)
     found["near"]["norms"] = [norm(state), norm(state, "var")]
     return found
@@ -352,13 +351,13 @@ def of_match(study: Golden) -> Fingerprint:
 def of_sparse(study: Golden) -> Fingerprint:
     found: Fingerprint = {"exact": {}, "near": {}}
     study.dense_of(0), study.dense_of(1), study.mask_of(), study.match_of()
-    shapes = {name: list(tensor.shape) for name, tensor in study.state(0).items()}
+    like = study.state(0)
     for method in ("lth", "permuted"):
         run = study.cell(method, sparsity=0.5, experiment="golden").run
         with consumed() as drawn:
             study.run(run)
         part = trained(study, run, drawn)
-        state, mask = dense_state(read_tensors(study.path(run, "weights.safetensors")), shapes)
+        state, mask = dense_state(read_tensors(study.path(run, "weights.safetensors")), like)
         found["exact"][method] = part["exact"] | {"mask": bits(mask)}
         found["near"] |= {f"{method} {key}": value for key, value in part["near"].items()}
         found["near"][f"{method} norms"] = [norm(state), norm(state, "var")]
@@ -406,8 +405,8 @@ def of_imp_barrier(study: Golden) -> Fingerprint:
 
 def of_plane(study: Golden) -> Fingerprint:
     study.dense_of(0), study.match_of()
-    lth, permuted = study.sparse_of("lth", 50), study.sparse_of("permuted", 51)
-    run = Plane(permuted, lth, "golden")
+    study.sparse_of("lth", 50)
+    run = Plane(study.sparse_of("permuted", 51), "golden")
     with consumed() as drawn:
         study.run(run)
     found = lines(study.path(run), ("correction", "split"))

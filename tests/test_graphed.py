@@ -18,17 +18,9 @@ CPU = torch.device("cpu")
 MEAN, STD = (0.5,), (0.25,)
 
 
-class Repeated:
+def repeated(work: Callable[[], None]) -> Callable[[], None]:
     """Repeats what was recorded on the same tensors, as a graph does."""
-
-    replays = 0
-
-    def record(self, work: Callable[[], None]) -> None:
-        self.work = work
-
-    def replay(self) -> None:
-        type(self).replays += 1
-        self.work()
+    return work
 
 
 def network() -> nn.Module:
@@ -66,10 +58,19 @@ def trained(kind: type[Step], momentum: float, **named: Any) -> Step:
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_recorded_steps_equal_ordinary_ones(momentum: float) -> None:
-    Repeated.replays = 0
+    replays = 0
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            nonlocal replays
+            replays += 1
+            work()
+
+        return replay
+
     plain = trained(Step, momentum)
-    recorded = trained(GraphedStep, momentum, recording=Repeated)
-    assert Repeated.replays == 9 - WARM_UP
+    recorded = trained(GraphedStep, momentum, record=record)
+    assert replays == 9 - WARM_UP
     assert recorded.lr == plain.lr and torch.equal(recorded.totals, plain.totals)
     for name, tensor in plain.state().items():
         assert torch.allclose(recorded.state()[name], tensor, rtol=1e-6, atol=1e-7), name
@@ -78,7 +79,7 @@ def test_recorded_steps_equal_ordinary_ones(momentum: float) -> None:
 
 def test_a_state_that_is_set_later_is_not_lost() -> None:
     """Momentum that is replaced is not what was recorded: it is recorded again."""
-    recorded = trained(GraphedStep, 0.9, recording=Repeated)
+    recorded = trained(GraphedStep, 0.9, record=repeated)
     plain = trained(Step, 0.9)
     state = {name: tensor.clone() for name, tensor in plain.state().items()}
     for step in (plain, recorded):
@@ -90,11 +91,10 @@ def test_a_state_that_is_set_later_is_not_lost() -> None:
 
 
 def test_what_cannot_be_recorded_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    class Refusing(Repeated):
-        def record(self, work: Callable[[], None]) -> None:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    def refusing(work: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    recorded = trained(GraphedStep, 0.9, recording=Refusing)
+    recorded = trained(GraphedStep, 0.9, record=refusing)
     plain = trained(Step, 0.9)
     for name, tensor in plain.state().items():
         assert torch.allclose(recorded.state()[name], tensor, rtol=1e-6, atol=1e-7), name

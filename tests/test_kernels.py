@@ -247,7 +247,7 @@ def test_stages_mean_the_same_without_the_exchange(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: list[str]
 ) -> None:
     """The one call taken out: no kernel computes, and the numbers are those with them."""
-    monkeypatch.setattr("pipeline.kernels.accelerate.accelerate", lambda network: network)
+    monkeypatch.setattr("pipeline.stages.job.accelerate", lambda network: network)
     recorded = json.loads(GOLDEN.read_text())[stage]
     assert difference(fingerprint(stage, tmp_path), recorded) is None
     assert called == []

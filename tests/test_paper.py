@@ -220,7 +220,7 @@ def test_a_shared_training_asks_for_its_processes(monkeypatch: pytest.MonkeyPatc
             assert many.gpus(run) == (8 if trains else alone) and one.gpus(run) == alone
             assert many.nodes(run) == (2 if trains else None) and one.nodes(run) is None
             assert many.threads(run) == one.threads(run) * (4 if trains else 1)
-            assert many.memory_mb(run) >= one.memory_mb(run) * (3.9 if trains else 1)
+            assert many.costs.memory_mb(run) >= one.costs.memory_mb(run) * (3.9 if trains else 1)
             long, short = one.costs.wall(run), many.costs.wall(run)
             assert long == pytest.approx(8 * short, rel=0.05) if trains else long == short
             assert one.costs.seconds(run) == many.costs.seconds(run)  # of all devices together

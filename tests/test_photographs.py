@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import folder
 from PIL import Image
-from small import seeded
+from small import few, seeded
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import RandomResizedCrop, v2
@@ -30,14 +30,13 @@ from pipeline.data.photographs import (
     centre_box,
     cut_out,
     decode,
-    kept,
     random_box,
 )
-from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
 from pipeline.runs import Curve, Dense, Match
 from pipeline.stages import lines as paths
 from pipeline.study.settings import ConnectivitySettings
+from pipeline.study.shares import Shares
 
 TRAIN, TEST, SIZE = 48, 16, 24
 
@@ -69,9 +68,11 @@ def data(root: Path) -> Photographs:
     return found
 
 
-def epoch(data: Photographs, *, batch: int = 16, chunk: int = 8, **more: int) -> list[Tensor]:
-    options = {"augmentation_seed": 3, "epoch": 2, "workers": 0} | more
-    batches = data.train_batches(batch=batch, chunk=chunk, order=seeded(1), **options)  # type: ignore[arg-type]
+def epoch(
+    data: Photographs, batch: int = 16, chunk: int = 8, world: int = 1, **more: int
+) -> list[Tensor]:
+    options = {"order": seeded(1), "augmentation_seed": 3, "epoch": 2, "workers": 0} | more
+    batches = data.train_batches(Shares(batch, chunk, world), **options)  # type: ignore[arg-type]
     return [images for images, _ in batches]
 
 
@@ -91,13 +92,14 @@ def test_labels_are_those_of_torchvisions_image_folder(root: Path, data: Photogr
         path for path, _ in theirs.samples
     ]
     assert data.train.labels.tolist() == theirs.targets
-    assert (data.len_train, data.len_test, data.channels, data.size) == (TRAIN, TEST, 3, SIZE)
+    assert (len(data.train), len(data.test)) == (TRAIN, TEST)
+    assert (data.channels, data.size) == (3, SIZE)
 
 
 def test_an_epoch_has_every_image_once_with_its_label(data: Photographs) -> None:
     order = torch.randperm(TRAIN, generator=seeded(1))
     batches = data.train_batches(
-        batch=16, chunk=8, order=seeded(1), augmentation_seed=3, epoch=0, workers=0
+        Shares(16, 8), order=seeded(1), augmentation_seed=3, epoch=0, workers=0
     )
     found = torch.cat([labels for _, labels in batches])
     assert torch.equal(found, data.train.labels[order])
@@ -105,7 +107,6 @@ def test_an_epoch_has_every_image_once_with_its_label(data: Photographs) -> None
 
 def test_the_last_incomplete_batch_is_dropped(data: Photographs) -> None:
     assert [len(images) for images in epoch(data, batch=20, chunk=10)] == [10, 10, 10, 10]
-    assert data.steps(20) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -124,7 +125,7 @@ def test_processes_share_each_step_evenly_and_in_order(
     own = 16 // chunk // world
     merged = [
         image
-        for step in range(data.steps(16))
+        for step in range(TRAIN // 16)
         for part in parts
         for image in part[step * own : (step + 1) * own]
     ]
@@ -132,14 +133,14 @@ def test_processes_share_each_step_evenly_and_in_order(
 
 
 def test_an_epoch_goes_on_at_any_step(data: Photographs) -> None:
-    assert same(epoch(data, start_step=2), epoch(data)[4:])
-    assert epoch(data, start_step=3) == []
+    assert same(epoch(data, start=2), epoch(data)[4:])
+    assert epoch(data, start=3) == []
 
 
 def test_an_image_is_cut_out_by_seed_epoch_and_index_alone(data: Photographs) -> None:
     def images(order: int, **draw: int) -> dict[int, Tensor]:
         found = data.train_batches(
-            batch=TRAIN, chunk=TRAIN, order=seeded(order), workers=0,
+            Shares(TRAIN, TRAIN), order=seeded(order), workers=0,
             augmentation_seed=draw.get("seed", 3), epoch=draw.get("epoch", 0),
         )  # fmt: skip
         indices = torch.randperm(TRAIN, generator=seeded(order)).tolist()
@@ -165,27 +166,27 @@ def test_every_test_image_is_seen_by_one_process(data: Photographs, world: int) 
         for rank in range(world)
         for batch in data.test_batches(rank=rank, world=world, chunk=3, workers=0)
     ]
-    alone = kept(data.test_batches(chunk=16, workers=0), TEST)
+    alone = data.test_split()
     assert torch.equal(torch.cat([images for images, _ in parts]), alone.images)
     assert torch.equal(torch.cat([labels for _, labels in parts]), alone.labels)
     assert torch.equal(alone.labels, data.test.labels)
 
 
-def test_a_subset_is_the_beginning_of_a_fixed_order(data: Photographs) -> None:
+@pytest.mark.parametrize("kind", ["in memory", "photographs"])
+def test_a_subset_is_the_beginning_of_a_fixed_order(
+    data: Photographs, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_WORKERS", "0")
+    found = data if kind == "photographs" else few(TRAIN, TEST)
     order = torch.randperm(TRAIN, generator=seeded(5))
-    for seed in (None, 7):
-        parts = list(
-            data.train_subset(10, order=seeded(5), augmentation_seed=seed, chunk=4, workers=0)
-        )
+    for draws in (seeded(7), None):
+        parts = list(found.subset(10, batch_size=4, order=seeded(5), augmentation=draws))
         assert [len(images) for images, _ in parts] == [4, 4, 2]
-        assert torch.equal(torch.cat([y for _, y in parts]), data.train.labels[order[:10]])
-    split = training_split(data, 10, order=seeded(5))
-    plain = torch.cat(
-        list(training_batches(data, 10, batch_size=4, order=seeded(5), augmentation=None))
-    )
-    assert torch.equal(split.images, plain)
-    assert len(held_out_split(data)) == TEST
-    assert len(training_split(data, 1000, order=seeded(5))) == TRAIN
+        assert torch.equal(torch.cat([y for _, y in parts]), found.train.labels[order[:10]])
+    split = found.training_split(10, order=seeded(5))
+    assert torch.equal(split.images, torch.cat([images for images, _ in parts]))
+    assert len(found.test_split()) == TEST
+    assert len(found.training_split(1000, order=seeded(5))) == TRAIN
 
 
 # -- how an image is cut out -------------------------------------------------------------------------
@@ -230,14 +231,15 @@ def test_test_images_are_a_resized_centre_crop(root: Path) -> None:
     assert (right - left, bottom - top) == (328, 328) and (left, top) == (86, 23)
 
 
-def test_half_of_the_training_images_are_mirrored(root: Path) -> None:
+def test_half_of_the_training_images_are_mirrored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_WORKERS", "0")
     found = Counter()
     for flip in (True, False):
         data = load(info(flip=flip), root)
         assert isinstance(data, Photographs)
-        images = data.train_subset(
-            TRAIN, order=seeded(0), augmentation_seed=1, chunk=TRAIN, workers=0
-        )
+        images = data.subset(TRAIN, batch_size=TRAIN, order=seeded(0), augmentation=seeded(1))
         found[flip] = next(iter(images))[0]
     pairs = zip(found[True], found[False], strict=True)
     mirrored = [torch.equal(a, b.flip(-1)) for a, b in pairs]

@@ -154,13 +154,13 @@ def test_damage_is_found_and_told_with_its_remedy(
     runs: Path, told: str, damage: Callable[[Path], object], name: str
 ) -> None:
     path, settings = runs / "one" / name, store.digest({"run": "one"})
-    assert known(path.parent).whole(path.parent, NAMES, settings, content=True)
+    assert known(path.parent).whole(path.parent, NAMES, settings)
     damage(path)
     text = message(lambda: verify(path))
     assert text.startswith(f"{path}: {told}")
     assert f"rm '{path}' && snakemake -c1 '{path}'" in text
     found = record_of(path.parent)
-    assert found is None or not found.whole(path.parent, NAMES, settings, content=True)
+    assert found is None or not found.whole(path.parent, NAMES, settings)
 
 
 def test_what_the_workflow_does_not_know_comes_back_with_the_run(runs: Path) -> None:
@@ -208,8 +208,9 @@ def test_a_run_is_whole_where_its_outputs_are(
     folder, settings = runs / "one", store.digest({"run": "one"})
     change(folder)
     found = known(folder)
-    assert found.whole(folder, ["metrics.json"], settings, content=False) == looked_at
-    assert found.whole(folder, ["metrics.json"], settings, content=True) == read
+    there = found.there(folder, ["metrics.json"])
+    assert (there and found.digest == settings) == looked_at
+    assert found.whole(folder, ["metrics.json"], settings) == read
 
 
 @pytest.mark.parametrize(

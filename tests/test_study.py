@@ -526,8 +526,8 @@ def test_the_settings_of_the_authors_code_reach_the_recipes() -> None:
         assert getattr(text.experiments["one"], kind) == getattr(code.experiments["one"], kind)
     # A method with a matching recipe of its own is under the protocol too.
     methods = {"one": BASE | {"methods": ["random-permutation"]}}
-    ((_, _, match),) = config(methods, protocol="authors-code").experiments["one"].methods
-    assert match == "random+std=batch-mean+taps=authors"
+    (way,) = config(methods, protocol="authors-code").experiments["one"].ways.values()
+    assert way.match == "random+std=batch-mean+taps=authors"
 
 
 def test_95_percent_on_resnet20_alone_stops_early_in_the_authors_code() -> None:

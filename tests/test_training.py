@@ -34,9 +34,10 @@ from pipeline.training.loop import (
     Outcome,
     Schedule,
     Trainer,
+    Training,
     graceful,
-    history_rows,
 )
+from pipeline.weights import under
 
 CPU = torch.device("cpu")
 SETTINGS = TrainSettings(lr=0.05, batch_size=48, evaluate_every=2)
@@ -75,7 +76,7 @@ def train(
     **options: Any,
 ) -> Outcome:
     schedule = schedule or Schedule(0, EPOCHS, EPOCHS)
-    return Trainer(DATA, settings, CPU).train(model, schedule, draws, **options)
+    return Trainer(DATA, settings, CPU).train(model, Training(schedule, draws, **options))
 
 
 def reference(
@@ -169,11 +170,11 @@ def test_masked_weights_are_zero_at_every_epoch() -> None:
     mask = half_mask(model)
     seen = []
 
-    def check(epoch: int, model: nn.Module, momentum: dict[str, Tensor]) -> None:
-        parameters = dict(model.named_parameters())
+    def check(epoch: int, state: dict[str, Tensor]) -> None:
+        weights = under("weights/", state)
         for name, kept in mask.items():
-            assert (parameters[name][~kept] == 0).all()
-            assert (parameters[name][kept] != 0).any()
+            assert (weights[name][~kept] == 0).all()
+            assert (weights[name][kept] != 0).any()
         seen.append(epoch)
 
     settings = replace(SETTINGS, weight_decay=0.1)
@@ -239,7 +240,7 @@ def test_the_rate_of_an_epoch_is_the_one_used() -> None:
     forward = model.forward
     model.forward = lambda x: forward(x) + 0 * model.unused  # type: ignore[method-assign]
     values = []
-    train(model, settings, at_epoch=lambda epoch, m, _: values.append(m.unused.item()))
+    train(model, settings, at_epoch=lambda _, state: values.append(state["weights/unused"].item()))
     for epoch in range(EPOCHS):
         rate = Schedule(0, EPOCHS, EPOCHS).lr(settings, epoch)
         expected = values[epoch] * (1 - rate * 0.1) ** STEPS
@@ -302,12 +303,9 @@ def test_train_accuracy_and_loss_are_those_of_the_steps() -> None:
     assert row["train_accuracy"] == pytest.approx(100 * correct / 288)
 
 
-def test_history_rows_stand_in_the_order_of_the_header() -> None:
+def test_a_row_of_the_history_says_what_the_header_names() -> None:
     outcome = train(network(), schedule=Schedule(0, 1, 2))
-    (row,) = history_rows(outcome.history)
-    assert dict(zip(HISTORY, row, strict=True)) == outcome.history[0]
-    (row,) = history_rows([dict.fromkeys(HISTORY)])
-    assert row == [""] * len(HISTORY)
+    assert [tuple(row) for row in outcome.history] == [HISTORY]
 
 
 # --- other arithmetic, and runs that end badly -----------------------------------------------
@@ -351,22 +349,22 @@ def test_no_epochs_is_an_evaluation() -> None:
 def test_continuing_with_the_momentum_is_the_same_run() -> None:
     """What snapshots rest on: the state after an epoch is weights and momentum, nothing else."""
     whole = network()
-    states: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
+    states: dict[int, dict[str, Tensor]] = {}
 
-    def keep(epoch: int, model: nn.Module, momentum: dict[str, Tensor]) -> None:
-        states[epoch] = state_of(model), {k: v.clone() for k, v in momentum.items()}
+    def keep(epoch: int, state: dict[str, Tensor]) -> None:
+        states[epoch] = {name: tensor.clone() for name, tensor in state.items()}
 
     train(whole, at_epoch=keep)
-    assert states[0][1] == {} and states[1][1].keys() == dict(whole.named_parameters()).keys()
+    assert under("momentum/", states[0]) == {}
+    assert under("momentum/", states[1]).keys() == dict(whole.named_parameters()).keys()
     for first in range(EPOCHS):
         model = build("resnet20", width=0.25, classes=10, channels=1, size=8, generator=None)
-        model.load_state_dict(states[first][0])
-        momentum = {k: v.clone() for k, v in states[first][1].items()}
-        train(model, schedule=Schedule(first, EPOCHS, EPOCHS), momentum=states[first][1])
+        given = {name: tensor.clone() for name, tensor in states[first].items()}
+        train(model, schedule=Schedule(first, EPOCHS, EPOCHS), state=states[first])
         assert same(model.state_dict(), whole.state_dict()), first
-        assert same(states[first][1], momentum), "the given momentum was changed"
+        assert same(states[first], given), "the given state was changed"
     fresh = network()
-    fresh.load_state_dict(states[1][0])
+    fresh.load_state_dict(under("weights/", states[1]))
     train(fresh, schedule=Schedule(1, EPOCHS, EPOCHS))
     assert not close(fresh.state_dict(), whole.state_dict(), 1e-3)
 

@@ -43,16 +43,13 @@ def networks(draw: st.DrawFn) -> tuple[dict[str, Tensor], pruning.Mask]:
     return state, mask
 
 
-def shapes_of(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in tensors.items()}
-
-
 @settings(deadline=None, max_examples=80)
 @given(networks())
 def test_packing_is_undone(case: tuple[dict[str, Tensor], pruning.Mask]) -> None:
     _, mask = case
     packed = pruning.pack(mask)
-    assert same(pruning.unpack(packed, shapes_of(mask)), mask)
+    shapes = {name: list(m.shape) for name, m in mask.items()}
+    assert same(pruning.unpack(packed, shapes), mask)
     for name, bits in packed.items():
         assert bits.dtype == torch.uint8 and len(bits) == math.ceil(mask[name].numel() / 8)
 
@@ -62,7 +59,7 @@ def test_packing_is_undone(case: tuple[dict[str, Tensor], pruning.Mask]) -> None
 def test_a_sparse_state_is_undone(case: tuple[dict[str, Tensor], pruning.Mask]) -> None:
     state, mask = case
     tensors = sparse_state(state, mask)
-    back, found = dense_state(tensors, shapes_of(state))
+    back, found = dense_state(tensors, state)
     assert same(found, mask)
     assert same(back, pruning.apply(mask, state))
     assert all(back[name].dtype == state[name].dtype for name in state)

@@ -8,6 +8,7 @@ What the network is comes from the settings recorded beside the run's files: no 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.artifacts.record import PROVENANCE, record_of, verify
 from pipeline.artifacts.store import read_tensors
 from pipeline.catalog import networks
 from pipeline.errors import UserError
-from pipeline.runs import STAGES, Dense, ImpBlock, Match, Run, Snapshot, Solution, Sparse, parse
+from pipeline.runs import STAGES, Dense, ImpBlock, Match, Run, Sparse, parse
 from pipeline.runs.dense import epoch_prefix
 from pipeline.runs.imp import round_prefix
 from pipeline.weights import dense_state, is_sparse
@@ -53,11 +54,14 @@ def network(
             permutation of another network.
     """
     base, found = _locate(run, Path(results))
-    dense = _dense(found)
-    settings = _settings(base, found)
-    made = networks.recorded(dense.model, settings.get("model", {}), allow_code=allow_code)
+    if not found.trains:
+        *others, last = (stage for stage, kind in STAGES.items() if kind.trains)
+        raise UserError(
+            f"{found.folder}: holds no weights; expected a {', '.join(others)} or {last} run"
+        )
+    dense, (settings, shape) = found.home, _recorded(base, found)
+    made = networks.recorded(dense.model, settings, allow_code=allow_code)
     made.check_allowed(dense.key, "give allow_code=True")
-    shape = {name: settings["data"][name] for name in ("classes", "channels", "size")}
     model = models.build(made, width=float(dense.width), generator=None, **shape)
     state = _state(base, found, at, model)
     if permuted_by is not None:
@@ -78,45 +82,26 @@ def _locate(path: str | Path, results: Path) -> tuple[Path, Run]:
     """The results folder and the run of a path."""
     parts = Path(path).parts
     for index, stage in enumerate(parts):
-        if stage not in STAGES:
-            continue
         rest = parts[index + 1 :]
         for words in (rest, rest[:-1]):  # a folder, or a file in it
-            try:
+            with suppress(UserError):
                 run = parse(stage, "/".join(words))
-            except UserError:
-                continue
-            return (Path(*parts[:index]) if index else results), run
+                return (Path(*parts[:index]) if index else results), run
     raise UserError(f"{path}: not the path of a run; a stage is one of {', '.join(STAGES)}")
 
 
-def _dense(run: Run) -> Dense:
-    """A dense run of the network that a run trained."""
-    match run:
-        case Dense():
-            return run
-        case Snapshot() | ImpBlock():
-            return run.dense
-        case Solution():
-            return run.mask.dense
-        case Sparse():
-            return run.init
-    raise UserError(
-        f"{run.folder}: holds no weights; expected a dense, snapshot, imp, solution or sparse run"
-    )
-
-
-def _settings(base: Path, run: Run) -> dict[str, Any]:
+def _recorded(base: Path, run: Run) -> tuple[dict[str, Any], dict[str, int]]:
+    """Settings of a network of the user's own, and classes, channels and size of the images."""
     path = base / run.path(PROVENANCE)
     if not path.exists():
         raise UserError(f"{path}: no such file")
     record = record_of(path.parent)
-    settings = dict(record.settings) if record else {}
+    settings = record.settings if record else {}
     try:
-        [settings["data"][name] for name in ("classes", "channels", "size")]
+        shape = {name: settings["data"][name] for name in ("classes", "channels", "size")}
     except (KeyError, TypeError):
         raise UserError(f"{path}: does not say what network was trained") from None
-    return settings
+    return settings.get("model", {}), shape
 
 
 def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, Tensor]:
@@ -133,8 +118,7 @@ def _state(base: Path, run: Run, at: int | None, model: nn.Module) -> dict[str, 
         tensors = read_tensors(path)
     if not is_sparse(tensors):
         return tensors
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    return dense_state(tensors, shapes)[0]
+    return dense_state(tensors, model.state_dict())[0]
 
 
 def _part(base: Path, run: Dense | ImpBlock, at: int | None) -> dict[str, Tensor]:

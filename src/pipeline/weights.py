@@ -15,6 +15,11 @@ from pipeline.errors import UserError
 _BITS, _VALUES, _DENSE = "bits/", "values/", "dense/"
 
 
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, which is taken off."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
 def state_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a network's state on the CPU, which later training does not change."""
     return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
@@ -56,26 +61,24 @@ def is_sparse(tensors: Iterable[str]) -> bool:
 
 
 def dense_state(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, list[int]]
+    tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], pruning.Mask]:
     """Inverse of ``sparse_state``: the full state, zeros where masked, and the mask.
 
-    ``shapes`` are those of the network's tensors. Raises UserError where they do not fit.
+    ``like`` is a state of the network, for its shapes. Raises UserError where they do not fit.
     """
-    packed = {k.removeprefix(_BITS): v for k, v in tensors.items() if k.startswith(_BITS)}
-    state = {k.removeprefix(_DENSE): v for k, v in tensors.items() if k.startswith(_DENSE)}
-    if set(packed) | set(state) != set(shapes):
-        odd = sorted(set(shapes) ^ (set(packed) | set(state)))
+    packed, state = under(_BITS, tensors), under(_DENSE, tensors)
+    if odd := sorted(set(like) ^ (set(packed) | set(state))):
         raise UserError(f"sparse weights do not fit the network: {', '.join(odd)}")
-    mask = pruning.unpack(packed, {name: list(shapes[name]) for name in packed})
+    mask = pruning.unpack(packed, {name: list(like[name].shape) for name in packed})
     for name, m in mask.items():
         values = tensors.get(_VALUES + name)
         if values is None or values.shape != (int(m.sum()),):
             raise UserError(f"sparse weights do not fit their mask: {name}")
         state[name] = torch.zeros(m.shape, dtype=values.dtype)
         state[name][m] = values
-    for name, shape in shapes.items():
-        if list(state[name].shape) != list(shape):
+    for name, tensor in like.items():
+        if state[name].shape != tensor.shape:
             raise UserError(f"sparse weights do not fit the network: {name}")
     return state, mask
 
@@ -96,6 +99,6 @@ def read_state(
     if like is None:
         raise UserError(f"{path}: holds sparse weights: give the network's state_dict as 'like'")
     try:
-        return dense_state(tensors, {name: list(tensor.shape) for name, tensor in like.items()})[0]
+        return dense_state(tensors, like)[0]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

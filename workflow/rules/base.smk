@@ -12,7 +12,7 @@ rule run:
     threads: of_run(JOBS.threads)
     resources:
         **spread(),
-        mem_mb=grown(JOBS.memory_mb, lambda attempt: attempt),
+        mem_mb=grown(JOBS.costs.memory_mb, lambda attempt: attempt),
         runtime=grown(JOBS.runtime, lambda attempt: 2 ** (attempt - 1)),
         gpu=of_run(JOBS.gpus),
     params:
@@ -32,7 +32,7 @@ rule show:
         "../../environment.yml"
     params:
         spec=of_output(TARGETS.spec),
-        caption=of_output(lambda name: captions.caption(CONFIG, name)),
+        caption=of_output(TARGETS.caption),
     message:
         "Writing {wildcards.kind} {wildcards.name}"
     shell:

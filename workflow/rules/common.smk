@@ -10,12 +10,12 @@ def stop(error):
 try:
     memory.tune()
     SUBMITTED = frozen()  # in a job, what the call that started it has read
-    CONFIG = SUBMITTED or call.begin(workflow.basedir, config)
+    CONFIG = SUBMITTED or begin(workflow.basedir, config)
     GRAPH = Graph(CONFIG)
     JOBS = Jobs(GRAPH, internals.elsewhere(workflow))
     TARGETS = Targets(GRAPH)
-    CALL = call.Call(GRAPH, JOBS)
-    data_checks.settle(CONFIG.main.results)
+    CALL = Call(GRAPH, JOBS)
+    CALL.settle()
     if not SUBMITTED:
         CALL.take_over(internals.dry(workflow))
 except UserError as error:
@@ -75,7 +75,7 @@ def of_output(ask):
 
 def labels(what):
     """Name of the table or figure in the report's menu."""
-    return of_output(lambda name: {what: captions.label(CONFIG, name)})
+    return of_output(lambda name: {what: TARGETS.label(name)})
 
 
 def spread():

@@ -9,7 +9,7 @@ use rule run as curve with:
         f"{RUN}/metrics.json",
     wildcard_constraints:
         stage="curve",
-    priority: 30
+    priority: runs.Curve.priority
 
 
 use rule run as imp_barrier with:
@@ -20,7 +20,7 @@ use rule run as imp_barrier with:
         f"{RUN}/metrics.json",
     wildcard_constraints:
         stage="imp-barrier",
-    priority: 5
+    priority: runs.ImpBarrier.priority
 
 
 use rule run as plane with:
@@ -31,4 +31,4 @@ use rule run as plane with:
         f"{RUN}/metrics.json",
     wildcard_constraints:
         stage="plane",
-    priority: 5
+    priority: runs.Plane.priority

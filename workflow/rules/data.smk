@@ -3,11 +3,7 @@
 
 rule data:
     input:
-        guarded(
-            lambda wildcards: data_checks.files(
-                CONFIG, wildcards.dataset, internals.dry(workflow)
-            )
-        ),
+        guarded(lambda wildcards: CALL.data(wildcards.dataset, internals.dry(workflow))),
     output:
         f"{RESULTS}/data/{{dataset}}/facts.json",
     log:

@@ -3,7 +3,7 @@
 
 use rule run as dense with:
     input:
-        data=ancient(of_run(lambda run: data_checks.facts(GRAPH, run))),
+        data=ancient(of_run(TARGETS.facts)),
     output:
         f"{RUN}/metrics.json",
         f"{RUN}/weights.safetensors",
@@ -11,7 +11,7 @@ use rule run as dense with:
         f"{RUN}/history.csv",
     wildcard_constraints:
         stage="dense",
-    priority: 90
+    priority: runs.Dense.priority
 
 
 use rule run as snapshot with:
@@ -21,4 +21,4 @@ use rule run as snapshot with:
         f"{RUN}/weights.safetensors",
     wildcard_constraints:
         stage="snapshot",
-    priority: 80
+    priority: runs.Snapshot.priority

@@ -9,4 +9,4 @@ use rule run as match with:
         f"{RUN}/metrics.json",
     wildcard_constraints:
         stage="match",
-    priority: 70
+    priority: runs.Match.priority

@@ -10,7 +10,7 @@ use rule run as imp with:
         f"{RUN}/history.csv",
     wildcard_constraints:
         stage="imp",
-    priority: 85
+    priority: runs.ImpBlock.priority
 
 
 use rule run as mask with:
@@ -21,7 +21,7 @@ use rule run as mask with:
         f"{RUN}/metrics.json",
     wildcard_constraints:
         stage="mask",
-    priority: 80
+    priority: runs.Mask.priority
 
 
 use rule run as solution with:
@@ -34,4 +34,4 @@ use rule run as solution with:
         f"{RUN}/logits.safetensors",
     wildcard_constraints:
         stage="solution",
-    priority: 20
+    priority: runs.Solution.priority

@@ -26,7 +26,7 @@ rule settings:
         "../../environment.yml"
     params:
         declared=TARGETS.declared(),
-        protocol=captions.protocol(CONFIG),
+        protocol=TARGETS.protocol,
     message:
         "Listing experiments and settings"
     shell:
@@ -51,7 +51,7 @@ rule provenance:
         "../../environment.yml"
     params:
         declared=TARGETS.declared(),
-        protocol=captions.protocol(CONFIG),
+        protocol=TARGETS.protocol,
     message:
         "Listing the provenance of all runs"
     shell:

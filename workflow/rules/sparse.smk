@@ -9,4 +9,4 @@ use rule run as sparse with:
         f"{RUN}/history.csv",
     wildcard_constraints:
         stage="sparse",
-    priority: 10
+    priority: runs.Sparse.priority

@@ -9,7 +9,7 @@ use rule show as table with:
         report(
             f"{SCOPE}/{{kind}}s/{{name}}.html",
             caption="../report/output.rst",
-            category=of_output(lambda name: captions.category(CONFIG, name)),
+            category=of_output(TARGETS.category),
             labels=labels("table"),
         ),
     wildcard_constraints:

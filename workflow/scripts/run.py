@@ -21,10 +21,9 @@ def job() -> None:
     from pipeline import stages
     from pipeline.study.config import load
     from pipeline.study.graph import Graph
-    from pipeline.study.processes import processes
 
     config = load(Path.cwd())
-    count = processes(Graph(config), parse(arguments.stage, arguments.key))
+    count = Graph(config).processes(parse(arguments.stage, arguments.key))
     if count > 1 and not launch.started():
         gpus = config.main.device != "cpu"
         sys.exit(launch.launch(sys.argv, count, config.main.nodes, gpus=gpus))

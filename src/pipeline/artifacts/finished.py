@@ -50,17 +50,16 @@ def take_back(results: Path, run: str, outputs: Collection[str], settings: str) 
     if record is None or record.digest != settings or not set(outputs) <= set(record.files):
         return False
     lost = [name for name in record.files if not (folder / name).exists()]
-    if any(record.fault((place if name in lost else folder) / name) for name in record.files):
-        return False
-    try:
+    with suppress(OSError, UserError):
+        if any(record.fault((place if name in lost else folder) / name) for name in record.files):
+            return False
         if any(verify(results / name) != digest for name, digest in record.parents.items()):
             return False
         for name in lost:
             os.link(place / name, folder / name)
             os.utime(folder / name)  # newer than its inputs, whatever has been put back there
-    except (OSError, UserError):
-        return False
-    return True
+        return True
+    return False
 
 
 def forget(results: Path, runs: Iterable[str]) -> None:

@@ -16,8 +16,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -51,7 +51,7 @@ class Lock:
         }  # fmt: skip
 
     def acquire(self, wait: bool) -> bool:
-        """Take the lock; returns whether another process had it first.
+        """Make the folder and take the lock; returns whether another process had it first.
 
         ``wait``: as long as it takes (a Slurm job's time limit is the bound), or not at all.
 
@@ -59,6 +59,7 @@ class Lock:
             Held: another process holds it and ``wait`` is false.
             OSError: the file cannot be written.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         waited = False
         while (file := self._try()) is None:
             owner = self._read()
@@ -73,6 +74,15 @@ class Lock:
         self._sign(0)
         threading.Thread(target=self._count, daemon=True).start()
         return waited
+
+    @contextmanager
+    def held(self, wait: bool) -> Iterator[None]:
+        """Hold the lock for a while; as ``acquire``."""
+        self.acquire(wait)
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Remove the file and give the lock back."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -63,16 +64,9 @@ class Record:
             return f"cannot be read: {error.strerror}"
         return None if content == self.files[path.name] else CHANGED
 
-    def whole(self, folder: Path, outputs: Iterable[str], settings: str, *, content: bool) -> bool:
-        """Whether all outputs are there and made with these settings (a digest).
-
-        ``content``: and their content is what the run wrote.
-        """
-        if self.digest != settings:
-            return False
-        if content:
-            return all(self.fault(folder / name) is None for name in outputs)
-        return self.there(folder, outputs)
+    def whole(self, folder: Path, outputs: Iterable[str], settings: str) -> bool:
+        """Whether all outputs are as the run wrote them, with these settings (a digest)."""
+        return self.digest == settings and not any(self.fault(folder / name) for name in outputs)
 
     def other_parents(self, recorded: Callable[[str], str | None]) -> list[str]:
         """The parents of which another version lies here than the run has read.
@@ -111,10 +105,9 @@ def read(folder: Path) -> Record | None:
 
 def record_of(folder: Path) -> Record | None:
     """The record of the run in a folder; None where there is none that can be believed."""
-    try:
+    with suppress(Damaged):
         return read(folder)
-    except Damaged:
-        return None
+    return None
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
@@ -144,10 +137,9 @@ class Records:
 
     def record_of(self, folder: str) -> Record | None:
         """As ``record_of``."""
-        try:
+        with suppress(Damaged):
             return self.read(folder)
-        except Damaged:
-            return None
+        return None
 
     def recorded(self, path: str) -> str | None:
         """As ``recorded``, of a path below the results folder."""
@@ -175,8 +167,7 @@ def verify(path: Path, settings: str | None = None, outputs: Sequence[str] = ())
     try:
         found = read(path.parent)
     except Damaged:
-        record = path.with_name(PROVENANCE)
-        raise UserError(f"{record}: damaged; {mend(path, outputs)}") from None
+        raise UserError(f"{path.with_name(PROVENANCE)}: damaged; {mend(path, outputs)}") from None
     if found is None:
         raise UserError(f"{path}: has no {PROVENANCE} beside it; {mend(path, outputs)}")
     fault = found.fault(path)
@@ -232,9 +223,5 @@ def _code_version() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "numpy", "scipy", "safetensors"):
-        module = sys.modules.get(name)
-        if module is not None:
-            found[name] = str(module.__version__)
-    return found
+    names = ("torch", "numpy", "scipy", "safetensors")
+    return {name: str(sys.modules[name].__version__) for name in names if name in sys.modules}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.artifacts.lock import LOCK, Held, Lock
-from pipeline.artifacts.store import read_json, write_json
+from pipeline.artifacts.store import read_json, write_json, writing
 from pipeline.errors import UserError
 
 FOLDER, FILES = ".workflows", "files.json"
@@ -37,23 +37,17 @@ class Reservation:
             UserError: a workflow that still runs makes one of them, or reads one that this makes;
                 or the results folder cannot be written.
         """
-        try:
-            self._mine.mkdir(parents=True, exist_ok=True)
+        # Two that start at once look one after the other.
+        with writing(self._results), Lock(self._all / LOCK).held(wait=True):
             self._lock.acquire(wait=False)
-            gate = Lock(self._all / LOCK)  # two that start at once look one after the other
-            gate.acquire(wait=True)
-        except OSError as error:
-            raise UserError(f"{self._results}: cannot be written: {error.strerror}") from None
-        try:
-            for other in self._all.iterdir():
-                if other.is_dir() and other != self._mine:
-                    self._meet(other, set(reads), set(writes))
-            write_json(self._mine / FILES, {"reads": sorted(reads), "writes": sorted(writes)})
-        except UserError:
-            self.give_back()
-            raise
-        finally:
-            gate.release()
+            try:
+                for other in self._all.iterdir():
+                    if other.is_dir() and other != self._mine:
+                        self._meet(other, set(reads), set(writes))
+                write_json(self._mine / FILES, {"reads": sorted(reads), "writes": sorted(writes)})
+            except UserError:
+                self.give_back()
+                raise
 
     def _meet(self, other: Path, reads: set[str], writes: set[str]) -> None:
         """Refuse if another workflow lives and its files meet these; remove what is left of a dead one."""
@@ -66,7 +60,7 @@ class Reservation:
             try:
                 found = read_json(other / FILES)
             except UserError:
-                return  # it waits at the gate, and will meet this one
+                return  # it is about to end
             theirs = set(found["writes"])
             self.alone = False
             shared = sorted(theirs & (reads | writes) | set(found["reads"]) & writes)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from pipeline.artifacts.record import (
     Records,
 )
 from pipeline.artifacts.reservation import FOLDER, Reservation
-from pipeline.artifacts.store import put
+from pipeline.artifacts.store import put, write_atomic, writing
 from pipeline.artifacts.unfinished import Reached, reached, states
 from pipeline.errors import UserError
 
@@ -110,44 +110,37 @@ def take_over(
     sources = [Records(path) for path in slices if path.resolve() != results.resolve()]
     if not _offered(Records(results), sources, runs):
         return Taken()
-    try:
-        (results / FOLDER).mkdir(parents=True, exist_ok=True)
-        lock = Lock(results / FOLDER / ".slices")
-        lock.acquire(wait=True)  # another workflow takes over: what it leaves is looked at anew
-    except OSError as error:
-        raise UserError(f"{results}: cannot be written: {error.strerror}") from None
     reservation = Reservation(results)
-    try:
+    # Where another workflow takes over just now: what it leaves is looked at anew.
+    with writing(results), Lock(results / FOLDER / ".slices").held(wait=True):
         home = Records(results)
         offered = _offered(home, sources, runs)
         names = {f"{run.folder}/{name}" for run in offered for name in (*run.outputs, PROVENANCE)}
-        reservation.take(set(), names)
-        return _Home(home, sources, forget).take(runs, {run.folder for run in offered})
-    finally:
-        reservation.give_back()
-        lock.release()
+        try:
+            reservation.take(set(), names)
+            return _Home(home, sources, forget).take(runs, {run.folder for run in offered})
+        finally:
+            reservation.give_back()
 
 
 def _offered(home: Records, sources: Sequence[Records], runs: Iterable[Wanted]) -> list[Wanted]:
     """The runs that are not complete here and of which a slice has more; no content is read."""
 
-    def more(source: Records, run: Wanted, here: Reached) -> bool:
+    def more(source: Records, run: Wanted) -> bool:
         folder = source.root / run.folder
         try:
             return folder.is_dir() and (
-                (folder / PROVENANCE).exists() or reached(folder, run.settings) > here
+                (folder / PROVENANCE).exists()
+                or reached(folder, run.settings) > _reached(home, run)
             )
         except Damaged:
             return True  # and is told why it is not taken
 
-    found = []
-    for run in runs:
-        if _complete(home, run):
-            continue
-        here = _reached(home, run)
-        if any(more(source, run, here) for source in sources):
-            found.append(run)
-    return found
+    return [
+        run
+        for run in runs
+        if not _complete(home, run) and any(more(source, run) for source in sources)
+    ]
 
 
 def _complete(place: Records, run: Wanted) -> bool:
@@ -158,7 +151,8 @@ def _complete(place: Records, run: Wanted) -> bool:
     found, folder = place.record_of(run.folder), place.root / run.folder
     return (
         found is not None
-        and found.whole(folder, run.outputs, run.settings, content=False)
+        and found.digest == run.settings
+        and found.there(folder, run.outputs)
         and not found.other_parents(place.recorded)
     )
 
@@ -171,16 +165,15 @@ def _reached(place: Records, run: Wanted) -> Reached:
         return Reached()
 
 
+@dataclass
 class _Home:
     """Puts what fits into the results folder."""
 
-    def __init__(
-        self,
-        home: Records,
-        sources: Sequence[Records],
-        forget: Callable[[Collection[str]], None],
-    ) -> None:
-        self._home, self._sources, self._forget = home, sources, forget
+    _home: Records
+    _sources: Sequence[Records]
+    _forget: Callable[[Collection[str]], None]
+
+    def __post_init__(self) -> None:
         self._now = time.time_ns()
         self._new: set[str] = set()  # folders whose files have got a new time
         self._taken = Taken()
@@ -204,18 +197,18 @@ class _Home:
 
     def _take_run(self, run: Wanted) -> None:
         """Take a run from the first slice that has it whole, else its state that got farthest."""
-        waiting = False
-        found: list[tuple[Reached, Records]] = []
+        waiting, got, best = False, _reached(self._home, run), None
         for source in self._sources:
             try:
                 if self._whole(source, run):
                     self._place(source, run)
                     self._taken.whole += 1
                     return
-                got = reached(source.root / run.folder, run.settings)
-                if got > Reached():
+                there = reached(source.root / run.folder, run.settings)
+                if there > Reached():
                     self._same_parents(source, run)
-                    found.append((got, source))
+                    if there > got:
+                        got, best = there, source
             except Waits:
                 waiting = True
             except (Left, Damaged) as reason:
@@ -224,8 +217,7 @@ class _Home:
                 self._say(source, run, f"another process is working on the run here ({held.who})")
                 return
         self._taken.waiting += waiting
-        got, best = max(found, key=lambda state: state[0], default=(Reached(), None))
-        if best is not None and got > _reached(self._home, run):
+        if best is not None:
             try:
                 self._place_state(got, run)
                 self._taken.unfinished += 1
@@ -300,51 +292,30 @@ class _Home:
         folder, there = self._folder(run), source.root / run.folder
         moment = self._time(run)
         self._forget([f"{run.folder}/{name}" for name in run.outputs])
-        with _writing(folder):
+        with writing(folder), Lock(folder / LOCK).held(wait=False):
             (folder / PROVENANCE).unlink(missing_ok=True)  # first: a kill leaves no mixture
             for name in (*sorted(record.files), PROVENANCE):
                 put(there / name, folder / name, moment)
             for path in folder.glob(".*"):  # states, and what a kill left half-written
                 if path.name != LOCK:
                     path.unlink()
-        for kind, end in (("logs", "log"), ("benchmarks", "tsv")):
-            path = Path(kind) / f"{run.folder}.{end}"
-            with _writing((self._home.root / path).parent, lock=False):
-                (self._home.root / path).unlink(missing_ok=True)
-                if (source.root / path).is_file():
+        for name in (f"logs/{run.folder}.log", f"benchmarks/{run.folder}.tsv"):
+            path = self._home.root / name
+            with writing(path.parent):
+                path.unlink(missing_ok=True)
+                if (source.root / name).is_file():
                     # No hard link: whoever makes the run again writes into these files.
-                    put(source.root / path, self._home.root / path, moment, link=False)
+                    write_atomic(path, (source.root / name).read_bytes())
+                    os.utime(path, ns=(moment, moment))
         self._home.forget(run.folder)
         self._new.add(run.folder)
 
     def _place_state(self, got: Reached, run: Wanted) -> None:
         """Put the state of an unfinished run here, in place of the one that is."""
         folder = self._folder(run)
-        with _writing(folder):
+        with writing(folder), Lock(folder / LOCK).held(wait=False):
             # The parts of one state belong together: those here go first, the resume state before.
             for path in reversed(states(folder)):
                 path.unlink()
             for path in got.files:
                 put(path, folder / path.name, self._now)
-
-
-@contextmanager
-def _writing(folder: Path, lock: bool = True) -> Iterator[None]:
-    """A folder that is written to: made, locked as its job would, and errors told in one line.
-
-    Raises:
-        Held: a process is working on it.
-        UserError: it cannot be written.
-    """
-    held = Lock(folder / LOCK) if lock else None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if held:
-            held.acquire(wait=False)
-        try:
-            yield
-        finally:
-            if held:
-                held.release()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -12,11 +12,11 @@ import io
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipeline.errors import UserError
 
@@ -40,34 +40,44 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """What goes wrong while something is written to a place, in one line.
+
+    Raises:
+        UserError: the place cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name in a file's folder; what was written there is flushed and takes its place.
+
+    Nothing half-written is left. OSErrors go on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # also where both are names of one file already
+
+
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``: temporary name in the same folder, fsync, rename.
+    """Write ``content`` to ``path``, whole or not at all.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; nothing half-written is left.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _publish(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    temporary.replace(path)
+    with writing(path), _replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -76,18 +86,26 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
+@contextmanager
+def _reading(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """What goes wrong while a file is read, in one line; ``others`` are errors of its format."""
+    damage: tuple[type[Exception], ...] = (OSError, ValueError, *others)
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except damage as error:
+        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
         UserError: missing or damaged, with the file's name.
     """
-    try:
+    with _reading(path, RecursionError):
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -105,13 +123,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     Raises:
         UserError: missing, damaged, or a row of another length than the header.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle, strict=True))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+    with _reading(path, csv.Error), path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle, strict=True))
     if any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: damaged: rows of different lengths; {mend(path)}")
     return rows
@@ -132,20 +145,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
         if ready[name].data_ptr() in seen:  # safetensors refuses two names for one memory
             ready[name] = ready[name].clone()
         seen.add(ready[name].data_ptr())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(ready, temporary, {"info": canonical(info)})
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        _publish(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: cannot be written: {error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with writing(path), _replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors would give the file to its owner alone
+        try:
+            save_file(ready, temporary, {"info": canonical(info)})
+        except SafetensorError as error:
+            raise UserError(f"{path}: cannot be written: {error}") from None
+        temporary.chmod(mode)
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -156,14 +163,9 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as handle:
-            names = [name for name in handle.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors = {name[len(prefix) :]: handle.get_tensor(name) for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+    with _reading(path, SafetensorError), safe_open(path, framework="pt") as handle:
+        names = [name for name in handle.keys() if name.startswith(prefix)]  # noqa: SIM118
+        tensors = {name[len(prefix) :]: handle.get_tensor(name) for name in names}
     if not tensors:
         raise UserError(f"{path}: holds nothing under {prefix!r}; {mend(path)}")
     return tensors
@@ -173,41 +175,21 @@ def read_info(path: Path) -> Any:
     """The JSON that ``write_tensors`` put into a file's header."""
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as handle:
-            return json.loads((handle.metadata() or {})["info"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+    with _reading(path, SafetensorError, KeyError), safe_open(path, framework="pt") as handle:
+        return json.loads((handle.metadata() or {})["info"])
 
 
-def put(source: Path, target: Path, moment: int, link: bool = True) -> None:
+def put(source: Path, target: Path, moment: int) -> None:
     """Give a file a second name, or make a copy where there can be none: whole or not at all.
 
-    ``moment`` is the time of its last change, in ns; without ``link`` it is a copy. OSErrors go on.
+    ``moment`` is the time of its last change, in ns. OSErrors go on.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        if not (link and _linked(source, temporary)):
-            with source.open("rb") as old, temporary.open("wb") as new:
-                shutil.copyfileobj(old, new, 1 << 20)
-                new.flush()
-                os.fsync(new.fileno())
+    with _replacing(target) as temporary:
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
         os.utime(temporary, ns=(moment, moment))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)  # also where both names are of one file already
-
-
-def _linked(source: Path, target: Path) -> bool:
-    """Whether a second name could be given."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        return False
-    return True
 
 
 def mend(path: Path, outputs: Sequence[str] = ()) -> str:

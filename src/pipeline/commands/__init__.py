@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.commands import (
-    check,
-    data,
-    evidence,
-    export,
-    freeze,
-    plan,
-    reference,
-    show,
-    table,
-    trace,
-    watch,
-)  # fmt: skip
-from pipeline.study.config import Config, read
+from pipeline.study.config import read
 
+#: Every command by its name, in the order of the help.
 COMMANDS = {
-    "plan": plan,
-    "check": check,
-    "table": table,
-    "show": show,
-    "trace": trace,
-    "watch": watch,
-    "export": export,
-    "evidence": evidence,
-    "data": data,
-    "freeze": freeze,
-    "reference": reference,
-}
+    name: import_module(f"{__name__}.{name}")
+    for name in (
+        "plan", "check", "table", "show", "trace", "watch", "export", "evidence", "data", "freeze",
+        "reference",
+    )
+}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,19 +49,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def configured(arguments: argparse.Namespace) -> Config:
-    """The study that the arguments name, read from the current folder."""
-    given = {"study": arguments.study, "protocol": arguments.protocol}
-    return read(Path.cwd(), {key: value for key, value in given.items() if value is not None})
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; exit status 1 and one line for a user's mistake."""
     arguments = parser().parse_args(words)
+    given = {"study": arguments.study, "protocol": arguments.protocol}
 
     def job() -> None:
-        status = COMMANDS[arguments.command].run(configured(arguments), arguments)
-        if status:
-            sys.exit(status)
+        config = read(Path.cwd(), {k: value for k, value in given.items() if value is not None})
+        COMMANDS[arguments.command].run(config, arguments)
 
     cli.main(job)

@@ -35,8 +35,7 @@ def problems(config: Config, results: bool) -> Iterator[str]:
     for name in sorted(wanted):
         info = config.datasets[name]
         generated = any(path.startswith(str(config.results.resolve())) for path, _, _ in info.files)
-        problem = None if generated else catalog.status(info, config.data_root)
-        if problem:
+        if not generated and (problem := catalog.status(info, config.data_root)):
             yield problem
     if config.main.device == "cuda":
         import torch
@@ -53,10 +52,9 @@ def damaged(results: Path) -> Iterator[str]:
 
     One line each: the file, what is wrong, and the command that mends it.
     """
-    records, seen = Records(results), set()
+    records = Records(results)
     for path in sorted(results.rglob(PROVENANCE)):
         folder = path.parent
-        seen.add(folder)
         run = _run_of(folder.relative_to(results))
         outputs = run.files if run else ()
         try:
@@ -82,10 +80,9 @@ def damaged(results: Path) -> Iterator[str]:
     for stage, kind in STAGES.items():
         for path in sorted((results / stage).rglob(kind.files[0])):
             folder = path.parent
-            unfinished = (folder / LOCK).exists()
-            if folder in seen or unfinished or _run_of(folder.relative_to(results)) is None:
-                continue
-            yield f"{path}: has no {PROVENANCE} beside it; {mend(path, kind.files)}"
+            recorded_or_unfinished = any((folder / name).exists() for name in (PROVENANCE, LOCK))
+            if not recorded_or_unfinished and _run_of(folder.relative_to(results)):
+                yield f"{path}: has no {PROVENANCE} beside it; {mend(path, kind.files)}"
 
 
 def wrong_tables(config: Config) -> Iterator[str]:
@@ -99,8 +96,8 @@ def wrong_tables(config: Config) -> Iterator[str]:
     }  # fmt: skip
     for name, output in config.outputs.items():
         stem = config.results / config.scope / "tables" / name
-        paths = {suffix: stem.with_name(f"{name}.{suffix}") for suffix in formats}
-        there = {suffix: path for suffix, path in paths.items() if path.exists()}
+        paths = {stem.with_name(f"{name}.{suffix}"): form for suffix, form in formats.items()}
+        there = {path: form for path, form in paths.items() if path.exists()}
         if output.what == "figure" or not there:
             continue
         try:
@@ -109,8 +106,8 @@ def wrong_tables(config: Config) -> Iterator[str]:
             yield f"{stem}: cannot be made of its runs: {error}"
             continue
         asked = f"snakemake -c1 {name} --config study={config.main.study} protocol={config.main.protocol}"
-        for suffix, path in there.items():
-            if path.read_bytes() != formats[suffix](table).encode():
+        for path, form in there.items():
+            if path.read_bytes() != form(table).encode():
                 yield f"{path}: not what its runs give; make it again: rm '{path}' && {asked}"
 
 
@@ -123,16 +120,14 @@ def _run_of(folder: Path) -> Run | None:
         return None
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print the problems, or that there are none."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     found = 0
     for problem in problems(config, arguments.results):
         print(problem, file=sys.stderr)
         found += 1
     if found:
-        return 1
+        sys.exit(1)
     names = f"{len(config.experiments)} experiments, {len(config.outputs)} outputs"
     print(
         f"study {config.main.study}, protocol {config.main.protocol}: {names}, data and device are fine"
     )
-    return 0

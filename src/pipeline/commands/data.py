@@ -15,8 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", help="data sets, built-in or of config/datasets.yaml")
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Load each data set and print its sizes."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.data import load
 
     for name in arguments.names:
@@ -25,4 +24,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         data = load(config.datasets[name], config.data_root)
         shape = f"{data.channels}×{data.size}×{data.size}"
         print(f"{name}: {len(data.train)} training and {len(data.test)} test images, {shape}: fine")
-    return 0

@@ -17,9 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partial", action="store_true", help="also while runs are missing")
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Write the folder, and say what is in it."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.report import evidence
 
     print(evidence.names(evidence.publish(config, arguments.folder, partial=arguments.partial)))
-    return 0

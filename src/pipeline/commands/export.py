@@ -33,16 +33,14 @@ def encoded(runs: pd.DataFrame, ending: str) -> bytes:
     if ending != ".parquet":
         raise UserError(f"a file to export to ends in .csv or .parquet, not in {ending!r}")
     try:
-        content: bytes = runs.to_parquet(index=False)
+        return bytes(runs.to_parquet(index=False))
     except ImportError:
         raise UserError(
             "Parquet needs a package that is not installed: pip install pyarrow"
         ) from None
-    return content
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Write the file, and say how many runs are in it."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.results import everything
 
     path: Path = arguments.file
@@ -50,4 +48,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     write_atomic(path, encoded(runs, path.suffix))
     missing = int((runs["status"] == "missing").sum())
     print(f"{path}: {len(runs)} rows, {missing} of them missing")
-    return 0

@@ -12,11 +12,8 @@ EXAMPLE = "freeze --study paper   # PIPELINE_CONFIG=$(...) sbatch slurm/pilot.sb
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    del parser
+    """Only those of every command."""
 
 
-def run(config: Config, given: argparse.Namespace) -> int:
-    """Print the path of the frozen study."""
-    del given
+def run(config: Config, arguments: argparse.Namespace) -> None:
     print(write(config, NOTES / "pipeline"))
-    return 0

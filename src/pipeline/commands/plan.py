@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from pipeline.progress.job import clock
+from pipeline.study import jobs
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
@@ -34,9 +35,7 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
     every = graph.closure([*graph.outputs(target.outputs), *target.runs])
     needed = states.needed(target)
     costs.measured(run for run in every if states.state(run) == "done")
-    kinds: dict[str, dict[str, float]] = defaultdict(
-        lambda: {"jobs": 0, "epochs": 0, "seconds": 0.0}
-    )
+    kinds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(int))
     for run in needed:
         kind = kinds[run.stage]
         kind["jobs"] += 1
@@ -48,7 +47,7 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
         "protocol": config.main.protocol,
         "targets": targets,
         "device": device,
-        "missing": {stage: kinds[stage] for stage in kinds},
+        "missing": kinds,
         "jobs": len(needed),
         "present": len(every) - len(needed),
         "epochs": int(sum(kind["epochs"] for kind in kinds.values())),
@@ -58,13 +57,12 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
     }
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print the plan."""
-    device = arguments.device or ("cpu" if config.main.device == "cpu" else _device())
+def run(config: Config, arguments: argparse.Namespace) -> None:
+    device = arguments.device or ("cpu" if config.main.device == "cpu" else jobs.device())
     found = plan(config, arguments.targets, device)
     if arguments.json:
         print(json.dumps(found, indent=1, sort_keys=True))
-        return 0
+        return
     print(f"study {found['study']}, protocol {found['protocol']}: {' '.join(arguments.targets)}")
     print(f"{'kind':<12}{'jobs':>8}{'epochs':>10}{'device hours':>14}")
     for stage, kind in found["missing"].items():
@@ -84,13 +82,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
             f"{count} jobs by {words[key]}" for key, count in sorted(found["basis"].items())
         )
         print(f"basis of the hours ({device}): {basis}")
-    return 0
-
-
-def _device() -> str:
-    from pipeline.study.jobs import device
-
-    return device()
 
 
 def size(count: float) -> str:

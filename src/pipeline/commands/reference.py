@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import UnionType
@@ -42,8 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print or write the pages, or copy the pictures."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     if arguments.pictures:
         copy_pictures(config.results)
     if arguments.write:
@@ -52,7 +51,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
             print(path)
     if not (arguments.pictures or arguments.write):
         print(claims_page() if arguments.claims else settings_page(), end="")
-    return 0
 
 
 def copy_pictures(results: Path) -> None:
@@ -79,6 +77,11 @@ def claims_page() -> str:
 
 def settings_page() -> str:
     """Every setting by file, with type, default, allowed values and meaning."""
+    common = {item.name for item in fields(Output)}
+    outputs: list[str] = []
+    for name, output in KINDS.items():
+        own = [item for item in fields(output) if item.name not in common]
+        outputs += [f"#### {name}", _said(output), *([_table(output, own)] if own else [])]
     parts = [
         "# Settings",
         _GENERATED,
@@ -91,10 +94,7 @@ def settings_page() -> str:
         "Five sections of recipes by name, then `methods` and `protocols`. A recipe may begin with "
         "`extends: NAME`, which lays it over another of its section. An experiment names a recipe, "
         "or a recipe and changes to it: `sparse: {recipe: sparse, lr: 0.05}`.",
-    ]
-    for name, kind in {**RECIPES, "methods": Method, "protocols": Protocol}.items():
-        parts += [f"### {name}", _said(kind), _table(kind)]
-    parts += [
+        *_sections({**RECIPES, "methods": Method, "protocols": Protocol}),
         "## config/studies/NAME.yaml",
         _table(StudyFile),
         "### experiments",
@@ -103,24 +103,21 @@ def settings_page() -> str:
         "### outputs",
         "Every table and figure has a `kind`, the settings of the first table, and those of its kind.",
         _table(Output),
-    ]
-    common = {item.name for item in fields(Output)}
-    for name, output in KINDS.items():
-        own = [item for item in fields(output) if item.name not in common]
-        parts += [f"#### {name}", _said(output), *([_table(output, own)] if own else [])]
-    parts += [
+        *outputs,
         "## config/datasets.yaml",
         "Data sets of your own by name; see [Add a data set](../how-to/data-set.md).",
-        *(
-            part
-            for name, kind in datasets.KINDS.items()
-            for part in (f"### {name}", _said(kind), _table(kind))
-        ),
+        *_sections(datasets.KINDS),
         "## config/models.yaml",
         "Networks of your own by name; see [Use a network of your own](../how-to/own-model.md).",
         _table(networks.Entry),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(kinds: Mapping[str, type[Any]]) -> Iterator[str]:
+    """A section for each kind of entry: what it is, and its settings."""
+    for name, kind in kinds.items():
+        yield from (f"### {name}", _said(kind), _table(kind))
 
 
 def _said(kind: type[Any]) -> str:
@@ -134,9 +131,7 @@ def _table(kind: type[Any], chosen: Iterable[Field[Any]] | None = None) -> str:
     rows = ["| setting | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
     for item in fields(kind) if chosen is None else chosen:
         name, allowed = _type(hints[item.name])
-        bounds = item.metadata.get("bounds")
-        if bounds is not None:
-            allowed = str(bounds)
+        allowed = str(item.metadata.get("bounds") or allowed)
         if item.metadata.get("unique"):
             allowed = f"{allowed}; each once" if allowed else "each once"
         cells = (f"`{item.name}`", name, _default(item), allowed, item.metadata.get("help", ""))
@@ -181,9 +176,7 @@ def _type(hint: Any, several: bool = False) -> tuple[str, str]:
         word = "pairs" if several else "pair"
         return f"{word} of {_type(inside[0], several=True)[0]}", ""
     if origin is dict:
-        keys = _type(inside[0])[1]
-        what = (
-            f"mapping with {keys}" if keys else f"mapping of names to {_type(inside[1], True)[0]}"
-        )
-        return what, ""
+        if keys := _type(inside[0])[1]:
+            return f"mapping with {keys}", ""
+        return f"mapping of names to {_type(inside[1], several=True)[0]}", ""
     return _NAMES[hint][several], ""

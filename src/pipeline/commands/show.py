@@ -23,8 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", help="the path of a run's folder or of a file in it")
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print what is known of the run."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     graph = Graph(config)
     states = States(graph)
     wanted = run_of(config, arguments.path)
@@ -52,7 +51,6 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         for name, value in sorted(read_json(metrics).items()):
             if name not in ("settings", "digest"):
                 print(f"  {name} = {json.dumps(value)[:200]}")
-    return 0
 
 
 def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:

@@ -18,8 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print the table as Markdown."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.report import build
     from pipeline.report.tables import to_markdown
 
@@ -35,4 +34,3 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.write:
         for path in build.write_table(config, arguments.name):
             print(path)
-    return 0

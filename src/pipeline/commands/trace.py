@@ -28,18 +28,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
-    """Print the trace."""
+def run(config: Config, arguments: argparse.Namespace) -> None:
     name = Path(arguments.what).name.split(".")[0]
     if name in config.outputs:
-        for line in backward(config, name, chosen(arguments.cell)):
-            print(line)
-        return 0
-    wanted = run_of(config, arguments.what)
-    lines = forward(config, wanted) if arguments.forward else ancestors(config, wanted, "")
+        lines = backward(config, name, chosen(arguments.cell))
+    else:
+        wanted = run_of(config, arguments.what)
+        lines = forward(config, wanted) if arguments.forward else ancestors(config, wanted, "")
     for line in lines:
         print(line)
-    return 0
 
 
 def chosen(words: list[str]) -> dict[str, str]:
@@ -87,13 +84,10 @@ def ancestors(config: Config, wanted: Run, indent: str) -> Iterator[str]:
     for found in reversed(graph.closure([wanted])):
         yield f"{indent}{found.folder}: {states.why(found)}"
         if record := record_of(config.results / found.folder):
-            facts = [
-                f"{key} {record.facts[key]}"
-                for key in ("code", "host", "device", "finished")
-                if key in record.facts
-            ]
+            keys = [key for key in ("code", "host", "device", "finished") if key in record.facts]
+            facts = ", ".join(f"{key} {record.facts[key]}" for key in keys)
             recipe = ", ".join(f"{k}={v}" for k, v in record.settings.get("recipe", {}).items())
-            yield f"{indent}  digest {record.digest}, {', '.join(facts)}"
+            yield f"{indent}  digest {record.digest}, {facts}"
             yield f"{indent}  settings other than the defaults: {recipe or 'none'}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
 from pipeline.progress.job import clock, running, until
@@ -31,18 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="look once and end")
 
 
-@dataclass
 class Look:
     """The runs behind some targets, looked at again and again."""
 
-    config: Config
-    targets: list[str]
-    _done: set[Run] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._graph = Graph(self.config)
-        target = resolve(self.config, self.targets)
+    def __init__(self, config: Config, targets: list[str]) -> None:
+        self.config, self._graph = config, Graph(config)
+        target = resolve(config, targets)
         self._every = self._graph.closure([*self._graph.outputs(target.outputs), *target.runs])
+        self._done: set[Run] = set()
 
     def lines(self) -> list[str]:
         """Runs done and the time left, then a line per job that runs now."""
@@ -69,12 +65,9 @@ class Look:
         """
         costs = Costs(self._graph, self._device())
         costs.measured(self._sample())
-        work = {f"{r.stage}/{r.key}": costs.wall(r) for r in self._every if r not in self._done}
-        shares = [
-            share(record) * work[name]
-            for record in now
-            if (name := f"{record['stage']}/{record['key']}") in work
-        ]
+        work = {run.folder: costs.wall(run) for run in self._every if run not in self._done}
+        folders = [(f"{record['stage']}/{record['key']}", share(record)) for record in now]
+        shares = [done * work[folder] for folder, done in folders if folder in work]
         return max(1.0, (sum(work.values()) - sum(shares)) / len(shares)) if shares else None
 
     def _sample(self) -> list[Run]:
@@ -92,17 +85,15 @@ class Look:
         return device()
 
 
-def run(config: Config, arguments: argparse.Namespace) -> int:
+def run(config: Config, arguments: argparse.Namespace) -> None:
     """Print runs done and running until all are done, or until interrupted; plain lines only."""
     look = Look(config, arguments.targets)
-    try:
+    with suppress(KeyboardInterrupt):
         while True:
             first, *others = look.lines()
             print(f"[{time.strftime('%H:%M:%S')}] {first}", flush=True)
             for line in others:
                 print(line, flush=True)
             if arguments.once or look.finished:
-                return 0
+                break
             time.sleep(max(1.0, arguments.every))
-    except KeyboardInterrupt:
-        return 0

@@ -15,6 +15,8 @@ from pipeline.catalog.datasets import DataInfo
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import torch
     from torch import Tensor
@@ -69,6 +71,38 @@ class DataSet:
         """Side of the square images in pixels."""
         return int(self.train.images.shape[-1])
 
+    def subset(
+        self, count: int, *, batch_size: int, order: torch.Generator,
+        augmentation: torch.Generator | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """``count`` training images (all, where there are fewer): uint8 [n, C, H, W], int64 [n].
+
+        In the order drawn from ``order``, augmented as an epoch of training is, or plain. Batches
+        are where the data set is, few of them in memory at once; the last may be smaller.
+        """
+        import torch
+
+        from pipeline.data.augment import Augmenter
+
+        drawn = Augmenter(self.train, flip=self.flip, pad=self.pad).epoch(
+            batch_size=1, order=order, augmentation=augmentation
+        )
+        return zip(*(torch.split(tensor[:count], batch_size) for tensor in drawn), strict=True)
+
+    def training_split(self, count: int, *, order: torch.Generator) -> Split:
+        """``count`` plain training images in memory, those that ``order`` draws first."""
+        import torch
+
+        if count >= len(self.train):
+            return self.train
+        chosen = torch.randperm(len(self.train), generator=order)[:count]
+        chosen = chosen.to(self.train.labels.device)
+        return Split(self.train.images[chosen], self.train.labels[chosen])
+
+    def test_split(self) -> Split:
+        """All test images in memory."""
+        return self.test
+
     def to(self, device: torch.device | str) -> DataSet:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
@@ -81,6 +115,12 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
     damaged is never replaced. Raises ``UserError`` with one line; nothing is loaded then.
     """
     info = catalog.find(name)
+    if info.kind == "torchvision" and download:
+        from pipeline.data.torchvision_sets import download_missing
+
+        download_missing(info, root)
+    if problem := catalog.status(info, root):
+        raise UserError(problem)
     if info.kind == "image_folder":
         from pipeline.data.photographs import read_photographs
 
@@ -88,25 +128,15 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
     if info.kind == "sklearn":
         from pipeline.data.digits import read_digits
 
-        problem = catalog.status(info, root)
-        if problem:
-            raise UserError(problem)
         train, test = read_digits()
     elif info.kind == "torchvision":
         from pipeline.data.torchvision_sets import read_torchvision
 
-        train, test = read_torchvision(info, root, download=download)
+        train, test = read_torchvision(info, root)
     else:
         from pipeline.data.npz import read_npz
 
         train, test = read_npz(info, root)
     return DataSet(
-        name=info.name,
-        train=train,
-        test=test,
-        classes=info.classes,
-        mean=info.mean,
-        std=info.std,
-        flip=info.flip,
-        pad=info.pad,
+        info.name, train, test, info.classes, info.mean, info.std, flip=info.flip, pad=info.pad
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifacts.store import write_atomic
-from pipeline.catalog.datasets import NPZ_ARRAYS, DataInfo, locate, status
+from pipeline.catalog.datasets import NPZ_ARRAYS, DataInfo, locate
 from pipeline.data import Split
 from pipeline.data.digits import read_digits
 from pipeline.errors import UserError
@@ -23,9 +23,6 @@ from pipeline.errors import UserError
 
 def read_npz(info: DataInfo, root: str | Path) -> tuple[Split, Split]:
     """Training and test split, uint8 [N, C, H, W]; ``UserError`` if not as declared."""
-    problem = status(info, root)
-    if problem:
-        raise UserError(problem)
     place = locate(info, root, info.files[0][0])
     arrays = {}
     key = ""
@@ -53,32 +50,21 @@ def _checked(
     images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
     full = (count, info.channels, info.size, info.size)
     shapes = [full] + ([(count, info.size, info.size)] if info.channels == 1 else [])
+
+    def refused(array: str, found: str, expected: str) -> UserError:
+        where = f"data set '{info.name}': {array}_{split} of {place}"
+        return UserError(f"{where} {found}, expected {expected}")
+
     if images.dtype != np.uint8 or images.shape not in shapes:
-        raise _mismatch(info, place, f"x_{split}", images, "uint8", shapes)
+        allowed = " or ".join(str(list(shape)) for shape in shapes)
+        raise refused("x", f"is {images.dtype} {list(images.shape)}", f"uint8 {allowed}")
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        raise _mismatch(info, place, f"y_{split}", labels, "integers", [(count,)])
+        raise refused("y", f"is {labels.dtype} {list(labels.shape)}", f"integers {[count]}")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= info.classes:
-        raise UserError(
-            f"data set '{info.name}': y_{split} of {place} holds labels from {low} to {high}, "
-            f"expected 0 to {info.classes - 1} ({info.classes} classes)"
-        )
+        expected = f"0 to {info.classes - 1} ({info.classes} classes)"
+        raise refused("y", f"holds labels from {low} to {high}", expected)
     return Split.from_arrays(images.reshape(full), labels)
-
-
-def _mismatch(
-    info: DataInfo,
-    place: Path,
-    key: str,
-    array: np.ndarray,
-    kind: str,
-    shapes: Sequence[tuple[int, ...]],
-) -> UserError:
-    expected = " or ".join(str(list(shape)) for shape in shapes)
-    return UserError(
-        f"data set '{info.name}': {key} of {place} is {array.dtype} {list(array.shape)}, "
-        f"expected {kind} {expected}"
-    )
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.catalog.datasets import IMAGE_FILES, DataInfo, locate, status
+from pipeline.catalog.datasets import IMAGE_FILES, DataInfo, locate
 from pipeline.data import Split
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
@@ -71,91 +71,80 @@ class Photographs:
     test: Files
     channels: int = 3
 
-    @property
-    def len_train(self) -> int:
-        return len(self.train)
-
-    @property
-    def len_test(self) -> int:
-        return len(self.test)
-
     def to(self, device: torch.device | str) -> Photographs:
         """Itself: images are read on the CPU, and moved batch by batch."""
         del device
         return self
 
-    def steps(self, batch: int) -> int:
-        """Steps of an epoch; the last incomplete batch is dropped.
-
-        Raises:
-            UserError: there is not one whole batch.
-        """
-        if not 1 <= batch <= self.len_train:
-            raise UserError(
-                f"batch_size is {batch}: must be 1 to {self.len_train}, the training images of "
-                f"{self.name}"
-            )
-        return self.len_train // batch
-
     def train_batches(
         self,
+        shares: Shares,
+        rank: int = 0,
         *,
-        batch: int,
         order: torch.Generator,
         augmentation_seed: int,
         epoch: int,
-        start_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        chunk: int,
-        parts: int = 1,
+        start: int = 0,
         workers: int,
     ) -> Iterator[Batch]:
         """This process's micro-batches of an epoch: uint8 [chunk, 3, size, size], int64 [chunk].
 
         The epoch's order is one permutation of all images, drawn from ``order``. Step ``s`` has its
-        images ``s * batch`` to ``(s + 1) * batch``, cut into micro-batches of ``chunk``, of which
-        every process takes an equal, consecutive part: two processes with one micro-batch each see
-        what one process with two sees (``pipeline.study.shares``, also for ``parts``).
-        ``start_step`` goes on in the middle of an epoch.
+        images ``s * batch`` to ``(s + 1) * batch``, dealt to the processes as ``shares`` says; the
+        last incomplete batch is dropped. The epoch begins with step ``start``.
 
         Raises:
-            UserError: sizes that do not divide, or an image that cannot be read.
+            UserError: there is not one whole batch, or an image cannot be read.
         """
-        steps = self.steps(batch)
-        own = Shares(batch, chunk, world, parts).starts(rank)
-        indices = torch.randperm(self.len_train, generator=order)
+        batch, images = shares.batch, len(self.train)
+        if not 1 <= batch <= images:
+            raise UserError(
+                f"batch_size is {batch}: must be 1 to {images}, the training images of {self.name}"
+            )
+        indices = torch.randperm(images, generator=order)
         tasks = [
-            indices[step * batch + place : step * batch + place + chunk].tolist()
-            for step in range(start_step, steps)
-            for place in own
+            indices[step * batch + place : step * batch + place + shares.chunk].tolist()
+            for step in range(start, images // batch)
+            for place in shares.starts(rank)
         ]
         return self._load(self.train, tasks, (augmentation_seed, epoch), workers)
 
     def test_batches(
-        self, *, rank: int = 0, world: int = 1, chunk: int, workers: int
+        self, rank: int = 0, world: int = 1, *, chunk: int, workers: int
     ) -> Iterator[Batch]:
         """This process's test images in order: a consecutive part, each image in one process."""
-        first, last = (self.len_test * part // world for part in (rank, rank + 1))
+        first, last = (len(self.test) * part // world for part in (rank, rank + 1))
         return self._load(self.test, _cut(range(first, last), chunk), None, workers)
 
-    def train_subset(
-        self,
-        count: int,
-        *,
-        order: torch.Generator,
-        augmentation_seed: int | None,
-        chunk: int,
-        workers: int,
-    ) -> Iterator[Batch]:
-        """``count`` training images (all, where there are fewer) in the order drawn from ``order``.
+    def subset(
+        self, count: int, *, batch_size: int, order: torch.Generator,
+        augmentation: torch.Generator | None = None,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """As ``DataSet.subset``, on the CPU; without ``augmentation`` cropped as test images are."""
+        indices = torch.randperm(len(self.train), generator=order)[:count].tolist()
+        draw = None if augmentation is None else (augmentation.initial_seed(), 0)
+        return self._load(self.train, _cut(indices, batch_size), draw, default_workers())
 
-        Augmented by the draws of epoch 0 of ``augmentation_seed``, or, where it is None, cropped at
-        the centre as test images are. The last batch may be smaller.
-        """
-        indices = torch.randperm(self.len_train, generator=order)[:count].tolist()
-        draw = None if augmentation_seed is None else (augmentation_seed, 0)
-        return self._load(self.train, _cut(indices, chunk), draw, workers)
+    def training_split(self, count: int, *, order: torch.Generator) -> Split:
+        """As ``DataSet.training_split``."""
+        count = min(count, len(self.train))
+        return self._kept(self.subset(count, batch_size=64, order=order), count)
+
+    def test_split(self) -> Split:
+        """As ``DataSet.test_split``."""
+        return self._kept(self.test_batches(chunk=64, workers=default_workers()), len(self.test))
+
+    def _kept(self, batches: Iterator[Batch], count: int) -> Split:
+        """The images of ``batches``, ``count`` in all, decoded once and kept in memory as uint8."""
+        images = torch.empty((count, self.channels, self.size, self.size), dtype=torch.uint8)
+        labels = torch.empty(count, dtype=torch.int64)
+        end = 0
+        for part, classes in batches:
+            start, end = end, end + len(part)
+            images[start:end], labels[start:end] = part, classes
+        if end != count:
+            raise UserError(f"expected {count} images, got {end}")
+        return Split(images, labels)
 
     def _load(
         self, files: Files, tasks: Sequence[Sequence[int]], draw: Draw, workers: int
@@ -177,22 +166,6 @@ class Photographs:
             yield images, files.labels[indices]
 
 
-def kept(batches: Iterator[Batch], count: int) -> Split:
-    """The images of ``batches``, ``count`` in all, decoded once and kept in memory as uint8."""
-    images: Tensor | None = None
-    labels = torch.empty(count, dtype=torch.int64)
-    start = 0
-    for part, classes in batches:
-        if images is None:
-            images = part.new_empty((count, *part.shape[1:]))
-        images[start : start + len(part)] = part
-        labels[start : start + len(part)] = classes
-        start += len(part)
-    if images is None or start != count:
-        raise UserError(f"expected {count} images, got {start}")
-    return Split(images, labels)
-
-
 def default_workers(processes: int = 1) -> int:
     """Worker processes that decode for each of ``processes`` on this machine.
 
@@ -207,9 +180,6 @@ def default_workers(processes: int = 1) -> int:
 
 def read_photographs(info: DataInfo, root: str | Path) -> Photographs:
     """List the files of a data set; the images are read later. ``UserError`` if not as declared."""
-    problem = status(info, root)
-    if problem:
-        raise UserError(problem)
     folder = locate(info, root, info.files[0][0])
     train, test = (_list(info, folder / split) for split in ("train", "val"))
     names = [sorted({name.partition("/")[0] for name in part.names}) for part in (train, test)]
@@ -223,14 +193,7 @@ def read_photographs(info: DataInfo, root: str | Path) -> Photographs:
                 f"expected {count:,}"
             )
     return Photographs(
-        name=info.name,
-        classes=info.classes,
-        size=info.size,
-        mean=info.mean,
-        std=info.std,
-        flip=info.flip,
-        train=train,
-        test=test,
+        info.name, info.classes, info.size, info.mean, info.std, info.flip, train, test
     )
 
 
@@ -297,8 +260,7 @@ def decode(path: Path) -> Tensor:
 def centre_box(width: int, height: int) -> Box:
     """The part of an image that Resize(256) and CenterCrop(224) show: left, top, right, bottom."""
     side = max(1, round(min(width, height) / RESIZE))
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+    return _centred(width, height, side, side)
 
 
 def random_box(width: int, height: int, stream: random.Random) -> Box:
@@ -312,8 +274,12 @@ def random_box(width: int, height: int, stream: random.Random) -> Box:
             return left, top, left + w, top + h
     # an image so long that no crop fits: the centre, at the nearest ratio that is allowed
     ratio = min(max(width / height, RATIO[0]), RATIO[1])
-    w = min(width, round(height * ratio))
-    h = min(height, round(width / ratio))
+    return _centred(
+        width, height, min(width, round(height * ratio)), min(height, round(width / ratio))
+    )
+
+
+def _centred(width: int, height: int, w: int, h: int) -> Box:
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 

@@ -22,16 +22,9 @@ from pipeline.errors import UserError
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a node without network must not hang
 
 
-def read_torchvision(
-    info: DataInfo, root: str | Path, *, download: bool = True
-) -> tuple[Split, Split]:
-    """Training and test split, uint8 [N, C, H, W]; ``UserError`` if missing or damaged."""
+def read_torchvision(info: DataInfo, root: str | Path) -> tuple[Split, Split]:
+    """Training and test split, uint8 [N, C, H, W]; ``UserError`` if damaged."""
     root = Path(root).expanduser()
-    if download and not all(locate(info, root, path).is_file() for path, _, _ in info.files):
-        _download(info, root)
-    problem = status(info, root)
-    if problem:
-        raise UserError(problem)
     try:
         for file in info.files:
             place = locate(info, root, file[0])
@@ -70,12 +63,15 @@ def _split(dataset: Any) -> Split:
     return Split.from_arrays(images, np.asarray(labels))
 
 
-def _download(info: DataInfo, root: Path) -> None:
-    """Let torchvision download into a hidden folder of the root, then move what is missing.
+def download_missing(info: DataInfo, root: str | Path) -> None:
+    """Where files are missing, let torchvision download into a hidden folder, and move those.
 
     A download that is killed leaves no partial file, and two jobs that download at the same time
     do not disturb each other. Archives that already lie in the root are unpacked, not downloaded.
     """
+    root = Path(root).expanduser()
+    if all(locate(info, root, path).is_file() for path, _, _ in info.files):
+        return
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:

@@ -1,4 +1,4 @@
-"""Compiling the kernels for this machine, once, and loading them.
+"""Compiling the kernels for this machine, once, loading them, and when they may be called.
 
 The library has a plain C interface, so that a C++ compiler is all it needs. It is kept under the
 user's cache folder by the digest of everything that decides its machine code.
@@ -17,6 +17,10 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 SOURCES = ("batch_norm.cpp", "direct.cpp", "winograd.cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -45,6 +49,31 @@ def compiled() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def kernel(name: str, arguments: tuple[Any, ...], result: Any = None) -> Any:
+    """A compiled function, with the C types of its arguments and its result."""
+    function = getattr(compiled(), name)
+    if function.argtypes is None:
+        function.argtypes, function.restype = arguments, result
+    return function
+
+
+def usable(inputs: object, *modules: nn.Module) -> bool:
+    """Whether kernels may compute what ``modules`` do with a batch.
+
+    There must be kernels, and one thread at work; the batch must be a tensor on the CPU (no proxy
+    of a tracer), [N, C, H, W] that lies in memory as [N, H, W, C] without gaps. Hooks on a module
+    want to see what goes through it: it must then be called itself.
+    """
+    return (
+        isinstance(inputs, Tensor)
+        and inputs.device.type == "cpu"
+        and torch.get_num_threads() == 1
+        and inputs.is_contiguous(memory_format=torch.channels_last)
+        and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+        and compiled() is not None
+    )
 
 
 def in_use() -> str:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pipeline.kernels.build import compiled
-from pipeline.kernels.usable import usable
+from pipeline.kernels.build import compiled, kernel, usable
 
 #: Channels must be multiples of this: they fill a vector.
 LANES = 16
@@ -76,12 +75,10 @@ def _available(dtype: torch.dtype) -> bool:
 def _call(which: str, inputs: Tensor, outputs: int, stride: int, *tensors: Tensor) -> None:
     """Call the kernel of one pass for a convolution of images like ``inputs`` to so many channels."""
     name = f"{_kernel(inputs, outputs, stride)}_{which}"
-    function = getattr(compiled(), name)
-    if function.argtypes is None:
-        function.argtypes, function.restype = _ARGUMENTS, ctypes.c_int
     images, channels, height, width = inputs.shape
     places = (tensor.data_ptr() for tensor in tensors)
-    if not function(*places, images, height, width, channels, outputs, stride):
+    compute = kernel(name, _ARGUMENTS, ctypes.c_int)
+    if not compute(*places, images, height, width, channels, outputs, stride):
         raise MemoryError(f"{name}: no memory for its scratch space")
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pipeline.kernels.build import compiled
-from pipeline.kernels.usable import usable
+from pipeline.kernels.build import kernel, usable
 
 #: Elements that the kernels handle side by side (``LANES`` in ``batch_norm.cpp``).
 LANES = 64
@@ -65,10 +64,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _call(name: str, types: tuple[Any, ...], *arguments: object) -> None:
-    function = getattr(compiled(), name)
-    if function.argtypes is None:
-        function.argtypes, function.restype = types, None
-    function(*arguments)
+    kernel(name, types)(*arguments)
 
 
 class _BatchNormReLU(torch.autograd.Function):

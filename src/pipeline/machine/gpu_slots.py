@@ -50,9 +50,7 @@ def take_slot() -> str | None:
 
     To be called before CUDA starts. None where there is no choice.
     """
-    if len(visible()) < 2:
-        return None
-    taken = take_slots(1)
+    taken = take_slots(1) if len(visible()) > 1 else []
     return taken[0] if taken else None
 
 

@@ -29,51 +29,49 @@ class Writer:
 
     def epochs(self, last: int, round: int | None = None) -> Callable[[Mapping[str, object]], None]:
         """A callback for the rows of a training's history, of ``last`` epochs in all."""
-        first: tuple[float, int] | None = None
+        began: tuple[float, int] | None = None
 
         def report(row: Mapping[str, object]) -> None:
-            nonlocal first
-            epoch = row["epoch"]
+            nonlocal began
+            epoch, now = row["epoch"], time.monotonic()
             assert isinstance(epoch, int)
-            now = time.monotonic()
-            first = first or (now, epoch)
-            began, at = first
-            pace = (now - began) / (epoch - at) if epoch > at else None
+            then, first = began = began or (now, epoch)
+            if now - self._told < 1 and epoch not in (first, last):
+                return
+            self._told = now
             accuracy = row.get("test_accuracy")
             if accuracy is None:
                 accuracy = row.get("train_accuracy")
-            if now - self._told < 1 and epoch not in (at, last):
-                return
-            self._told = now
-            left = "" if pace is None else f", {clock(pace * (last - epoch))} left"
-            where = "" if round is None else f"round {round}, "
             loss = row.get("train_loss")
-            text = "not finite" if loss is None else f"{loss:.4f}"
-            shown = "" if accuracy is None else f", accuracy {accuracy:.2f} %"
-            print(f"{where}epoch {epoch}/{last}: loss {text}{shown}{left}", flush=True)
-            self._write({"epoch": epoch, "epochs": last, "round": round, "accuracy": accuracy})
+            text = "" if round is None else f"round {round}, "
+            text += f"epoch {epoch}/{last}: loss "
+            text += "not finite" if loss is None else f"{loss:.4f}"
+            text += "" if accuracy is None else f", accuracy {accuracy:.2f} %"
+            if epoch > first:
+                text += f", {clock((now - then) / (epoch - first) * (last - epoch))} left"
+            self._tell(text, epoch=epoch, epochs=last, round=round, accuracy=accuracy)
 
         return report
 
     def step(self, done: int, total: int) -> None:
         """``done`` of ``total`` equal parts of a job that does not train."""
-        now = time.monotonic()
-        left = (now - self._started) / done * (total - done)
-        print(f"{done}/{total}, {clock(left)} left", flush=True)
-        self._write({"epoch": done, "epochs": total})
+        left = (time.monotonic() - self._started) / done * (total - done)
+        self._tell(f"{done}/{total}, {clock(left)} left", epoch=done, epochs=total)
+
+    def _tell(self, text: str, **facts: object) -> None:
+        print(text, flush=True)
+        self._write(facts)
 
     def _write(self, facts: Mapping[str, object]) -> None:
         record = {
             "stage": self._run.stage, "key": self._run.key, "time": time.time(),
             "host": platform.node(), "pid": os.getpid(), **facts,
         }  # fmt: skip
-        try:  # a hint for people: a disk that is full must not stop the run here
+        with suppress(OSError):  # a hint for people: a full disk must not stop the run here
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._path.with_suffix(f".{os.getpid()}")
             temporary.write_text(json.dumps(record))
             temporary.replace(self._path)
-        except OSError:
-            pass
 
     def close(self) -> None:
         with suppress(OSError):
@@ -86,11 +84,7 @@ class Silent(Writer):
     def __init__(self) -> None:
         self._started = self._told = time.monotonic()
 
-    def epochs(self, last: int, round: int | None = None) -> Callable[[Mapping[str, object]], None]:
-        """A callback that does nothing."""
-        return lambda row: None
-
-    def step(self, done: int, total: int) -> None:
+    def _tell(self, text: str, **facts: object) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -123,10 +117,8 @@ def _ended(record: Mapping[str, object]) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

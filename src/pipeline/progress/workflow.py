@@ -36,11 +36,8 @@ class Watch:
         if output is not None:
             self._total += 1
             self._work += seconds
-            path = Path(output)
-            written = Path(log) if log else None
-            self._open[path] = _Expected(
-                seconds, _changed(path), written, _changed(written) if written else None
-            )
+            path, written = Path(output), Path(log) if log else None
+            self._open[path] = _Expected(seconds, _changed(path), written, _changed(written))
 
     def start(self, cores: int, unit: str = "cores") -> None:
         self._cores = cores
@@ -55,13 +52,11 @@ class Watch:
         if self._total:
             self._count()
             spent = clock(time.time() - self._began)
-            self._say(
-                f"{self._done} of {self._total} jobs done in {spent}"
-                + ("" if fine else ", with errors")
-            )
-            failed = [] if fine else self.failed()
-            for line in failed[:MOST]:
-                self._say(line)
+            errors = "" if fine else ", with errors"
+            self._say(f"{self._done} of {self._total} jobs done in {spent}{errors}")
+            failed = [] if fine else list(self._reasons())
+            for log, why in failed[:MOST]:
+                self._say(f"failed: {why}; log: {log}")
             if len(failed) > MOST:
                 self._say(f"and {len(failed) - MOST} more")
 
@@ -80,15 +75,12 @@ class Watch:
                 self._done += 1
                 self._finished += job.seconds
 
-    def failed(self) -> list[str]:
-        """A line for each job that began and has no result: why, and where its log is."""
-        return [f"failed: {why}; log: {log}" for log, why in self._reasons()]
-
     def saved(self) -> bool:
         """Whether each of these was ended by SIGTERM: saved, or with nothing to save yet."""
         return all(why.startswith((STOPPED, WORDLESS)) for _, why in self._reasons())
 
     def _reasons(self) -> Iterator[tuple[Path, str]]:
+        """Of each job that began and has no result its log, and why."""
         for job in self._open.values():
             if job.log and _changed(job.log) not in (None, job.log_before):
                 yield job.log, reason(job.log)
@@ -102,21 +94,16 @@ class Watch:
         # expectation until a twentieth of the work has spoken.
         trust = self._work / 20
         pace = (spent * self._cores + trust) / (finished + trust)
-        left = (
-            (self._work - finished) / self._cores * pace
-            if finished
-            else (self._work / self._cores - spent)
-        )
+        left = self._work / self._cores - spent
+        if finished:
+            left = (self._work - finished) / self._cores * pace
         text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, "
         if left > 0:
             text += f"about {clock(max(left, 1))} left, until {until(left)}"
         else:  # nothing has ended that would tell how wrong the estimate was
             text += "slower than estimated"
-        if now:
-            text += f"; now {describe(now[0])}" + (
-                f" and {len(now) - 1} more" if len(now) > 1 else ""
-            )
-        return text
+        text += f"; now {describe(now[0])}" if now else ""
+        return text + (f" and {len(now) - 1} more" if len(now) > 1 else "")
 
     def _begun(self, now: list[dict[str, Any]]) -> float:
         """Expected seconds of what running jobs have done of themselves."""
@@ -167,12 +154,11 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _changed(path: Path) -> int | None:
+def _changed(path: Path | None) -> int | None:
     """When a file was last changed, in nanoseconds of its own server's clock; None without it."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
+    with suppress(OSError):
+        return path.stat().st_mtime_ns if path else None
+    return None
 
 
 def share(record: dict[str, Any]) -> float:

@@ -57,7 +57,7 @@ def experiments(config: Config) -> Table:
                 "Data set": written.dataset(experiment.dataset)
                 + (f" (masks: {written.dataset(experiment.mask_dataset)})" if foreign else ""),
                 "Recipes": ", ".join(getattr(experiment, kind) for kind in RECIPES),
-                "Methods": _listed(experiment.method_names),
+                "Methods": _listed(experiment.methods),
                 "Sparsities": _listed(written.percent(s) for s in experiment.sparsities),
                 "Rewind epochs": _listed(experiment.rewind_epochs),
                 "Pairs of seeds": _listed(f"{a}–{b}" for a, b in experiment.pairs),
@@ -93,7 +93,9 @@ def settings(config: Config) -> Table:
         if kind == "dense":
             labels += [experiment.mask_dense for experiment in config.experiments.values()]
         if kind == "match":
-            labels += [m for e in config.experiments.values() for _, _, m in e.methods if m]
+            labels += [
+                m.match for e in config.experiments.values() for m in e.ways.values() if m.match
+            ]
         for label in sorted(set(labels)):
             recipe = config.recipes.resolve(kind, label)
             for item in fields(recipe):

@@ -6,10 +6,10 @@ the module of `pipeline.stages` of the same name, and a rule in ``workflow/rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, get_type_hints
 
 from pipeline.runs.form import Form, Parts
 
@@ -23,9 +23,6 @@ class Study(Protocol):
 
     def recipe(self, run: Run) -> Any:
         """The settings of a run's own recipe."""
-
-    def resolve(self, kind: str, label: str) -> Any:
-        """The settings of any recipe."""
 
     def inputs(self, run: Run) -> dict[str, File]:
         """The files that a run reads, by role."""
@@ -50,11 +47,13 @@ class File:
         return self.run.path(self.name)
 
 
+@dataclass(frozen=True)
 class Run:
     """A run; two of equal value are the same run, in the same folder.
 
-    Subclasses are frozen dataclasses. What they say is asked by graph, costs, states, progress,
-    tables and documentation; none of these lists the kinds.
+    Subclasses are frozen dataclasses. The first field of most is a run, their stem: their path
+    extends its path, and they are of its networks. What they say is asked by graph, costs, states,
+    progress, tables and documentation; none of these lists the kinds.
     """
 
     #: Name of the kind: first folder of the path, name of the rule (with ``_`` for ``-``).
@@ -75,8 +74,6 @@ class Run:
     trains: ClassVar[bool] = False
     #: Whether it computes with a network, on a GPU where there is one.
     computes: ClassVar[bool] = True
-    #: Whether it leaves the weights of a network.
-    leaves_weights: ClassVar[bool] = False
 
     @cached_property
     def key(self) -> str:
@@ -93,24 +90,35 @@ class Run:
         return f"{self.folder}/{name or self.files[0]}"
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        """The parts of its form."""
-        raise NotImplementedError
+    def stem(self) -> Run:
+        """The run in its first field."""
+        found: Run = getattr(self, fields(self)[0].name)
+        return found
+
+    @property
+    def parts(self) -> Parts:
+        """What its form is written from: its stem's, and its other fields for the other words."""
+        own = [word for word in self.form.words if word not in self.stem.form.words]
+        values = [getattr(self, field.name) for field in fields(self)[1:]]
+        return {**self.stem.parts, **dict(zip(own, values, strict=True))}
 
     @classmethod
     def of(cls, parts: Parts) -> Self:
         """The run of parts that its form has read."""
-        raise NotImplementedError
+        stem: type[Run] = get_type_hints(cls)[fields(cls)[0].name]
+        made: Callable[..., Self] = cls
+        own = (parts[word] for word in cls.form.words if word not in stem.form.words)
+        return made(stem.of(parts), *own)
 
     @property
     def label(self) -> str:
-        """Label of its own recipe."""
-        return str(getattr(self, "recipe"))  # noqa: B009 (a field of most kinds, none of this class)
+        """Label of its recipe: of its stem's where it has none of its own."""
+        return str(getattr(self, "recipe", None) or self.stem.label)
 
     @property
     def networks(self) -> tuple[Dense, ...]:
         """The dense runs that it names, its home first."""
-        raise NotImplementedError
+        return self.stem.networks
 
     @property
     def home(self) -> Dense:
@@ -118,19 +126,26 @@ class Run:
         return self.networks[0]
 
     @property
-    def words(self) -> str:
-        """The run in words: what, sparsity S, rewind epoch k, seeds, and its network."""
+    def what(self) -> str:
+        """What it is, for people: sparsity S, rewind epoch k, seeds."""
         raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """The run in words: what it is, and its network and recipe."""
+        home = self.home
+        return f"{self.what} ({home.model}×{home.width} on {home.dataset}, {self.label})"
 
     def inputs(self, study: Study) -> dict[str, File]:
         """The files that it reads, by role."""
-        raise NotImplementedError
+        del study
+        return {}
 
     def check(self, study: Study) -> None:
         """Raise UserError where the run, asked for by its path, does not fit the study's methods."""
 
-    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
-        """Epochs that must lie below the end of a dense run, by what they are."""
+    def limits(self, study: Study) -> dict[str, int]:
+        """Epochs that must lie below the end of its home, by what they are."""
         del study
         return {}
 
@@ -157,8 +172,3 @@ class Run:
         """Photographs in memory beside the batches under way, by their bytes."""
         del study
         return 0.0
-
-
-def network_words(dense: Dense, recipe: str) -> str:
-    """A network and a recipe for people."""
-    return f"{dense.model}×{dense.width} on {dense.dataset}, {recipe}"

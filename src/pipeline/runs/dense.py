@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import Run, Study
 from pipeline.runs.form import Form, Parts
 
 #: The folders of everything that is at home on a data set, a network and a dense recipe.
@@ -24,7 +23,6 @@ class Dense(Run):
     kind = "dense"
     priority = 90
     trains = True
-    leaves_weights = True
 
     dataset: str
     model: str
@@ -33,49 +31,39 @@ class Dense(Run):
     seed: int
 
     @property
-    def base(self) -> dict[str, object]:
-        """The parts of ``BASE``."""
-        return {
-            "dataset": self.dataset, "model": self.model, "width": self.width, "dense": self.recipe,
-        }  # fmt: skip
-
-    @property
-    def parts(self) -> Mapping[str, object]:
-        return self.base | {"s": self.seed}
+    def parts(self) -> Parts:
+        values = (self.dataset, self.model, self.width, self.recipe, self.seed)
+        return dict(zip(self.form.words, values, strict=True))
 
     @classmethod
     def of(cls, parts: Parts, seed: str = "s") -> Self:
-        return cls(
-            parts["dataset"], parts["model"], parts["width"], parts["dense"], int(parts[seed])
-        )
+        return cls(parts["dataset"], parts["model"], parts["width"], parts["dense"], parts[seed])
 
     @classmethod
     def source(cls, parts: Parts) -> Self:
         """The dense run a, which may come from other data or another recipe."""
-        home = cls.of(parts, "a")
-        if "source_dataset" not in parts:
-            return home
-        return replace(home, dataset=parts["source_dataset"], recipe=parts["source_dense"])
+        dataset = parts["source_dataset"] or parts["dataset"]
+        recipe = parts["source_dense"] or parts["dense"]
+        return cls(dataset, parts["model"], parts["width"], recipe, parts["a"])
 
-    def source_parts(self, home: Dense) -> dict[str, object]:
+    def source_parts(self, home: Dense) -> Parts:
         """The parts ``[@<source_dataset>@<source_dense>]`` of this run beside those of ``home``."""
         foreign = (self.dataset, self.recipe) != (home.dataset, home.recipe)
-        return {
-            "source_dataset": self.dataset if foreign else None,
-            "source_dense": self.recipe if foreign else None,
-        }
+        dataset, recipe = (self.dataset, self.recipe) if foreign else (None, None)
+        return {"source_dataset": dataset, "source_dense": recipe}
+
+    @property
+    def network(self) -> tuple[str, str, str]:
+        """Data set, model and width."""
+        return self.dataset, self.model, self.width
 
     @property
     def networks(self) -> tuple[Dense, ...]:
         return (self,)
 
     @property
-    def words(self) -> str:
-        return f"dense seed {self.seed} ({network_words(self, self.recipe)})"
-
-    def inputs(self, study: Study) -> dict[str, File]:
-        del study
-        return {}
+    def what(self) -> str:
+        return f"dense seed {self.seed}"
 
     def trained_epochs(self, study: Study) -> int:
         return int(study.recipe(self).epochs)

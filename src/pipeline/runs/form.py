@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+=-]*"
 _COUNT = r"[1-9][0-9]{0,14}"
 _ROUNDS = r"[1-9][0-9]{0,3}"
 _NUMBER = rf"(?:0|{_COUNT})"
+_WHOLE = (_COUNT, _ROUNDS, _NUMBER)
 
 #: What a part of a path may be; words that are not here stand for labels (data sets, recipes).
 PARTS = {
@@ -30,7 +32,10 @@ PARTS = {
     "epochs": _COUNT,
 }
 
-Parts = Mapping[str, str]
+#: Of a path, by word: whole numbers as such, None in brackets that are not there.
+Parts = Mapping[str, Any]
+
+_WORD = re.compile(r"<(\w+)>")
 
 
 def width_text(width: float) -> str:
@@ -48,46 +53,37 @@ class Form:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._pieces = [
-            (piece.strip("[]"), piece.startswith("["))
-            for piece in re.findall(r"\[[^]]*\]|[^[]+", text)
-        ]
-        pattern = "".join(
-            f"(?:{self._pattern(piece)})?" if optional else self._pattern(piece)
-            for piece, optional in self._pieces
-        )
+        self.words = _WORD.findall(text)
+        pattern = re.escape(text).replace(r"\[", "(?:").replace(r"\]", ")?")
+        pattern = _WORD.sub(lambda word: f"(?P<{word[1]}>{PARTS.get(word[1], LABEL)})", pattern)
         self._compiled = re.compile(pattern)
 
-    @staticmethod
-    def _pattern(piece: str) -> str:
-        words = re.split(r"<(\w+)>", piece)  # text, word, text, word ... text
-        found = [re.escape(words[0])]
-        for word, text in zip(words[1::2], words[2::2], strict=True):
-            found += [f"(?P<{word}>{PARTS.get(word, LABEL)})", re.escape(text)]
-        return "".join(found)
-
-    def write(self, parts: Mapping[str, object]) -> str:
+    def write(self, parts: Parts) -> str:
         """The path of parts; a bracket is left out where one of its parts is None."""
-        text = ""
-        for piece, optional in self._pieces:
-            words = re.findall(r"<(\w+)>", piece)
-            if optional and any(parts[word] is None for word in words):
-                continue
-            text += re.sub(r"<(\w+)>", lambda found: str(parts[found[1]]), piece)
-        return text
 
-    def read(self, path: str) -> dict[str, str] | None:
-        """The parts of a path, those of absent brackets left out; None if it is none of this form.
+        def bracket(found: re.Match[str]) -> str:
+            absent = any(parts[word] is None for word in _WORD.findall(found[1]))
+            return "" if absent else found[1]
+
+        text = re.sub(r"\[([^]]*)\]", bracket, self.text)
+        return _WORD.sub(lambda word: str(parts[word[1]]), text)
+
+    def read(self, path: str) -> Parts | None:
+        """The parts of a path; None if it is none of this form.
 
         Width and sparsity must be spelled as `width_text` and `sparsity_text` do.
         """
         found = self._compiled.fullmatch(path)
         if found is None:
             return None
-        parts = {word: text for word, text in found.groupdict().items() if text is not None}
-        width, target = parts.get("width", "1"), parts.get("target", "P1")
-        if width_text(float(width)) != width or width == "0":
+        width, target = (found.groupdict().get(word) for word in ("width", "target"))
+        if width and (width_text(float(width)) != width or width == "0"):
             return None
-        if target[0] == "S" and sparsity_text(float(target[1:])) != target[1:]:
+        if target and target[0] == "S" and sparsity_text(float(target[1:])) != target[1:]:
             return None
-        return None if target == "S0.00" else parts
+        if target == "S0.00":
+            return None
+        return {
+            word: int(text) if text and PARTS.get(word) in _WHOLE else text
+            for word, text in found.groupdict().items()
+        }

@@ -3,49 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
-from pipeline.runs.form import Form, Parts
+from pipeline.runs.form import Form
 from pipeline.runs.snapshot import solution_of, weights_at
 
 
+class Rounds(Run):
+    """A run that trains rounds of an IMP chain, by an IMP recipe."""
+
+    kind = "imp"
+    trains = True
+
+    def round_inputs(self, study: Study) -> dict[str, File]:
+        """The snapshot to which the chain returns, if it does, under its role."""
+        recipe = study.recipe(self)
+        if recipe.style == "finetune":
+            return {}
+        return {"rewind": weights_at(study, self.home, recipe.rewind_epoch)}
+
+    def limits(self, study: Study) -> dict[str, int]:
+        recipe = study.recipe(self)
+        if recipe.style == "finetune":
+            return {}
+        return {"rewind_epoch of the imp recipe": recipe.rewind_epoch}
+
+    def training(self, study: Study) -> Any:
+        recipe = study.recipe(self)
+        return recipe if recipe.style == "finetune" else study.recipe(self.home)
+
+    def round_epochs(self, study: Study) -> int:
+        """Epochs of one round: of fine-tuning, or from the rewind epoch to T."""
+        return int(self.training(study).epochs - study.recipe(self).rewind_epoch)
+
+
 @dataclass(frozen=True)
-class ImpBlock(Run):
+class ImpBlock(Rounds):
     """Rounds of an IMP chain that one job trains; block 1 starts at the dense solution."""
 
     stage = "imp"
     form = Form(f"{BASE}/<imp>/seed<s>/block<n>")
     files = ("metrics.json", "rounds.safetensors", "history.csv")
     title = "IMP rounds"
-    kind = "imp"
     priority = 85
-    trains = True
-    leaves_weights = True
 
     dense: Dense
     recipe: str
     block: int
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        return {**self.dense.parts, "imp": self.recipe, "n": self.block}
-
-    @classmethod
-    def of(cls, parts: Parts) -> Self:
-        return cls(Dense.of(parts), parts["imp"], int(parts["n"]))
-
-    @property
-    def networks(self) -> tuple[Dense, ...]:
-        return (self.dense,)
-
-    @property
-    def words(self) -> str:
-        network = network_words(self.dense, self.recipe)
-        return f"IMP block {self.block} seed {self.dense.seed} ({network})"
+    def what(self) -> str:
+        return f"IMP block {self.block} seed {self.dense.seed}"
 
     def rounds(self, study: Study) -> range:
         """The rounds that the block trains."""
@@ -56,17 +67,11 @@ class ImpBlock(Run):
         before = self.rounds(study).start - 1
         return {
             "start": round_weights(study, self.dense, self.recipe, before),
-            **rewind(study, self.dense, study.recipe(self)),
+            **self.round_inputs(study),
         }
 
-    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
-        return rewind_limit(study.recipe(self), self.dense)
-
-    def training(self, study: Study) -> Any:
-        return round_settings(study, self.dense, study.recipe(self))
-
     def trained_epochs(self, study: Study) -> int:
-        return len(self.rounds(study)) * round_epochs(study, self.dense, study.recipe(self))
+        return len(self.rounds(study)) * self.round_epochs(study)
 
     def disk(self, study: Study, network: float) -> float:
         left: float = 1 - study.recipe(self).fraction
@@ -81,9 +86,8 @@ def round_prefix(number: int) -> str:
 
 def block_of(study: Study, dense: Dense, recipe: str, number: int) -> ImpBlock:
     """The block that trains a round, counted from 1."""
-    return ImpBlock(
-        dense, recipe, math.ceil(number / study.resolve("imp", recipe).rounds_per_block)
-    )
+    each = study.recipe(ImpBlock(dense, recipe, 1)).rounds_per_block
+    return ImpBlock(dense, recipe, math.ceil(number / each))
 
 
 def round_weights(study: Study, dense: Dense, recipe: str, number: int) -> File:
@@ -92,29 +96,3 @@ def round_weights(study: Study, dense: Dense, recipe: str, number: int) -> File:
         return solution_of(dense)
     block = block_of(study, dense, recipe, number)
     return File(block, "rounds.safetensors", round_prefix(number))
-
-
-def rewind(study: Study, dense: Dense, settings: Any) -> dict[str, File]:
-    """The snapshot to which a chain returns, if it does, under its role."""
-    if settings.style == "finetune":
-        return {}
-    return {"rewind": weights_at(study, dense, settings.rewind_epoch)}
-
-
-def rewind_limit(settings: Any, dense: Dense) -> dict[str, tuple[int, Dense]]:
-    """That snapshot's epoch, as `Run.limits` gives it."""
-    if settings.style == "finetune":
-        return {}
-    return {"rewind_epoch of the imp recipe": (settings.rewind_epoch, dense)}
-
-
-def round_settings(study: Study, dense: Dense, settings: Any) -> Any:
-    """The settings by which a round trains: fine-tuning's own, or the dense recipe's."""
-    return settings if settings.style == "finetune" else study.recipe(dense)
-
-
-def round_epochs(study: Study, dense: Dense, settings: Any) -> int:
-    """Epochs of one round of a chain: of fine-tuning, or from the rewind epoch to T."""
-    if settings.style == "finetune":
-        return int(settings.epochs)
-    return int(study.recipe(dense).epochs - settings.rewind_epoch)

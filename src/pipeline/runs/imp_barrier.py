@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
-from pipeline.runs.base import File, Study, network_words
+from pipeline.runs.base import File, Study
 from pipeline.runs.connectivity import Measured
 from pipeline.runs.dense import BASE, Dense
-from pipeline.runs.form import Form, Parts
+from pipeline.runs.form import Form
 from pipeline.runs.imp import ImpBlock, block_of
 from pipeline.runs.snapshot import solution_of
 
@@ -29,22 +27,8 @@ class ImpBarrier(Measured):
     rounds: int
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        own = {"imp": self.imp, "connectivity": self.recipe, "n": self.rounds}
-        return {**self.dense.parts, **own}
-
-    @classmethod
-    def of(cls, parts: Parts) -> Self:
-        return cls(Dense.of(parts), parts["imp"], parts["connectivity"], int(parts["n"]))
-
-    @property
-    def networks(self) -> tuple[Dense, ...]:
-        return (self.dense,)
-
-    @property
-    def words(self) -> str:
-        network = network_words(self.dense, self.recipe)
-        return f"barriers of {self.rounds} IMP rounds seed {self.dense.seed} ({network})"
+    def what(self) -> str:
+        return f"barriers of {self.rounds} IMP rounds seed {self.dense.seed}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         last = block_of(study, self.dense, self.imp, self.rounds).block

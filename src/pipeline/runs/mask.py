@@ -5,13 +5,11 @@ A target is ``S<sparsity>``, met exactly by a last prune that is capped, or ``P<
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
-from pipeline.runs.form import Form, Parts, sparsity_text
+from pipeline.runs.form import Form, sparsity_text
 from pipeline.runs.imp import round_weights
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
@@ -35,27 +33,14 @@ class Mask(Run):
     target: str
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        return {**self.dense.parts, "imp": self.recipe, "target": self.target}
-
-    @classmethod
-    def of(cls, parts: Parts) -> Self:
-        return cls(Dense.of(parts), parts["imp"], parts["target"])
-
-    @property
-    def networks(self) -> tuple[Dense, ...]:
-        return (self.dense,)
-
-    @property
     def sparsity_words(self) -> str:
         """The target for people."""
         kind, number = self.target[0], self.target[1:]
         return f"S={number}" if kind == "S" else f"{number} prunes"
 
     @property
-    def words(self) -> str:
-        network = network_words(self.dense, self.recipe)
-        return f"mask {self.sparsity_words} seed {self.dense.seed} ({network})"
+    def what(self) -> str:
+        return f"mask {self.sparsity_words} seed {self.dense.seed}"
 
     def prunes(self, study: Study) -> int:
         """Prunes that lead to the target, the last one from `source`."""

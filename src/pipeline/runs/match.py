@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, Parts
 from pipeline.runs.snapshot import solution_of, weights_at
@@ -32,16 +31,15 @@ class Match(Run):
     epoch: int | None = None
 
     @property
-    def parts(self) -> Mapping[str, object]:
+    def parts(self) -> Parts:
         return {
-            **self.b.base, **self.a.source_parts(self.b), "match": self.recipe,
+            **self.b.parts, **self.a.source_parts(self.b), "match": self.recipe,
             "a": self.a.seed, "b": self.b.seed, "t": self.epoch,
         }  # fmt: skip
 
     @classmethod
     def of(cls, parts: Parts) -> Self:
-        epoch = int(parts["t"]) if "t" in parts else None
-        return cls(Dense.source(parts), Dense.of(parts, "b"), parts["match"], epoch)
+        return cls(Dense.source(parts), Dense.of(parts, "b"), parts["match"], parts["t"])
 
     @property
     def networks(self) -> tuple[Dense, ...]:
@@ -53,15 +51,15 @@ class Match(Run):
         return WHO.write(self.parts)
 
     @property
-    def words(self) -> str:
-        return f"matching {self.who} ({network_words(self.b, self.recipe)})"
+    def what(self) -> str:
+        return f"matching {self.who}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         end = study.recipe(self.b).epochs if self.epoch is None else self.epoch
         return {"a": solution_of(self.a), "b": weights_at(study, self.b, end)}
 
-    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
-        return {} if self.epoch is None else {"matching epoch t": (self.epoch, self.b)}
+    def limits(self, study: Study) -> dict[str, int]:
+        return {} if self.epoch is None else {"matching epoch t": self.epoch}
 
     def passes(self, study: Study) -> float:
         images = study.recipe(self).images

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 from pipeline.errors import UserError
-from pipeline.runs.base import File, Study, network_words
+from pipeline.runs.base import File, Study
 from pipeline.runs.connectivity import Measured
-from pipeline.runs.dense import Dense
-from pipeline.runs.form import Form, Parts
+from pipeline.runs.form import Form
 from pipeline.runs.snapshot import solution_of
 from pipeline.runs.sparse import Sparse
 
@@ -28,21 +25,8 @@ class Plane(Measured):
     recipe: str
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        return {**self.permuted.parts, "connectivity": self.recipe}
-
-    @classmethod
-    def of(cls, parts: Parts) -> Self:
-        return cls(Sparse.of(parts), parts["connectivity"])
-
-    @property
-    def networks(self) -> tuple[Dense, ...]:
-        return self.permuted.networks
-
-    @property
-    def words(self) -> str:
-        network = network_words(self.permuted.init, self.recipe)
-        return f"plane {self.permuted.place} ({network})"
+    def what(self) -> str:
+        return f"plane {self.permuted.place}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         match = self.permuted.match

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 from pipeline.errors import UserError
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import Dense, epoch_prefix
-from pipeline.runs.form import Form, Parts
+from pipeline.runs.form import Form
 
 
 @dataclass(frozen=True)
@@ -23,38 +21,20 @@ class Snapshot(Run):
     kind = "dense"
     priority = 80
     trains = True
-    leaves_weights = True
 
     dense: Dense
     epoch: int
 
     @property
-    def parts(self) -> Mapping[str, object]:
-        return {**self.dense.parts, "k": self.epoch}
-
-    @classmethod
-    def of(cls, parts: Parts) -> Self:
-        return cls(Dense.of(parts), int(parts["k"]))
-
-    @property
-    def label(self) -> str:
-        return self.dense.recipe
-
-    @property
-    def networks(self) -> tuple[Dense, ...]:
-        return (self.dense,)
-
-    @property
-    def words(self) -> str:
-        network = network_words(self.dense, self.label)
-        return f"snapshot k={self.epoch} seed {self.dense.seed} ({network})"
+    def what(self) -> str:
+        return f"snapshot k={self.epoch} seed {self.dense.seed}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         del study
         return {"trunk": File(self.dense, "trunk.safetensors")}
 
-    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
-        return {"epoch": (self.epoch, self.dense)}
+    def limits(self, study: Study) -> dict[str, int]:
+        return {"epoch": self.epoch}
 
     def trained_epochs(self, study: Study) -> int:
         last: int = max(e for e in study.recipe(self).trunk if e <= self.epoch)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 from pipeline.errors import UserError
-from pipeline.runs.base import File, Run, Study, network_words
+from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, Parts
 from pipeline.runs.mask import Mask
@@ -35,7 +34,6 @@ class Sparse(Run):
     kind = "sparse"
     priority = 10
     trains = True
-    leaves_weights = True
 
     init: Dense
     mask: Mask
@@ -51,9 +49,9 @@ class Sparse(Run):
         return self.init.seed != self.mask.dense.seed
 
     @property
-    def parts(self) -> Mapping[str, object]:
+    def parts(self) -> Parts:
         return {
-            **self.init.base, **self.mask.dense.source_parts(self.init), "imp": self.mask.recipe,
+            **self.init.parts, **self.mask.dense.source_parts(self.init), "imp": self.mask.recipe,
             "method": self.method, "match": self.match and self.match.recipe,
             "target": self.mask.target, "k": self.rewind, "epochs": self.epochs,
             "sparse": self.recipe, "a": self.mask.dense.seed,
@@ -64,13 +62,12 @@ class Sparse(Run):
     @classmethod
     def of(cls, parts: Parts) -> Self:
         a = Dense.source(parts)
-        init = Dense.of(parts, "b" if "b" in parts else "a")
-        epoch = int(parts["t"]) if "t" in parts else None
+        init = Dense.of(parts, "a" if parts["b"] is None else "b")
         return cls(
-            init, Mask(a, parts["imp"], parts["target"]), parts["method"], int(parts["k"]),
-            int(parts["epochs"]), parts["sparse"],
-            Match(a, init, parts["match"], epoch) if "match" in parts else None,
-            int(parts.get("r", 0)),
+            init, Mask(a, parts["imp"], parts["target"]), parts["method"], parts["k"],
+            parts["epochs"], parts["sparse"],
+            Match(a, init, parts["match"], parts["t"]) if parts["match"] else None,
+            parts["r"] or 0,
         )  # fmt: skip
 
     @property
@@ -89,9 +86,9 @@ class Sparse(Run):
         return f"{self.mask.sparsity_words} k={self.rewind} {WHO.write(self.parts)}"
 
     @property
-    def words(self) -> str:
+    def what(self) -> str:
         method = f"{self.method}.{self.match.recipe}" if self.match else self.method
-        return f"sparse {method} {self.place} ({network_words(self.init, self.recipe)})"
+        return f"sparse {method} {self.place}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         files = {
@@ -110,8 +107,8 @@ class Sparse(Run):
                 "pair a<s>-b<s>, and only permute: true with .<match>"
             )
 
-    def limits(self, study: Study) -> dict[str, tuple[int, Dense]]:
-        return {"rewind epoch k": (self.rewind, self.init)}
+    def limits(self, study: Study) -> dict[str, int]:
+        return {"rewind epoch k": self.rewind}
 
     def trained_epochs(self, study: Study) -> int:
         return self.epochs

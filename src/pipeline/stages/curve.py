@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from itertools import product
+from typing import Literal
 
 from pipeline import symmetry
-from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.artifacts.store import read_tensors
 from pipeline.connectivity import barrier, curve
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, csv_rows, ground, loss_at_initialisation
+from pipeline.stages.lines import alphas, ground, loss_at_initialisation
 from pipeline.stages.outcome import finite
 
+METRICS: tuple[Literal["loss", "error"], ...] = ("loss", "error")
 HEADER = ("matched", "alpha", "correction", "split", "loss", "error")
 
 
@@ -25,31 +28,21 @@ def execute(job: Job) -> None:
     rows: list[dict[str, object]] = []
     barriers: list[dict[str, object]] = []
     status = "ok" if finite(a) and finite(b) else "diverged"
+    places = alphas(settings.points)
     for matched in (True, False) if status == "ok" else ():
         start = symmetry.apply(job.spec(run.match), permutation, a) if matched else a
-        found = curve(
-            at, start, b, alphas=alphas(settings.points), corrections=settings.corrections
-        )
+        found = curve(at, start, b, alphas=places, corrections=settings.corrections)
         rows += [{"matched": matched, **row} for row in found]
-        barriers += [
-            {"matched": matched, "correction": c, "split": s, "metric": m, "barrier": _finite(v[0]),
-             "at_half": _finite(v[1])}
-            for c in settings.corrections for s in settings.splits for m in ("loss", "error")
-            for v in [_barriers(found, c, s, m)]
-        ]  # fmt: skip
-    write_csv(job.folder / "curve.csv", HEADER, csv_rows(rows, HEADER))
+        for correction, split, metric in product(settings.corrections, settings.splits, METRICS):
+            whole = barrier(found, correction, split, metric)
+            half = barrier(found, correction, split, metric, at=0.5) if 0.5 in places else math.nan
+            barriers.append(
+                {"matched": matched, "correction": correction, "split": split, "metric": metric,
+                 "barrier": _finite(whole), "at_half": _finite(half)}
+            )  # fmt: skip
+    job.write_csv("curve.csv", HEADER, rows)
     start_loss = loss_at_initialisation(job, run.match.b, at)
     job.metrics(status=status, barriers=barriers, at_initialisation=start_loss)
-    job.finish("curve.csv", "metrics.json")
-
-
-def _barriers(
-    rows: list[dict[str, object]], correction: str, split: str, metric: str
-) -> tuple[float, float]:
-    supremum = barrier(rows, correction, split, metric)  # type: ignore[arg-type]
-    has_half = any(row["alpha"] == 0.5 for row in rows)
-    half = barrier(rows, correction, split, metric, at=0.5) if has_half else math.nan  # type: ignore[arg-type]
-    return supremum, half
 
 
 def _finite(value: float) -> float | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.artifacts.store import write_json
 from pipeline.data import load
-from pipeline.data.photographs import Files, Photographs
+from pipeline.data.photographs import Files
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
@@ -24,16 +24,14 @@ def write_facts(config: Config, name: str) -> None:
     """
     data = load(config.datasets[name], config.data_root)
     digests = {}
-    if isinstance(data, Photographs):
-        for split, files in (("train", data.train), ("test", data.test)):
-            digests[f"{split}_files"] = _listing(files)
-            digests[f"{split}_labels"] = _sum(files.labels)
-        _write(config, name, len(data.test), digests)
-        return
     for split, content in (("train", data.train), ("test", data.test)):
-        for kind, tensor in (("images", content.images), ("labels", content.labels)):
-            digests[f"{split}_{kind}"] = _sum(tensor)
-    _write(config, name, len(data.test), digests)
+        if isinstance(content, Files):
+            digests[f"{split}_files"] = _listing(content)
+        else:
+            digests[f"{split}_images"] = _sum(content.images)
+        digests[f"{split}_labels"] = _sum(content.labels)
+    facts = Graph(config).facts(name) | {"test_images": len(data.test), "sha256": digests}
+    write_json(config.results / "data" / name / "facts.json", facts)
 
 
 def _sum(tensor: Tensor) -> str:
@@ -53,8 +51,3 @@ def _listing(files: Files) -> str:
             raise UserError(f"{files.folder / name} is empty: copy the data again")
         digest.update(f"{name} {size}\n".encode())
     return digest.hexdigest()
-
-
-def _write(config: Config, name: str, test_images: int, digests: dict[str, str]) -> None:
-    facts = Graph(config).facts(name) | {"test_images": test_images}
-    write_json(config.results / "data" / name / "facts.json", facts | {"sha256": digests})

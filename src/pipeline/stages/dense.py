@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.artifacts.store import read_info, read_tensors
+from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.errors import UserError
 from pipeline.runs import Dense
 from pipeline.runs.dense import epoch_prefix
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import final_metrics
+from pipeline.stages.outcome import leave
 from pipeline.streams import generator
-from pipeline.training.loop import HISTORY, Schedule, graceful, history_rows
+from pipeline.training.loop import Schedule, Training, graceful
 
 
 def execute(job: Job) -> None:
@@ -21,57 +21,41 @@ def execute(job: Job) -> None:
     run, settings = job.run, job.recipe
     assert isinstance(run, Dense)
     model = job.model(run, generator(run.seed, "init"))
+    parts = {e: job.folder / f".trunk{e:04d}.safetensors" for e in settings.trunk}
 
-    def part(epoch: int) -> str:
-        return f".trunk{epoch:04d}.safetensors"
-
-    def keep(epoch: int, model: nn.Module, momentum: dict[str, Tensor]) -> None:
-        if epoch in settings.trunk:
-            tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
-            tensors |= {f"momentum/{name}": t for name, t in momentum.items()}
-            job.write_tensors(part(epoch), tensors, job.digest)
+    def keep(epoch: int, state: dict[str, Tensor]) -> None:
+        if epoch in parts:
+            write_tensors(parts[epoch], state, job.digest)
 
     keeper = job.keeper()
     saved = keeper.load() if job.leads else None
     if saved and not all(
-        _written(job.folder / part(epoch), job.digest)
-        for epoch in settings.trunk
-        if epoch <= saved[1]["epoch"]
+        _written(path, job.digest) for epoch, path in parts.items() if epoch <= saved[1]["epoch"]
     ):
         keeper.clear()  # a trunk state that lies behind it is gone: begin again
 
+    training = Training(
+        Schedule(0, settings.epochs, settings.epochs),
+        lambda purpose, epoch: generator(run.seed, purpose, epoch),
+        at_epoch=keep,
+        keep_logits=True,
+    )
     with graceful():
-        outcome = job.trainer(settings).train(
-            model,
-            Schedule(0, settings.epochs, settings.epochs),
-            lambda purpose, epoch: generator(run.seed, purpose, epoch),
-            keeper=keeper,
-            at_epoch=keep,
-            report=job.progress.epochs(settings.epochs),
-            keep_logits=True,
-        )
+        outcome = job.train(model, training)
     if not job.leads:
         return
-    reached = [epoch for epoch in settings.trunk if _written(job.folder / part(epoch), job.digest)]
     trunk: dict[str, Tensor] = {}
-    for epoch in settings.trunk:
+    for epoch, path in parts.items():
         # A run that diverged never reached its later trunk states: the last one stands for them,
         # with the weights as they ended, so that runs from there end as diverged, too.
-        if epoch in reached:
-            tensors = read_tensors(job.folder / part(epoch))
+        if _written(path, job.digest):
+            tensors = read_tensors(path)
         else:
             tensors = {f"weights/{name}": t for name, t in model.state_dict().items()}
         trunk |= {epoch_prefix(epoch) + name: tensor for name, tensor in tensors.items()}
     job.write_tensors("trunk.safetensors", trunk)
     job.write_tensors("weights.safetensors", model.state_dict())
-    job.write_csv("history.csv", HISTORY, history_rows(outcome.history))
-    job.metrics(**final_metrics(outcome), sparsity=0.0)
-    job.spent(outcome)
-    names = ["metrics.json", "weights.safetensors", "trunk.safetensors", "history.csv"]
-    if outcome.final and outcome.final.logits is not None:
-        job.write_tensors("logits.safetensors", {"logits": outcome.final.logits})
-        names.append("logits.safetensors")
-    job.finish(*names)
+    leave(job, outcome, sparsity=0.0)
 
 
 def _written(path: Path, digest: str) -> bool:

@@ -2,120 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pipeline import models, pruning
-from pipeline.artifacts.store import read_info, read_tensors
+from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.errors import UserError
-from pipeline.runs import Dense, ImpBlock
+from pipeline.runs import ImpBlock
 from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator
-from pipeline.study.settings import ImpSettings, TrainSettings
-from pipeline.training.loop import HISTORY, Outcome, Schedule, Trainer, graceful, history_rows
-from pipeline.weights import dense_state, sparse_state, state_of
+from pipeline.training.loop import HISTORY, Outcome, Schedule, Training, graceful
+from pipeline.weights import dense_state, is_sparse, sparse_state, state_of
 
 
-@dataclass
-class Round:
-    """How every round of a chain trains; ``rewind`` is the state it returns to, if it does."""
+class Rounds:
+    """How every round of a chain trains ``model``: fine-tuning by the recipe's own settings, or
+    rewinding by the dense recipe's.
+    """
 
-    trainer: Trainer
-    schedule: Schedule
-    seed: int
-    rewind: dict[str, Tensor] | None
+    def __init__(self, job: Job, model: nn.Module) -> None:
+        self._job, self._model = job, model
+        self._rewind: dict[str, Tensor] | None = None
+        if job.recipe.style == "rewind":
+            self._rewind = job.state("rewind", model.state_dict())
+        epochs = job.run.training(job.graph).epochs
+        self._schedule = Schedule(job.recipe.rewind_epoch, epochs, epochs)
 
     def train(
-        self, job: Job, model: nn.Module, state: Mapping[str, Tensor], mask: pruning.Mask,
-        number: int, *, keep_logits: bool = False,
+        self, number: int, state: Mapping[str, Tensor], mask: pruning.Mask, *,
+        keep_logits: bool = False,
     ) -> Outcome:  # fmt: skip
         """Train round ``number`` under ``mask``, from ``state`` or the rewound weights.
 
         A chain that has diverged stays so: its mask says nothing, so it does not rewind any more.
         """
-        start = self.rewind if self.rewind is not None and finite(state) else dict(state)
-        model.load_state_dict(start)
-        return self.trainer.train(
-            model,
-            self.schedule,
-            lambda purpose, epoch: generator(self.seed, f"imp-{purpose}", number, epoch),
+        rewound = self._rewind if finite(state) else None
+        self._model.load_state_dict(rewound or state)
+        seed = self._job.run.home.seed
+        training = Training(
+            self._schedule,
+            lambda purpose, epoch: generator(seed, f"imp-{purpose}", number, epoch),
             mask=mask,
-            keeper=job.keeper(number),
-            report=job.progress.epochs(self.schedule.last, round=number),
             keep_logits=keep_logits,
         )
+        return self._job.train(self._model, training, number)
 
 
-def round_of(job: Job, dense: Dense, settings: ImpSettings, model: nn.Module) -> Round:
-    """The round of a chain: fine-tuning by its own settings, or rewinding by the dense recipe's."""
-    if settings.style == "finetune":
-        own: TrainSettings = settings
-        return Round(
-            job.trainer(own),
-            Schedule(0, settings.epochs, settings.epochs),
-            dense.seed,
-            None,
-        )
-    recipe = job.graph.recipe(dense)
-    schedule = Schedule(settings.rewind_epoch, recipe.epochs, recipe.epochs)
-    return Round(
-        job.trainer(recipe),
-        schedule,
-        dense.seed,
-        job.state("rewind", model.state_dict()),
-    )
+def masked_state(
+    job: Job, role: str, model: nn.Module, names: Iterable[str]
+) -> tuple[dict[str, Tensor], pruning.Mask]:
+    """The state that an input holds, and its mask; the dense solution's keeps all of ``names``."""
+    tensors = read_tensors(job.input(role), job.graph.inputs(job.run)[role].prefix)
+    if is_sparse(tensors):
+        return dense_state(tensors, model.state_dict())
+    return tensors, pruning.full({name: tensors[name] for name in names})
 
 
 def execute(job: Job) -> None:
     """Prune and train each round of the block; write the sparse weights of all of them."""
-    run, settings = job.run, job.recipe
+    run = job.run
     assert isinstance(run, ImpBlock)
     model = job.model(run.dense)
-    names = models.prunable_parameters(model, settings.prunable)
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    file = job.graph.inputs(run)["start"]
-    tensors = read_tensors(job.input("start"), file.prefix)
-    if isinstance(file.run, ImpBlock):
-        state, mask = dense_state(tensors, shapes)
-    else:
-        state, mask = tensors, pruning.full({name: tensors[name] for name in names})
-    chain = round_of(job, run.dense, settings, model)
+    names = models.prunable_parameters(model, job.recipe.prunable)
+    state, mask = masked_state(job, "start", model, names)
+    rounds = Rounds(job, model)
 
     kept: dict[str, Tensor] = {}
-    rows: list[list[object]] = []
+    rows: list[dict[str, object]] = []
     measured: list[dict[str, object]] = []
     status = "ok"
     with graceful():
         for number in run.rounds(job.graph):
             weights = {name: state[name] for name in names}
-            mask = pruning.prune_fraction(weights, mask, settings.fraction)
+            mask = pruning.prune_fraction(weights, mask, job.recipe.fraction)
             part = job.folder / f".round{number:02d}.safetensors"
             done = _finished(part, job.digest) if job.leads else None
-            if job.any(done is not None):
+            if job.team.any(done is not None)[0]:
                 done = done or _finished(part, job.digest)
                 if done is None:
                     raise UserError(f"{part}: cannot be read by all processes of the run")
             else:
-                outcome = chain.train(job, model, state, mask, number)
-                job.spent(outcome)
-                done = _store(job, part, model, mask, outcome)
+                done = _store(job, part, model, mask, rounds.train(number, state, mask))
             tensors, info = done
-            state, mask = dense_state(tensors, shapes)
+            state, mask = dense_state(tensors, model.state_dict())
             kept |= {round_prefix(number) + name: tensor for name, tensor in tensors.items()}
-            rows += [[number, *row] for row in info["history"]]
+            for row in info["history"]:
+                rows.append({"round": number, **dict(zip(HISTORY, row, strict=True))})
             status = info["status"] if status == "ok" else status
-            zeros, entries = pruning.count(mask)
-            measured.append({"round": number, "sparsity": zeros / entries, **info["measured"]})
+            measured.append(
+                {"round": number, "sparsity": pruning.sparsity(mask), **info["measured"]}
+            )
     job.write_tensors("rounds.safetensors", kept)
     job.write_csv("history.csv", ("round", *HISTORY), rows)
     job.metrics(status=status, rounds=measured)
-    job.finish("metrics.json", "rounds.safetensors", "history.csv")
 
 
 def _store(
@@ -125,16 +109,16 @@ def _store(
     info = {
         "digest": job.digest,
         "status": outcome.status,
-        "history": history_rows(outcome.history),
+        "history": [[row[name] for name in HISTORY] for row in outcome.history],
         "measured": {
             "status": outcome.status,
             "test_accuracy": final.accuracy if final else None,
             "test_loss": final.loss if final else None,
         },
     }
-    state = state_of(model)
-    tensors = sparse_state(pruning.apply(mask, state), mask)
-    job.write_tensors(part.name, tensors, info)
+    tensors = sparse_state(pruning.apply(mask, state_of(model)), mask)
+    if job.leads:
+        write_tensors(part, tensors, info)
     return tensors, info
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.artifacts.store import read_tensors
 from pipeline.connectivity import barrier, curve
 from pipeline.pruning import sparsity
 from pipeline.runs import ImpBarrier
 from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, csv_rows, ground
+from pipeline.stages.lines import alphas, ground
 from pipeline.stages.outcome import finite
 from pipeline.weights import dense_state
 
@@ -22,14 +22,13 @@ def execute(job: Job) -> None:
     run, settings = job.run, job.recipe
     assert isinstance(run, ImpBarrier)
     at = ground(job, run.dense)
-    shapes = {name: list(t.shape) for name, t in at.model.state_dict().items()}
     dense = job.state("dense")
     status = "ok"
     rows = []
     per_block = job.graph.config.recipes.resolve("imp", run.imp).rounds_per_block
     for number in range(1, run.rounds + 1):
         path = job.input(f"block{math.ceil(number / per_block)}")
-        state, mask = dense_state(read_tensors(path, round_prefix(number)), shapes)
+        state, mask = dense_state(read_tensors(path, round_prefix(number)), at.model.state_dict())
         if not (finite(dense) and finite(state)):
             status = "diverged"
             continue
@@ -45,6 +44,5 @@ def execute(job: Job) -> None:
             for correction in settings.corrections for split in settings.splits
         ]  # fmt: skip
         job.progress.step(number, run.rounds)
-    write_csv(job.folder / "barrier.csv", HEADER, csv_rows(rows, HEADER))
+    job.write_csv("barrier.csv", HEADER, rows)
     job.metrics(status=status, rounds=run.rounds)
-    job.finish("barrier.csv", "metrics.json")

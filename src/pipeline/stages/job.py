@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
+from torch import Tensor, nn
+
+from pipeline import models
 from pipeline.artifacts import finished, record
 from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import digest as digest_of
-from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors
+from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors, writing
+from pipeline.data import DataSet, load
 from pipeline.errors import UserError
+from pipeline.kernels.accelerate import accelerate
+from pipeline.kernels.build import in_use
 from pipeline.machine.gpu_slots import take_slot
+from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
 from pipeline.runs import Dense, Match, Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
+from pipeline.symmetry.permutation import PermutationSpec
+from pipeline.training.loop import Keeper, Outcome, Trainer, Training
+from pipeline.weights import read_state
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from pipeline.data import DataSet
     from pipeline.data.photographs import Photographs
-    from pipeline.machine.team import Team
-    from pipeline.study.settings import TrainSettings
-    from pipeline.symmetry.permutation import PermutationSpec
-    from pipeline.training.loop import Keeper, Outcome, Trainer
 
 
 class Job:
@@ -40,10 +45,11 @@ class Job:
     """
 
     def __init__(
-        self, config: Config, run: Run, digest: str | None = None, team: Team | None = None
+        self, config: Config, run: Run, digest: str | None = None, team: Team = ALONE
     ) -> None:
-        self.config, self.run, self.graph = config, run, Graph(config)
-        self.team = team
+        self.config, self.run, self.graph, self.team = config, run, Graph(config), team
+        #: Whether this process writes.
+        self.leads = team.leads
         self.settings = self.graph.settings(run)
         self.digest = digest_of(self.settings)
         if digest is not None and digest != self.digest:
@@ -55,51 +61,36 @@ class Job:
         self.folder = config.results / run.folder
         self._parents: dict[str, str] = {}
         self._started = time.monotonic()
-        self._volatile: dict[str, object] = {}
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes."""
-        return self.team is None or self.team.leads
+        self._written: set[str] = set()
+        self._volatile: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self.waited = False
-        if self.leads:
-            self._take()
+        self.waited = self.leads and self._take()
         self.progress = (
             progress.Writer(self.config.results, self.run) if self.leads else progress.Silent()
         )
-        if self.team is not None:
+        if not self.team.alone:
             self.team.meet(cuda=self.device.type == "cuda")
         return self
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is true in any process of the run."""
-        return self.team.any(flag)[0] if self.team else flag
-
-    def _take(self) -> None:
-        """Take the folder's lock."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def _take(self) -> bool:
+        """Take the folder's lock; whether that meant to wait."""
+        with writing(self.folder):
             self._lock = Lock(self.folder / LOCK)
             # A cluster's controller that was started again submits jobs that still run: theirs wait.
-            self.waited = self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written: {error.strerror}") from None
+            return self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
 
     def __exit__(self, kind: object, *details: object) -> None:
         self.progress.close()
         if self.leads:
             self._lock.release()
-        if self.team is not None and kind is None:
+        if kind is None:
             self.team.part()
 
     def complete(self) -> bool:
         """Whether the run is there, made with these settings and unchanged since."""
         found = record.record_of(self.folder)
-        return found is not None and found.whole(
-            self.folder, self.run.files, self.digest, content=True
-        )
+        return found is not None and found.whole(self.folder, self.run.files, self.digest)
 
     # -- inputs ----------------------------------------------------------------------------
 
@@ -125,15 +116,11 @@ class Job:
 
     def state(self, role: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The network's state that an input holds."""
-        from pipeline.weights import read_state
-
         return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
 
     @cached_property
     def data(self) -> DataSet | Photographs:
         """The run's data set, on the CPU."""
-        from pipeline.data import load
-
         info = self.config.datasets[self.run.home.dataset]
         return load(info, self.config.data_root, download=False)
 
@@ -142,40 +129,34 @@ class Job:
     @cached_property
     def device(self) -> torch.device:
         """Where the run computes; sets the number of compute threads of its settings."""
-        import torch
-
         torch.set_num_threads(self.recipe.threads)
         torch.set_flush_denormal(True)
-        wanted = self.config.main.device
-        if self.team is None and wanted != "cpu" and (slot := take_slot()) is not None:
-            self.note(gpu_slot=slot)
+        wanted, team = self.config.main.device, self.team
+        if team.alone and wanted != "cpu" and (slot := take_slot()) is not None:
+            self._volatile["gpu_slot"] = slot
         if wanted == "cuda" and not torch.cuda.is_available():
             raise UserError("config.yaml: device: cuda, but no GPU can be used here")
         cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
         if cuda:
             settle(self.config.main.deterministic)
-        if cuda and self.team is not None:
-            if torch.cuda.device_count() < self.team.beside:
-                raise UserError(
-                    f"config.yaml: processes: {self.team.beside} on this machine, but it has "
-                    f"{torch.cuda.device_count()} GPUs that can be used; one each is needed"
-                )
-            torch.cuda.set_device(self.team.local)
-            return torch.device("cuda", self.team.local)
-        return torch.device("cuda" if cuda else "cpu")
+        if not cuda or team.alone:
+            return torch.device("cuda" if cuda else "cpu")
+        if (there := torch.cuda.device_count()) < team.beside:
+            raise UserError(
+                f"config.yaml: processes: {team.beside} on this machine, but it has {there} GPUs "
+                "that can be used; one each is needed"
+            )
+        torch.cuda.set_device(team.local)
+        return torch.device("cuda", team.local)
 
     def model(self, dense: Dense, generator: torch.Generator | None = None) -> nn.Module:
         """The network of a dense run, initialised from ``generator`` or waiting for a state.
 
         The one place where compiled kernels come in: without them it is as right, and slower.
         """
-        from pipeline.kernels.accelerate import accelerate
-
         return accelerate(self._model(dense, generator))
 
     def _model(self, dense: Dense, generator: torch.Generator | None) -> nn.Module:
-        from pipeline import models
-
         info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
         model = models.build(network, width=float(dense.width), generator=generator, **info.shape)
         if generator is not None and not network.tested and self._permuted(dense.model):
@@ -186,7 +167,7 @@ class Job:
         """Whether the study permutes masks of a network."""
         experiments = self.config.experiments.values()
         return any(
-            e.model == model and any(m.permute for _, m, _ in e.methods) for e in experiments
+            e.model == model and any(m.permute for m in e.ways.values()) for e in experiments
         )
 
     def spec(self, match: Match) -> PermutationSpec:
@@ -195,60 +176,61 @@ class Job:
 
     def _groups(self, dense: Dense, model: nn.Module, taps: str = "last") -> PermutationSpec:
         """The permutation groups of a network; the log says which layers are in none."""
-        from pipeline import models
-
         info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
         found = models.traced(network, model, taps=taps, images=(info.channels, info.size))
         for layer, reason in found.stay.items():
             print(f"not permuted: {layer}: {reason}", flush=True)
         return found.spec
 
-    def trainer(self, settings: TrainSettings) -> Trainer:
-        """A trainer on the run's data set, shared with the other processes of the run."""
-        from pipeline.training.loop import Trainer
+    # -- training --------------------------------------------------------------------------
 
-        return Trainer(self.data, settings, self.device, *([self.team] if self.team else []))
+    @cached_property
+    def trainer(self) -> Trainer:
+        """A trainer on the run's data set, by its training settings, in all processes of the run."""
+        return Trainer(self.data, self.run.training(self.graph), self.device, self.team)
 
     def keeper(self, slot: int = 0) -> Keeper:
-        from pipeline.training.loop import Keeper
-
+        """Where a training of the run is saved; ``slot`` tells several apart."""
         return Keeper(self.folder, self.digest, slot)
+
+    def train(self, model: nn.Module, training: Training, slot: int = 0) -> Outcome:
+        """Train ``model``, saved in the run's folder and shown in its log; ``slot``: the round."""
+        report = self.progress.epochs(training.schedule.last, round=slot or None)
+        training = replace(training, keeper=self.keeper(slot), report=report)
+        outcome = self.trainer.train(model, training)
+        spent = {"train_seconds": outcome.seconds, "epochs_executed": outcome.epochs_executed}
+        for name, value in spent.items():
+            self._volatile[name] = round(self._volatile.get(name, 0.0) + value, 3)
+        return outcome
 
     # -- outputs ---------------------------------------------------------------------------
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Tensor], info: object = None) -> None:
-        """Write a file of tensors to the run's folder, in process 0 alone."""
-        if self.leads:
-            write_tensors(self.folder / name, tensors, info)
+    def path(self, name: str) -> Path:
+        """Where to write a file of the run, which its record will name."""
+        self._written.add(name)
+        return self.folder / name
 
-    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table to the run's folder, in process 0 alone."""
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write a file of tensors, in process 0 alone."""
         if self.leads:
-            write_csv(self.folder / name, header, rows)
+            write_tensors(self.path(name), tensors)
+
+    def write_csv(
+        self, name: str, header: Sequence[str], rows: Iterable[Mapping[str, object]]
+    ) -> None:
+        """Write a table in process 0 alone; what is None or not finite is left empty."""
+        if self.leads:
+            values = ([_cell(row[key]) for key in header] for row in rows)
+            write_csv(self.path(name), header, values)
 
     def metrics(self, **values: object) -> None:
         """Write ``metrics.json``: the settings, their digest, and what was measured."""
-        if not self.leads:
-            return
-        content = {"settings": self.settings, "digest": self.digest, "stage": self.run.stage}
-        write_json(self.folder / "metrics.json", content | values)
+        if self.leads:
+            content = {"settings": self.settings, "digest": self.digest, "stage": self.run.stage}
+            write_json(self.path("metrics.json"), content | values)
 
-    def spent(self, outcome: Outcome) -> None:
-        """Add a training's time and executed epochs to the run's volatile facts."""
-        for name, value in (
-            ("train_seconds", outcome.seconds),
-            ("epochs_executed", outcome.epochs_executed),
-        ):
-            before = self._volatile.get(name, 0.0)
-            assert isinstance(before, float)
-            self._volatile[name] = round(before + value, 3)
-
-    def note(self, **volatile: object) -> None:
-        """Facts for the provenance that must not be part of a payload."""
-        self._volatile |= volatile
-
-    def finish(self, *names: str) -> None:
-        """Record the run's files and clear up; the last thing a stage does."""
+    def finish(self) -> None:
+        """Record what was written and clear up, after all else."""
         if not self.leads:
             return
         seconds = round(time.monotonic() - self._started, 3)
@@ -257,11 +239,10 @@ class Job:
             self._volatile["device"] = device_name(device)
             self._volatile["threads"] = self.recipe.threads
             if device.type == "cpu":
-                from pipeline.kernels.build import in_use
-
                 self._volatile["kernels"] = in_use()
-        if self.team is not None:
+        if not self.team.alone:
             self._volatile["processes"] = self.team.size
+        names = {*self.run.files, *self._written}
         record.write(
             self.folder, self.settings, names, self._parents, seconds=seconds,
             job=os.environ.get("SLURM_JOB_ID"), **self._volatile,
@@ -281,8 +262,6 @@ def settle(deterministic: bool) -> None:
 
     Must come before the first use of the GPU.
     """
-    import torch
-
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
@@ -292,8 +271,10 @@ def settle(deterministic: bool) -> None:
 
 def device_name(device: torch.device) -> str:
     """Name of the hardware behind a device: the GPU's, or the instruction set of the CPU."""
-    import torch
-
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cell(value: object) -> object:
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

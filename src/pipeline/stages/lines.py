@@ -1,16 +1,12 @@
-"""What curves, IMP barriers and planes share: data for statistics and evaluation, and rows."""
+"""What curves, IMP barriers and planes share: data for statistics and evaluation."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Iterable, Mapping
 
 import torch
 
 from pipeline.connectivity import Ground, normalised_batches
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.data.photographs import Photographs
-from pipeline.data.subsets import held_out_split, training_batches, training_split
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.runs import Dense
@@ -31,8 +27,7 @@ def ground(job: Job, dense: Dense) -> Ground:
             f"{images:,} training images of {data.name} do not fit in memory: give the connectivity "
             f"recipe {job.run.label!r} a number of images"
         )
-    drawn = training_batches(
-        data,
+    drawn = data.subset(
         images,
         batch_size=settings.batch_size,
         order=generator(0, "statistics-order"),
@@ -40,14 +35,15 @@ def ground(job: Job, dense: Dense) -> Ground:
     )
     # Kept: every network on a path is measured on the same images.
     batches = normalised_batches(
-        torch.cat([part.to(device) for part in drawn]),
+        torch.cat([part.to(device) for part, _ in drawn]),
         data.mean, data.std, batch_size=min(settings.batch_size, images),
     )  # fmt: skip
     splits = {}
-    if "train" in settings.splits:
-        splits["train"] = training_split(data, images, order=generator(0, "statistics-order"))
-    if "test" in settings.splits:
-        splits["test"] = held_out_split(data)
+    for name in settings.splits:
+        if name == "train":
+            splits[name] = data.training_split(images, order=generator(0, "statistics-order"))
+        else:
+            splits[name] = data.test_split()
     model = job.model(dense)
     if "repair" in settings.corrections:
         try:
@@ -56,7 +52,7 @@ def ground(job: Job, dense: Dense) -> Ground:
             raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(
-        model, {name: splits[name] for name in settings.splits}, data.mean, data.std, batches,
+        model, splits, data.mean, data.std, batches,
         batch_size=settings.batch_size, precision=settings.precision,
     )  # fmt: skip
 
@@ -80,15 +76,3 @@ def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict
 def alphas(points: int) -> list[float]:
     """``points`` evenly spaced values of alpha in [0, 1], ends included."""
     return [index / (points - 1) for index in range(points)]
-
-
-def number(value: float) -> object:
-    """A float for CSV and JSON; nothing where it is not finite."""
-    return value if math.isfinite(value) else ""
-
-
-def csv_rows(rows: Iterable[Mapping[str, object]], header: Iterable[str]) -> list[list[object]]:
-    """Values of rows in the order of a header, what is not finite left empty."""
-    return [
-        [number(v) if isinstance(v := row[key], float) else v for key in header] for row in rows
-    ]

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import symmetry
-from pipeline.artifacts.store import write_tensors
 from pipeline.data.augment import normalise
-from pipeline.data.subsets import training_batches
 from pipeline.runs import Match
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
@@ -29,10 +27,9 @@ def execute(job: Job) -> None:
         status, found = "ok", MATCHERS[settings.similarity](pair, settings)
     else:  # what a network that diverged computes says nothing
         status, found = "diverged", matching.Match(symmetry.identity(pair.spec), {})
-    write_tensors(job.folder / "permutation.safetensors", found.permutation)
+    job.write_tensors("permutation.safetensors", found.permutation)
     quality = {name: asdict(group) for name, group in found.quality.items()}
     job.metrics(status=status, images=found.images, groups=quality)
-    job.finish("permutation.safetensors", "metrics.json")
 
 
 def _pair(job: Job, run: Match) -> Pair:
@@ -56,14 +53,13 @@ def _pair(job: Job, run: Match) -> Pair:
 
     def batches() -> Iterator[Tensor]:
         data = job.data.to(job.device)
-        images = training_batches(
-            data,
+        images = data.subset(
             count,
             batch_size=size,
             order=drawn("match-order"),
             augmentation=drawn("match-augmentation") if settings.augment else None,
         )
-        for part in images:
+        for part, _ in images:
             batch = normalise(part.to(job.device, non_blocking=True), data.mean, data.std)
             yield batch.contiguous(memory_format=torch.channels_last)
 

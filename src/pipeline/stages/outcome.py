@@ -1,4 +1,4 @@
-"""What every training run reports at its end."""
+"""What every training run leaves at its end, also where it could not begin."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pipeline.training.loop import Outcome
+from pipeline.stages.job import Job
+from pipeline.training.loop import HISTORY, Outcome
+
+#: Of a run that could not begin because what it starts from has diverged.
+NOT_BEGUN = Outcome("diverged", {}, [], None, 0.0, 0.0)
 
 
-def final_metrics(outcome: Outcome) -> dict[str, object]:
-    """Status, last-epoch test accuracy and loss, and what the last epoch measured in training."""
+def leave(job: Job, outcome: Outcome, **more: object) -> None:
+    """Write history, metrics (of the last epoch, and ``more``), and logits that were kept."""
     last = outcome.history[-1] if outcome.history else {}
     final = outcome.final
-    return {
-        "status": outcome.status,
-        "epochs": len(outcome.history),
-        "test_accuracy": final.accuracy if final else None,
-        "test_top5": final.top5 if final else None,
-        "test_loss": final.loss if final else None,
-        "train_loss": last.get("train_loss"),
-        "train_accuracy": last.get("train_accuracy"),
-    }
+    job.write_csv("history.csv", HISTORY, outcome.history)
+    job.metrics(
+        status=outcome.status,
+        epochs=len(outcome.history),
+        test_accuracy=final.accuracy if final else None,
+        test_top5=final.top5 if final else None,
+        test_loss=final.loss if final else None,
+        train_loss=last.get("train_loss"),
+        train_accuracy=last.get("train_accuracy"),
+        **more,
+    )
+    if final and final.logits is not None:
+        job.write_tensors("logits.safetensors", {"logits": final.logits})
 
 
 def finite(state: Mapping[str, Tensor]) -> bool:
     """Whether every number of a state is finite."""
     return all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point())
-
-
-def nothing(status: str, reason: str) -> dict[str, object]:
-    """Metrics of a run that could not start because what it starts from has diverged."""
-    names = ("test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy")
-    return {"status": status, "reason": reason, "epochs": 0} | dict.fromkeys(names)

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from pipeline import symmetry
 from pipeline.artifacts.record import recorded
-from pipeline.artifacts.store import read_tensors, write_csv
+from pipeline.artifacts.store import read_tensors
 from pipeline.connectivity import survey_plane
 from pipeline.errors import UserError
 from pipeline.runs import Plane, Sparse
 from pipeline.stages.job import Job
-from pipeline.stages.lines import csv_rows, ground
+from pipeline.stages.lines import ground
 from pipeline.weights import read_state
 
 GRID = ("correction", "x", "y", "split", "loss", "error")
@@ -27,9 +27,8 @@ def execute(job: Job) -> None:
     assert isinstance(run, Plane) and run.permuted.match is not None
     match = run.permuted.match
     if job.diverged(run.permuted.lth, run.permuted, match):
-        write_csv(job.folder / "plane.csv", GRID, [])
+        job.write_csv("plane.csv", GRID, [])
         job.metrics(status="diverged", points=[])
-        job.finish("plane.csv", "metrics.json")
         return
     at = ground(job, run.permuted.init)
     like = at.model.state_dict()
@@ -51,9 +50,8 @@ def execute(job: Job) -> None:
             {key: row[key] for key in ("model", "x", "y", "split", "error")} for row in found.models
         ]
         job.progress.step(done, len(settings.corrections))
-    write_csv(job.folder / "plane.csv", GRID, csv_rows(rows, GRID))
+    job.write_csv("plane.csv", GRID, rows)
     job.metrics(status="ok", points=points)
-    job.finish("plane.csv", "metrics.json")
 
 
 def _weights(job: Job, run: Sparse, like: dict[str, Tensor]) -> dict[str, Tensor]:

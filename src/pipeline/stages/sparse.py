@@ -7,9 +7,9 @@ from pipeline.artifacts.store import read_tensors
 from pipeline.pruning import sparsity
 from pipeline.runs import Sparse
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import final_metrics, finite, nothing
+from pipeline.stages.outcome import NOT_BEGUN, finite, leave
 from pipeline.streams import generator
-from pipeline.training.loop import HISTORY, Schedule, graceful, history_rows
+from pipeline.training.loop import Schedule, Training, graceful
 from pipeline.weights import read_mask, sparse_state, state_of
 
 
@@ -17,7 +17,6 @@ def execute(job: Job) -> None:
     """Train, and write metrics, history, and by settings logits and non-zero weights."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Sparse)
-    names = ["metrics.json", "history.csv"]
     model = job.model(run.init)
     state = job.state("start")
     mask = read_mask(job.input("mask"))
@@ -30,31 +29,17 @@ def execute(job: Job) -> None:
     elif job.diverged(run.mask, *([run.match] if run.match else [])):
         reason = "the run behind its mask or permutation has diverged"
     if reason:
-        job.metrics(**nothing("diverged", reason))
-        job.write_csv("history.csv", HISTORY, [])
-        job.finish(*names)
+        leave(job, NOT_BEGUN, reason=reason)
         return
     model.load_state_dict(state)
+    training = Training(
+        Schedule(0, run.epochs, run.epochs),
+        lambda purpose, epoch: generator(run.init.seed, f"sparse-{purpose}", run.replicate, epoch),
+        mask=mask,
+        keep_logits=settings.keep_logits,
+    )
     with graceful():
-        outcome = job.trainer(settings).train(
-            model,
-            Schedule(0, run.epochs, run.epochs),
-            lambda purpose, epoch: generator(
-                run.init.seed, f"sparse-{purpose}", run.replicate, epoch
-            ),
-            mask=mask,
-            keeper=job.keeper(),
-            report=job.progress.epochs(run.epochs),
-            keep_logits=settings.keep_logits,
-        )
-    if settings.keep_logits and outcome.final and outcome.final.logits is not None:
-        job.write_tensors("logits.safetensors", {"logits": outcome.final.logits})
-        names.append("logits.safetensors")
+        outcome = job.train(model, training)
     if settings.keep_weights:
-        weights = state_of(model)
-        job.write_tensors("weights.safetensors", sparse_state(weights, mask))
-        names.append("weights.safetensors")
-    job.write_csv("history.csv", HISTORY, history_rows(outcome.history))
-    job.metrics(**final_metrics(outcome), sparsity=sparsity(mask))
-    job.spent(outcome)
-    job.finish(*names)
+        job.write_tensors("weights.safetensors", sparse_state(state_of(model), mask))
+    leave(job, outcome, sparsity=sparsity(mask))

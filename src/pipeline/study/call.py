@@ -1,7 +1,8 @@
-"""One call of Snakemake from its start to its end: what it takes over, reserves, tells and forgets."""
+"""One call of Snakemake from its start to its end: what it takes over, checks, reserves and tells."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from pipeline import snakemake_internals
 from pipeline.artifacts import finished, slices
 from pipeline.artifacts.reservation import Reservation
+from pipeline.catalog import datasets
+from pipeline.errors import UserError
 from pipeline.progress.workflow import Watch
 from pipeline.runs import STAGES, Run, parse
 from pipeline.snakemake_internals import Job
@@ -38,6 +41,43 @@ class Call:
         self._watch: Watch | None = None
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
+
+    def settle(self) -> None:
+        """Take Snakemake's mark of an unfinished job from checks of data that are there.
+
+        A check is written in one piece, so what is there is whole. Snakemake would run the marked
+        job again and, since nothing depends on its time, none of the jobs after it.
+        """
+        results = self.config.main.results
+        names = (file.parent.name for file in Path(results).glob("data/*/facts.json"))
+        there = [f"{results}/data/{name}/facts.json" for name in names]
+        snakemake_internals.forget(there, "incomplete")
+
+    def data(self, dataset: str, dry: bool) -> list[str]:
+        """Make sure that a data set can be read before any job starts.
+
+        What torchvision can download is downloaded here. Nothing is looked at in a dry run, or once
+        the data set was checked. Returns what a rule has to make first.
+
+        Raises:
+            UserError: missing or damaged; one line with where, what and how.
+        """
+        results, root = self.config.main.results, self.config.data_root
+        info = self.config.datasets.get(dataset)
+        if info is None:
+            raise UserError(f"unknown data set {dataset!r}")
+        turned = f"{results}/data/digits-turned.npz"
+        made = [turned for path, _, _ in info.files if Path(path) == Path(turned).resolve()]
+        if dry or made or Path(f"{results}/data/{dataset}/facts.json").exists():
+            return made
+        problem = datasets.status(info, root)
+        if problem and info.kind == "torchvision":
+            command = [sys.executable, "-m", "pipeline", "data", dataset]
+            subprocess.run(command, check=False, stdout=sys.stderr)
+            problem = datasets.status(info, root)
+        if problem:
+            raise UserError(problem)
+        return []
 
     def take_over(self, dry: bool) -> None:
         """Take over what slices have made of the study; before any job is looked for.

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,16 +32,10 @@ from pipeline.catalog.schema import (
 )
 from pipeline.errors import UserError
 from pipeline.runs import STAGES
-from pipeline.study.experiment import (
-    Experiment,
-    ExperimentEntry,
-    check_entry,
-    check_prunes,
-    resolve_methods,
-)
+from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Checked, Protocol
+from pipeline.study.settings import Checked, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
@@ -97,11 +91,10 @@ class Main(Checked):
                 f"{where}: results: {quote(self.results)} is not allowed; "
                 "use letters, digits and . / _ - @ % + = : ,"
             )
-        if not self.data_root.isprintable() or not self.data_root:
-            raise UserError(f"{where}: data_root: {quote(self.data_root)} is no name of a folder")
-        for place in self.slices:
+        places = [("data_root", self.data_root), *(("slices", place) for place in self.slices)]
+        for key, place in places:
             if not place.isprintable() or not place:
-                raise UserError(f"{where}: slices: {quote(place)} is no name of a folder")
+                raise UserError(f"{where}: {key}: {quote(place)} is no name of a folder")
 
 
 @dataclass(frozen=True)
@@ -199,18 +192,23 @@ class Config:
             end = self.recipes.resolve("dense", mask_dense).epochs
             if imp.rewind_epoch >= end:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
-        tolerance = (self.protocol.sparsity_tolerance or {}).get(entry.model, 0.0)
-        full = (self.protocol.sparsity_prunes or {}).get(entry.model, {})
-        prunes = tuple((float(sparsity), count) for sparsity, count in full.items())
         return Experiment(
-            name=name, dataset=entry.dataset, model=entry.model, width=entry.width, **labels,
-            methods=resolve_methods(entry, self.recipes, self.protocol, where),
-            sparsities=entry.sparsities, rewind_epochs=entry.rewind_epochs, pairs=entry.pairs,
-            matching_epochs=entry.matching_epochs, replicates=entry.replicates,
-            mask_dataset=mask_dataset, mask_dense=mask_dense, horizon=horizon,
-            fraction=imp.fraction, tolerance=tolerance, prunes=prunes, offset=self.protocol.rewind_offset,
-            line=self.recipes.resolve("connectivity", labels["connectivity"]),
+            **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
+            ways=self._ways(entry.methods, where), horizon=horizon,
+            fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
+            protocol=self.protocol,
         )  # fmt: skip
+
+    def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
+        """Methods by name, their matching recipes as labels under the protocol."""
+        found: dict[str, Method] = {}
+        for name in names:
+            choose(name, self.recipes.methods, f"{where}: methods", "method")
+            found[name] = method = self.recipes.methods[name]
+            if method.match:
+                match = self.recipes.label("match", method.match, self.protocol, f"{where}: {name}")
+                found[name] = replace(method, match=match)
+        return found
 
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""

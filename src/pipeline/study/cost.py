@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pipeline.artifacts.record import facts_of
 from pipeline.runs import Run
 from pipeline.study.graph import Graph
-from pipeline.study.processes import processes
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
@@ -42,8 +41,7 @@ class Costs:
     def rate(self, run: Run) -> Rate:
         """Seconds per epoch of a run's network: measured here before, or assumed."""
         dense = run.home
-        network = (dense.dataset, dense.model, dense.width)
-        if network not in self._rates:
+        if dense.network not in self._rates:
             info = self.graph.config.datasets[dense.dataset]
             model = self.graph.config.models[dense.model]
             flops = model.forward_flops(float(dense.width), info.size)
@@ -55,8 +53,8 @@ class Costs:
             seconds = steps * (overhead + 3 * flops * batch / speed)
             if info.kind == "image_folder":
                 seconds = max(seconds, info.train_images / DECODED[self.device])
-            self._rates[network] = Rate(seconds, "assumed" if flops else "unknown")
-        return self._rates[network]
+            self._rates[dense.network] = Rate(seconds, "assumed" if flops else "unknown")
+        return self._rates[dense.network]
 
     def measured(self, runs: Iterable[Run]) -> None:
         """Take rates from the provenance of the runs that exist: the median per network.
@@ -69,9 +67,7 @@ class Costs:
             epochs, seconds = record.get("epochs_executed"), record.get("train_seconds")
             device = "cpu" if str(record.get("device", self.device)).startswith("cpu") else "cuda"
             if epochs and seconds and device == self.device:
-                dense = run.home
-                shared = record.get("processes", 1)
-                found[dense.dataset, dense.model, dense.width].append(shared * seconds / epochs)
+                found[run.home.network].append(record.get("processes", 1) * seconds / epochs)
         for network, values in found.items():
             basis = f"measured on {len(values)} runs"
             self._rates[network] = Rate(statistics.median(values), basis)
@@ -86,7 +82,7 @@ class Costs:
 
     def wall(self, run: Run) -> float:
         """Expected seconds until a run is done, by all the processes that share it."""
-        return self._start(run) + self._work(run) / processes(self.graph, run)
+        return self._start(run) + self._work(run) / self.graph.processes(run)
 
     def _start(self, run: Run) -> float:
         return START[self.device if run.computes else "cpu"]
@@ -115,7 +111,7 @@ class Costs:
         network = 12 * self.network_bytes(run) / 1e6
         if info.kind == "image_folder":
             kept = 8000 + run.images(self.graph)  # of pixels in bytes
-            here = processes(self.graph, run) // self.graph.config.main.nodes or 1
+            here = self.graph.processes(run) // self.graph.config.main.nodes or 1
             return int(here * (4000 + kept * pixels / 1e6 + network))
         images = (info.train_images + info.test_images) * pixels
         return int(2000 + 6 * images / 1e6 + network)

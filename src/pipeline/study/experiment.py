@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 from pipeline.catalog.schema import (
@@ -11,7 +12,6 @@ from pipeline.catalog.schema import (
     FRACTION,
     NOT_NEGATIVE,
     Bounds,
-    choose,
     option,
     quote,
 )
@@ -19,7 +19,6 @@ from pipeline.errors import UserError
 from pipeline.runs import Dense, Mask, Match, Solution, Sparse
 from pipeline.runs.form import sparsity_text, width_text
 from pipeline.runs.mask import mask_target
-from pipeline.study.recipes import Library
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 
@@ -65,37 +64,28 @@ class Cell:
     run: Sparse
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment under a protocol: every reference resolved and checked."""
+@dataclass(frozen=True, kw_only=True)
+class Experiment(ExperimentEntry):
+    """An experiment under a protocol: every reference resolved and checked, recipes as labels."""
 
     name: str
-    dataset: str
-    model: str
-    width: float
     dense: str
     imp: str
     match: str
     sparse: str
     connectivity: str
-    methods: tuple[tuple[str, Method, str | None], ...]
-    sparsities: tuple[float, ...]
-    rewind_epochs: tuple[int, ...]
-    pairs: tuple[tuple[int, int], ...]
-    matching_epochs: tuple[int, ...]
-    replicates: int
+    ways: Mapping[str, Method]
     mask_dataset: str
     mask_dense: str
     horizon: int
     fraction: float
-    tolerance: float
-    prunes: tuple[tuple[float, int], ...]
-    offset: int
     line: ConnectivitySettings
+    protocol: Protocol
 
     @property
-    def method_names(self) -> tuple[str, ...]:
-        return tuple(name for name, _, _ in self.methods)
+    def seeds_a(self) -> list[int]:
+        """The seeds a of all pairs, each once, in order."""
+        return list(dict.fromkeys(a for a, _ in self.pairs))
 
     def dense_run(self, seed: int) -> Dense:
         """The dense run of a seed on the experiment's own data."""
@@ -103,14 +93,20 @@ class Experiment:
 
     def source_run(self, seed: int) -> Dense:
         """The dense run from which the mask of a seed comes."""
-        width = width_text(self.width)
-        return Dense(self.mask_dataset, self.model, width, self.mask_dense, seed)
+        return replace(self.dense_run(seed), dataset=self.mask_dataset, recipe=self.mask_dense)
 
     def mask(self, seed: int, sparsity: float) -> Mask:
         """The mask of a seed at a sparsity, as the protocol prunes to it."""
-        full = dict(self.prunes).get(sparsity)
-        target = f"P{full}" if full else mask_target(sparsity, self.fraction, self.tolerance)
+        prunes = (self.protocol.sparsity_prunes or {}).get(self.model, {})
+        full = {float(text): number for text, number in prunes.items()}.get(sparsity)
+        tolerance = (self.protocol.sparsity_tolerance or {}).get(self.model, 0.0)
+        target = f"P{full}" if full else mask_target(sparsity, self.fraction, tolerance)
         return Mask(self.source_run(seed), self.imp, target)
+
+    def masks(self, sparsities: tuple[float, ...] = ()) -> Iterator[tuple[float, Mask]]:
+        """Sparsity and mask of every seed a; without sparsities, at all that are declared."""
+        for seed, sparsity in product(self.seeds_a, sparsities or self.sparsities):
+            yield sparsity, self.mask(seed, sparsity)
 
     def solution(self, seed: int, sparsity: float) -> Solution:
         return Solution(self.mask(seed, sparsity))
@@ -125,9 +121,8 @@ class Experiment:
 
     def matchings(self) -> Iterator[tuple[tuple[int, int], int | None, Match]]:
         """Pair, matching epoch (None: the end) and matching, for all that the experiment declares."""
-        for pair in self.pairs:
-            for epoch in self.matching_epochs or (None,):
-                yield pair, epoch, self.matching(pair, epoch)
+        for pair, epoch in product(self.pairs, self.matching_epochs or (None,)):
+            yield pair, epoch, self.matching(pair, epoch)
 
     def dense_runs(self) -> list[Dense]:
         """The dense runs of all seeds on the experiment's own data, each once, in order."""
@@ -140,43 +135,23 @@ class Experiment:
         methods: tuple[str, ...] = (),
     ) -> Iterator[Cell]:
         """The sparse runs, with labels; empty filters mean all that the experiment declares."""
-        for pair in self.pairs:
-            for sparsity in sparsities or self.sparsities:
-                for rewind_epoch in rewind_epochs or self.rewind_epochs:
-                    for name, method, match in self.methods:
-                        if methods and name not in methods:
-                            continue
-                        yield from self._method_cells(
-                            pair, sparsity, rewind_epoch, name, method, match
-                        )
-
-    def _method_cells(
-        self,
-        pair: tuple[int, int],
-        sparsity: float,
-        k: int,
-        name: str,
-        method: Method,
-        match: str | None,
-    ) -> Iterator[Cell]:
-        a, b = pair
-        rewind = k + self.offset
-        epochs: tuple[int | None, ...] = (
-            (self.matching_epochs or (None,)) if method.permute else (None,)
-        )
-        for t in epochs:
-            for replicate in range(self.replicates):
+        at = sparsities or self.sparsities, rewind_epochs or self.rewind_epochs
+        for (a, b), sparsity, k, (name, method) in product(self.pairs, *at, self.ways.items()):
+            if methods and name not in methods:
+                continue
+            times = (self.matching_epochs or (None,)) if method.permute else (None,)
+            for t, replicate in product(times, range(self.replicates)):
                 run = Sparse(
                     init=self.dense_run(a if method.init == "a" else b),
                     mask=self.mask(a, sparsity),
                     method=name,
-                    rewind=rewind,
+                    rewind=k + self.protocol.rewind_offset,
                     epochs=self.horizon - k,
                     recipe=self.sparse,
-                    match=self.matching(pair, t, match) if method.permute else None,
+                    match=self.matching((a, b), t, method.match) if method.permute else None,
                     replicate=replicate,
                 )
-                yield Cell(self.name, name, sparsity, k, t, pair, run)
+                yield Cell(self.name, name, sparsity, k, t, (a, b), run)
 
 
 def check_entry(entry: ExperimentEntry, where: str) -> None:
@@ -206,15 +181,3 @@ def check_prunes(prunes: Mapping[str, int], where: str) -> None:
             raise UserError(f"{where}: {quote(text)} is no sparsity; expected {FRACTION}")
         if count > 9999:
             raise UserError(f"{where}: {text}: {count} prunes are too many; allowed: up to 9999")
-
-
-def resolve_methods(
-    entry: ExperimentEntry, library: Library, protocol: Protocol, where: str
-) -> tuple[tuple[str, Method, str | None], ...]:
-    """Each method with its matching recipe's label under the protocol."""
-    found = []
-    for name in entry.methods:
-        method = library.methods[choose(name, library.methods, f"{where}: methods", "method")]
-        match = method.match and library.label("match", method.match, protocol, f"{where}: {name}")
-        found.append((name, method, match))
-    return tuple(found)

@@ -14,6 +14,7 @@ from pipeline.runs import File, Run
 from pipeline.study.config import Config
 from pipeline.study.outputs import Linked
 from pipeline.study.settings import Method
+from pipeline.study.shares import shares
 
 
 class Graph:
@@ -24,7 +25,6 @@ class Graph:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.resolve = config.recipes.resolve
         self.inputs = cache(self._inputs)
         self.settings = cache(self._settings)
         self._digests: dict[Run, str] = {}
@@ -33,7 +33,7 @@ class Graph:
 
     def recipe(self, run: Run) -> Any:
         """The settings of a run's own recipe."""
-        return self.resolve(run.kind, run.label)
+        return self.config.recipes.resolve(run.kind, run.label)
 
     def info(self, run: Run) -> DataInfo:
         """The data set that a run reads."""
@@ -66,10 +66,27 @@ class Graph:
             self.config.check_shapes(network.dataset, run.home.dataset, where)
         self.recipe(run)
         run.check(self)
-        for what, (epoch, network) in run.limits(self).items():
-            horizon = self.recipe(network).epochs
+        horizon = self.recipe(run.home).epochs
+        for what, epoch in run.limits(self).items():
             if epoch >= horizon:
                 raise UserError(f"{where}: {what}: {epoch} must lie below T = {horizon}")
+
+    def processes(self, run: Run) -> int:
+        """Processes that share a run: ``processes`` of config.yaml for trainings on photographs.
+
+        Others are small, and use a machine best as many runs side by side.
+
+        Raises:
+            UserError: the run's batch cannot be dealt to so many.
+        """
+        count = self.config.main.processes
+        if count == 1 or not run.trains or self.info(run).kind != "image_folder":
+            return 1
+        try:
+            shares(run.training(self), count)
+        except UserError as error:
+            raise UserError(f"{run.folder}: config.yaml: processes: {count}: {error}") from None
+        return count
 
     # -- identity --------------------------------------------------------------------------
 
@@ -95,18 +112,15 @@ class Graph:
             for role, file in sorted(self.inputs(run).items())
         }
         model = self.config.models[run.home.model]
-        own = {
+        return {
             "algorithm": run.algorithm,
             "data": self.facts(run.home.dataset),
             **({"model": model.identity} if model.identity else {}),
-            "parents": parents,
+            **({"parents": parents} if parents else {}),
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,
             "stage": run.stage,
         }
-        if not parents:
-            del own["parents"]
-        return own
 
     def facts(self, dataset: str) -> dict[str, Any]:
         """What a data set's entry says that changes the bits of runs on it."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from pipeline.runs import Run
 from pipeline.study.cost import DECODERS, Costs
 from pipeline.study.graph import Graph
-from pipeline.study.processes import processes
 
 
 def device() -> str:
@@ -39,22 +38,18 @@ class Jobs:
         kind = self.graph.info(run).kind
         if kind == "image_folder" and self.costs.device == "cuda" and run.computes:
             each = max(each, DECODERS)
-        return each * max(1, processes(self.graph, run) // self.main.nodes)
+        return each * max(1, self.graph.processes(run) // self.main.nodes)
 
     def gpus(self, run: Run) -> int:
         """GPUs of a job, one for each process: none where the CPU computes, as it does masks."""
         if self.main.device == "cpu" or not run.computes:
             return 0
-        return processes(self.graph, run)
+        return self.graph.processes(run)
 
     def nodes(self, run: Run) -> int | None:
         """Machines of a job that is spread over several; None for all others."""
-        shared = processes(self.graph, run) > 1
+        shared = self.graph.processes(run) > 1
         return self.main.nodes if shared and self.main.nodes > 1 else None
-
-    def memory_mb(self, run: Run) -> int:
-        """Main memory in MB, from data set and network."""
-        return self.costs.memory_mb(run)
 
     def runtime(self, run: Run) -> int:
         """Minutes to ask for: three times the estimate, at least ten."""
@@ -71,8 +66,7 @@ class Jobs:
         """The first trainings of each network: enough for a rate, and few files to look at."""
         seen: Counter[tuple[str, str, str]] = Counter()
         for run in self.graph.closure(self.graph.outputs(self.graph.config.outputs)):
-            network = run.home
-            key = (network.dataset, network.model, network.width)
-            if run.trained_epochs(self.graph) and seen[key] < per_network:
-                seen[key] += 1
+            network = run.home.network
+            if run.trained_epochs(self.graph) and seen[network] < per_network:
+                seen[network] += 1
                 yield run

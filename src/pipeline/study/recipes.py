@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from pipeline.catalog.schema import choose, extended, mapping, named, parse, quote
 from pipeline.errors import UserError
-from pipeline.study.settings import RECIPES, Method, Protocol, StageSettings
+from pipeline.study.settings import RECIPES, Checked, Method, Protocol
 
 #: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
 LONGEST = 100
@@ -45,7 +45,7 @@ class Library:
         for key in data:
             choose(key, [*RECIPES, "methods", "protocols"], where, "key")
         self.where = where
-        self._recipes: dict[str, dict[str, StageSettings]] = {}
+        self._recipes: dict[str, dict[str, Checked]] = {}
         for kind in RECIPES:
             place = f"{where}: {kind}"
             entries = named(data.get(kind), place)
@@ -125,24 +125,17 @@ class Library:
         settings = _changed(base, changes, where)
         return self._label(name, base, settings, where)
 
-    def _label(self, name: str, base: StageSettings, settings: StageSettings, where: str) -> str:
-        parts = [name]
-        for key in sorted(f.name for f in fields(base)):
-            value = getattr(settings, key)
-            if value == getattr(base, key):
-                continue
-            if isinstance(value, tuple):
-                raise UserError(
-                    f"{where}: {key}: a list cannot be changed in place; "
-                    f"add a recipe with 'extends: {name}' to {self.where}"
-                )
-            parts.append(f"{key}={_text(value)}")
-        label = "+".join(parts)
-        if len(label) > LONGEST:
-            raise UserError(
-                f"{where}: too many changes for a path; "
-                f"add a recipe with 'extends: {name}' to {self.where}"
-            )
+    def _label(self, name: str, base: Checked, settings: Checked, where: str) -> str:
+        every = sorted(vars(settings).items())
+        changed = {key: value for key, value in every if value != getattr(base, key)}
+        label = "+".join([name, *(f"{key}={_text(value)}" for key, value in changed.items())])
+        lists = [key for key, value in changed.items() if isinstance(value, tuple)]
+        problem = "too many changes for a path" if len(label) > LONGEST else ""
+        if lists:
+            problem = f"{lists[0]}: a list cannot be changed in place"
+        if problem:
+            advice = f"add a recipe with 'extends: {name}' to {self.where}"
+            raise UserError(f"{where}: {problem}; {advice}")
         return label
 
 
@@ -153,7 +146,7 @@ def _checked(kind: type[Any], raw: object, section: str, name: str) -> Any:
     return settings
 
 
-def _changed(base: StageSettings, changes: Mapping[str, Any], where: str) -> Any:
+def _changed(base: Checked, changes: Mapping[str, Any], where: str) -> Any:
     """``base`` with some settings replaced, checked."""
     parsed = parse(type(base), changes, where)
     settings = replace(base, **{key: getattr(parsed, key) for key in changes})

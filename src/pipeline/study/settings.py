@@ -172,14 +172,13 @@ class ConnectivitySettings(Checked):
             raise UserError(f"{where}: corrections and splits must name at least one each")
 
 
-RECIPES = {
+RECIPES: dict[str, type[Checked]] = {
     "dense": DenseSettings,
     "imp": ImpSettings,
     "match": MatchSettings,
     "sparse": SparseSettings,
     "connectivity": ConnectivitySettings,
 }
-StageSettings = DenseSettings | ImpSettings | MatchSettings | SparseSettings | ConnectivitySettings
 
 
 @dataclass(frozen=True)

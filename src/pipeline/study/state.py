@@ -61,28 +61,25 @@ class States:
         """
         listed = self.graph.closure(self.graph.outputs(target.outputs))
         single = [run for run in target.runs if run not in set(listed)]
-        found: dict[Run, None] = {}
+        found: set[Run] = set()
         for run in listed:
-            if self.state(run) != "done" or any(
-                parent in found for parent in self.graph.parents(run)
-            ):
-                found[run] = None
+            if self.state(run) != "done" or not found.isdisjoint(self.graph.parents(run)):
+                found.add(run)
         for run in single:
             self._need(run, found)
-        order = {run: place for place, run in enumerate(self.graph.closure([*listed, *single]))}
-        return sorted(found, key=lambda run: order[run])
+        return [run for run in self.graph.closure([*listed, *single]) if run in found]
 
-    def _need(self, run: Run, found: dict[Run, None]) -> bool:
+    def _need(self, run: Run, found: set[Run]) -> bool:
         parents = self.graph.parents(run)
         state = self.state(run)
         if state == "done":
             # Snakemake does not make a missing file again that nothing needs any more.
             parents = [parent for parent in parents if self.state(parent) != "missing"]
         changed = [self._need(parent, found) for parent in parents]
-        if state != "done" or any(changed):
-            found[run] = None
-            return True
-        return False
+        anew = state != "done" or any(changed)
+        if anew:
+            found.add(run)
+        return anew
 
 
 def resolve(config: Config, words: Iterable[str]) -> Target:

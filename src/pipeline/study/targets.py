@@ -1,13 +1,15 @@
-"""The files of tables and figures, and of the runs behind them, by their names."""
+"""Tables and figures by their names: their files, the runs behind them, what the report says."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from pipeline.artifacts.store import digest
 from pipeline.runs import Run
 from pipeline.study.graph import Graph
+from pipeline.study.outputs import Linked, Output
 from pipeline.study.outputs.group import Group
 from pipeline.study.settings import ALGORITHM
 
@@ -17,7 +19,7 @@ FIGURE = (".pdf", ".png", ".svg", ".csv")
 
 
 class Targets:
-    """What the rules of tables, figures and the report read and write in a study."""
+    """What the rules of tables, figures and the report read, write and say in a study."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -48,6 +50,15 @@ class Targets:
     def shown(self, *whats: str) -> list[str]:
         """The files of all tables, figures or both."""
         return [file for name in self._regular(whats) for file in self.files(name)]
+
+    def facts(self, run: Run) -> str:
+        """The file that says that a run's data set was checked.
+
+        Raises:
+            UserError: the run, asked for by its path, cannot be made.
+        """
+        self.graph.check(run)
+        return f"{self.results}/data/{run.home.dataset}/facts.json"
 
     def runs_of(self, name: str) -> list[str]:
         """The files that stand for the runs an output shows."""
@@ -81,3 +92,54 @@ class Targets:
         """Digest of all that study, recipes and data sets declare: what the report lists."""
         raw = self.config.raw
         return digest([raw["study"], raw["recipes"], raw["datasets"], self.config.main.protocol])
+
+    def label(self, name: str) -> str:
+        """What the report's menu calls an output: its number, if its name has one, and title.
+
+        Outputs of one title in one category are told apart by their names.
+        """
+        what, title = self.outputs[name].what, self.outputs[name].title or name
+        numbered = re.fullmatch(r"(table|figure)_(\d+)((?:_\d+)*[a-z]?)", name)
+        if numbered:
+            kind, number, rest = numbered.groups()
+            # A figure space before single digits: the menu sorts by letters.
+            number = number.rjust(2, chr(0x2007)) + rest.replace("_", ".")
+            return f"{kind.capitalize()} {number}: {title}"
+        same = [n for n, o in self.outputs.items() if (o.title, o.what) == (title, what)]
+        return title if same in ([], [name]) else f"{title} ({name})"
+
+    def category(self, name: str) -> str:
+        """Where the report shows a table."""
+        return "Claims" if self.outputs[name].what == "claims" else "Tables"
+
+    def caption(self, name: str) -> str:
+        """What an output shows, under which protocol, with which seeds."""
+        output = self.outputs[name]
+        parts = [output.title, output.shows, output.note, f"Protocol: {self.protocol}"]
+        return " ".join(part.rstrip(".") + "." for part in [*parts, self._seeds(output)] if part)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol as captions name it."""
+        return self.config.protocol.title or self.config.main.protocol
+
+    def _seeds(self, output: Output) -> str:
+        """The seeds behind an output; empty for one that shows no runs."""
+        experiments = self.config.experiments
+        parts = (
+            [self.outputs[n] for n in output.outputs] if isinstance(output, Linked) else [output]
+        )
+        pairs = {
+            part.pairs(experiment)
+            for part in parts
+            if any(part.needs(experiments))
+            for experiment in part.chosen(experiments)
+        }
+        if not pairs:
+            return ""
+        fewest, most = min(map(len, pairs)), max(map(len, pairs))
+        number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        listed = ""
+        if len(pairs) == 1:
+            listed = ": " + ", ".join(f"{a}–{b}" for a, b in pairs.pop())
+        return f"Seeds: {number} pair{'' if most == 1 else 's'} (a–b){listed}"

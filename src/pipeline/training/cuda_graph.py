@@ -7,7 +7,7 @@ one takes the host longer than the GPU needs to run them. A CUDA graph launches 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,33 +16,17 @@ from pipeline.training.step import Batch, Step
 
 #: Ordinary steps before the recording: they make the momentum and let cuDNN choose its algorithms.
 WARM_UP = 3
+#: Does once more, on the same memory, what was recorded.
+Replay = Callable[[], None]
 
 
-class Recording(Protocol):
-    """Work on the device that can be repeated on the same memory."""
-
-    def record(self, work: Callable[[], None]) -> None:
-        """Remember ``work``; it need not have been done afterwards."""
-
-    def replay(self) -> None:
-        """Do it."""
-
-
-class CudaRecording:
-    """A CUDA graph."""
-
-    def __init__(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-
-    def record(self, work: Callable[[], None]) -> None:
-        """See ``Recording``."""
-        torch.cuda.synchronize()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            work()
-
-    def replay(self) -> None:
-        """See ``Recording``."""
-        self._graph.replay()
+def record(work: Callable[[], None]) -> Replay:
+    """A CUDA graph of what ``work`` does on the device; it need not have been done afterwards."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        work()
+    return graph.replay
 
 
 class GraphedStep(Step):
@@ -51,10 +35,8 @@ class GraphedStep(Step):
     A network whose step cannot be recorded (one that waits for the host, say) goes on step by step.
     """
 
-    _recording: Recording | None
-
     def __init__(
-        self, *arguments: Any, recording: Callable[[], Recording] = CudaRecording, **named: Any
+        self, *arguments: Any, record: Callable[[Callable[[], None]], Replay] = record, **named: Any
     ) -> None:
         super().__init__(*arguments, **named)
         if self._micro_batches > 1:
@@ -64,10 +46,10 @@ class GraphedStep(Step):
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr
         self._value = 0.0
-        self._make, self._recording = recording, None
+        self._record = record
+        self._replay: Replay | None = None
         self._taken, self._recordable = 0, True
-        self._images: Tensor | None = None
-        self._labels: Tensor | None = None
+        self._batch: Batch | None = None
 
     @property
     def lr(self) -> float:
@@ -82,37 +64,32 @@ class GraphedStep(Step):
     def set_momentum(self, momentum: Mapping[str, Tensor]) -> None:
         """Go on with a copy of ``momentum``; what was recorded held the old one."""
         super().set_momentum(momentum)
-        self._recording, self._taken = None, 0
+        self._replay, self._taken = None, 0
 
     def __call__(self, batches: Iterable[Batch]) -> None:
         """Take one step on the one batch of it."""
-        ((images, labels),) = batches
-        if self._images is None or self._labels is None:
-            self._images = torch.empty_like(images, memory_format=torch.contiguous_format)
-            self._labels = torch.empty_like(labels)
-        self._images.copy_(images)
-        self._labels.copy_(labels)
-        if self._recording is None and self._recordable and self._taken >= WARM_UP:
-            self._record()
-        if self._recording is None:
+        (batch,) = batches
+        if self._batch is None:
+            images, labels = batch
+            layout = torch.contiguous_format
+            self._batch = torch.empty_like(images, memory_format=layout), torch.empty_like(labels)
+        for own, given in zip(self._batch, batch, strict=True):
+            own.copy_(given)
+        if self._replay is None and self._recordable and self._taken >= WARM_UP:
+            try:
+                self._replay = self._record(self._whole)
+            except RuntimeError as error:
+                self._recordable = False
+                print(f"steps are not recorded: {str(error).splitlines()[0]}", flush=True)
+        if self._replay is None:
             self._whole()
             self._taken += 1
         else:
-            self._recording.replay()
+            self._replay()
 
     def _whole(self) -> None:
-        assert self._images is not None and self._labels is not None
-        super().__call__([(self._images, self._labels)])
-
-    def _record(self) -> None:
-        recording = self._make()
-        try:
-            recording.record(self._whole)
-        except RuntimeError as error:
-            self._recordable = False
-            print(f"steps are not recorded: {str(error).splitlines()[0]}", flush=True)
-            return
-        self._recording = recording
+        assert self._batch is not None
+        super().__call__([self._batch])
 
 
 def step_of(device: torch.device, micro_batches: int) -> type[Step]:

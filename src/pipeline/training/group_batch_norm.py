@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +11,11 @@ from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class _Sum(torch.autograd.Function):
-    """Sum over the processes of a group; so is its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = value.contiguous().clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
-
-
 def _summed(value: Tensor, group: dist.ProcessGroup) -> Tensor:
-    total: Tensor = _Sum.apply(value, group)  # type: ignore[no-untyped-call]
+    """Sum over the processes of a group; so is its gradient."""
+    from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+
+    total: Tensor = all_reduce(value, group=group)  # type: ignore[no-untyped-call]
     return total
 
 

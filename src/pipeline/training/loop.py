@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,14 +35,11 @@ from pipeline.training.cuda_graph import step_of
 from pipeline.training.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pipeline.data.photographs import Photographs
 
 Row = dict[str, float | int | None]
-AtEpoch = Callable[[int, nn.Module, dict[str, Tensor]], None]
-Report = Callable[[Row], None]
 
+#: What a row of a training's history says, in this order.
 HISTORY = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
     "sparsity",
@@ -77,7 +74,6 @@ class Place:
     epoch: int
     step: int = 0
     history: list[Row] = field(default_factory=list)
-    resumed: bool = False
 
 
 @dataclass
@@ -135,6 +131,28 @@ class Keeper:
         self.path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained, beside the data set and the settings of the `Trainer`.
+
+    ``streams(purpose, epoch)`` gives the generators "order" and "augmentation". ``mask``: bool by
+    parameter name, false where pruned. ``state`` is one that `Step.state` gave, to go on from; by
+    default training begins with the network's own weights and no momentum.
+    ``at_epoch(epochs trained, state)`` is called at the start and after each epoch,
+    ``report(row of the history)`` after each, both in process 0 alone. ``keep_logits``: of the last
+    evaluation.
+    """
+
+    schedule: Schedule
+    streams: Streams
+    mask: Mapping[str, Tensor] | None = None
+    state: Mapping[str, Tensor] | None = None
+    keeper: Keeper | None = None
+    at_epoch: Callable[[int, dict[str, Tensor]], None] | None = None
+    report: Callable[[Row], None] | None = None
+    keep_logits: bool = False
+
+
 _stop_requested = False
 
 
@@ -177,155 +195,125 @@ class Trainer:
         self._shares = shares(settings, team.size)
         self._feed = feed(data, self._shares, team, device)
         self._group = team.groups_of(self._shares.parts)
-        self.data = data
 
-    def evaluate(self, model: nn.Module, *, logits: bool = False) -> Evaluation:
-        """Evaluation on the test set, top-1 and top-5; logits in process 0 alone."""
-        return self._feed.evaluate(model, self.settings.precision, logits)
-
-    def train(
-        self,
-        model: nn.Module,
-        schedule: Schedule,
-        streams: Streams,
-        *,
-        mask: Mapping[str, Tensor] | None = None,
-        momentum: Mapping[str, Tensor] | None = None,
-        keeper: Keeper | None = None,
-        at_epoch: AtEpoch | None = None,
-        report: Report | None = None,
-        keep_logits: bool = False,
-    ) -> Outcome:
-        """Train ``model`` in place from epoch ``schedule.first`` to ``schedule.last``.
-
-        ``streams(purpose, epoch)`` gives the generators "order" and "augmentation".
-        ``at_epoch(epochs trained, model, momentum)`` is called at the start and after each epoch,
-        it and ``report`` in process 0 alone. A loss that is not finite ends the run with status
-        "diverged".
+    def train(self, model: nn.Module, training: Training) -> Outcome:
+        """Train ``model`` in place; a loss that is not finite ends the run as "diverged".
 
         Raises:
             Interrupted: SIGTERM inside ``graceful``; the state was saved.
         """
         model.to(self.device)
         with batch_norm.shared(model, self._group):
-            return self._train(
-                model, schedule, streams, mask=mask, momentum=momentum or {}, keeper=keeper,
-                at_epoch=at_epoch, report=report, keep_logits=keep_logits,
+            step = step_of(self.device, self._shares.count)(
+                model, self.settings, self._feed.mean, self._feed.std, self.device, training.mask,
+                self._shares.count, self.team,
             )  # fmt: skip
+            if training.state:
+                step.set_state(training.state)
+            return self._train(model, step, training)
 
-    def _train(
-        self, model: nn.Module, schedule: Schedule, streams: Streams, *,
-        mask: Mapping[str, Tensor] | None, momentum: Mapping[str, Tensor], keeper: Keeper | None,
-        at_epoch: AtEpoch | None, report: Report | None, keep_logits: bool,
-    ) -> Outcome:  # fmt: skip
+    def _train(self, model: nn.Module, step: Step, training: Training) -> Outcome:
         started = time.monotonic()
-        team, feed = self.team, self._feed
-        step = step_of(self.device, self._shares.count)(
-            model, self.settings, feed.mean, feed.std, self.device, mask, self._shares.count, team
-        )
-        step.set_momentum(momentum)
+        team, feed, schedule, keeper = self.team, self._feed, training.schedule, training.keeper
         place = Place(schedule.first)
-        saved = keeper.load() if keeper and team.leads else None
-        if saved:
-            step.set_state(saved[0])
-            place = Place(*(saved[1][key] for key in ("epoch", "step", "history")))
-        place = _joined(team, step, place, saved[0]["totals"] if saved else None)
-        history = place.history
-        executed = 0.0
-        if at_epoch and not place.resumed and team.leads:
-            at_epoch(place.epoch, model, step.momentum())
-
-        def stops(keeper: Keeper, place: Place) -> bool:
-            """Save where it is time to; whether SIGTERM came, to whichever process."""
-            stop, due = team.any(_stop_requested, team.leads and keeper.due())
-            if stop or due:
-                _save(keeper, step, place, team)
-            return stop
-
+        if not _resume(step, place, keeper, team) and training.at_epoch and team.leads:
+            training.at_epoch(place.epoch, step.state())
         model.train()
+        taken, finite = 0, True
         final: Evaluation | None = None
-        images = feed.steps * self.settings.batch_size
-        for epoch in range(place.epoch, schedule.last):
-            step.lr = schedule.lr(self.settings, epoch)
-            first = place.step if epoch == place.epoch else 0
-            for number, batches in enumerate(feed.epoch(streams, epoch, first), start=first + 1):
+        while finite and place.epoch < schedule.last:
+            step.lr = schedule.lr(self.settings, place.epoch)
+            for batches in feed.epoch(training.streams, place.epoch, place.step):
                 step(batches)
-                executed += 1 / feed.steps
-                if keeper and number < feed.steps and stops(keeper, Place(epoch, number, history)):
-                    raise Interrupted
-            team.add_up(step.totals)
-            loss, correct = (step.totals / images).tolist()
-            step.totals.zero_()
-            finite = math.isfinite(loss)
-            row: Row = {
-                "epoch": epoch + 1,
-                "learning_rate": step.lr,
-                "train_loss": loss if finite else None,
-                "train_accuracy": 100 * correct if finite else None,
-                "test_loss": None,
-                "test_accuracy": None,
-                "sparsity": step.sparsity,
-            }
-            last = epoch + 1 == schedule.last
-            if finite and (last or (epoch + 1) % self.settings.evaluate_every == 0):
-                final = self.evaluate(model, logits=keep_logits and last)
+                taken += 1
+                place.step += 1
+                if place.step < feed.steps:
+                    _pause(step, place, keeper, team)
+            row = self._row(step, place.epoch)
+            place.epoch, place.step = place.epoch + 1, 0
+            place.history.append(row)
+            finite = row["train_loss"] is not None
+            last = place.epoch == schedule.last
+            if finite and (last or place.epoch % self.settings.evaluate_every == 0):
+                final = self._evaluate(model, training.keep_logits and last)
                 finite = final.finite
-                row |= {"test_loss": final.loss, "test_accuracy": final.accuracy} if finite else {}
-            history.append(row)
-            if report and team.leads:
-                report(row)
-            if not finite:
-                return Outcome(
-                    "diverged", step.momentum(), history, None,
-                    time.monotonic() - started, executed,
-                )  # fmt: skip
-            if at_epoch and team.leads:
-                at_epoch(epoch + 1, model, step.momentum())
-            if keeper and not last and stops(keeper, Place(epoch + 1, 0, history)):
-                raise Interrupted
-        if final is None:  # no epoch was left to train
-            final = self.evaluate(model, logits=keep_logits)
+                if finite:
+                    row |= {"test_loss": final.loss, "test_accuracy": final.accuracy}
+            if training.report and team.leads:
+                training.report(row)
+            if finite and training.at_epoch and team.leads:
+                training.at_epoch(place.epoch, step.state())
+            if finite and not last:
+                _pause(step, place, keeper, team)
+        if finite and final is None:  # no epoch was left to train
+            final = self._evaluate(model, training.keep_logits)
+            finite = final.finite
         return Outcome(
-            "ok" if final.finite else "diverged", step.momentum(), history,
-            final if final.finite else None, time.monotonic() - started, executed,
+            "ok" if finite else "diverged", step.momentum(), place.history,
+            final if finite else None, time.monotonic() - started, taken / feed.steps,
         )  # fmt: skip
 
+    def _evaluate(self, model: nn.Module, logits: bool) -> Evaluation:
+        return self._feed.evaluate(model, self.settings.precision, logits)
 
-def _joined(team: Team, step: Step, place: Place, totals: Tensor | None) -> Place:
-    """Give all processes the state of process 0; where to go on.
+    def _row(self, step: Step, epoch: int) -> Row:
+        """What the steps of an epoch measured, those of all processes; the totals begin anew."""
+        self.team.add_up(step.totals)
+        images = self._feed.steps * self.settings.batch_size
+        loss, correct = (step.totals / images).tolist()
+        step.totals.zero_()
+        finite = math.isfinite(loss)
+        return {
+            "epoch": epoch + 1,
+            "learning_rate": step.lr,
+            "train_loss": loss if finite else None,
+            "train_accuracy": 100 * correct if finite else None,
+            "test_loss": None,
+            "test_accuracy": None,
+            "sparsity": step.sparsity,
+        }
 
-    ``totals``: those saved, [2] of one process, or a row of each.
-    """
-    rows = 0 if totals is None else totals.reshape(-1, 2).shape[0]
-    told = team.tell(
-        [place.epoch, place.step, place.history, rows, bool(step.momentum()), totals is not None]
+
+def _resume(step: Step, place: Place, keeper: Keeper | None, team: Team) -> bool:
+    """Go on where process 0 finds the run saved, if it does; all processes get its state."""
+    totals = step.totals.new_zeros(0, 2)
+    saved = keeper.load() if keeper and team.leads else None
+    if saved:
+        state, info = saved
+        step.set_state(state)
+        place.epoch, place.step, place.history = (info[k] for k in ("epoch", "step", "history"))
+        totals = state["totals"].reshape(-1, 2).to(totals)  # of one process, or a row of each
+    place.epoch, place.step, place.history, rows, momentum = team.tell(
+        [place.epoch, place.step, place.history, len(totals), bool(step.momentum())]
     )
-    place = Place(told[0], told[1], told[2], told[5])
-    if told[4] and not step.momentum():
+    if momentum and not step.momentum():
         step.set_momentum({name: torch.zeros_like(p) for name, p in step.parameters.items()})
     team.copy(step.state().values())
-    if told[3]:
-        saved = step.totals.new_zeros(told[3], 2)
+    if not rows:
+        return False
+    if not team.leads:
+        totals = totals.new_zeros(rows, 2)
+    team.copy([totals])
+    if rows == team.size:
+        step.totals.copy_(totals[team.rank])
+    elif team.leads:
+        step.totals.copy_(totals.sum(0))
+    return True
+
+
+def _pause(step: Step, place: Place, keeper: Keeper | None, team: Team) -> None:
+    """Save a run at ``place`` where it is time to; process 0 writes.
+
+    Raises:
+        Interrupted: SIGTERM came, to whichever process.
+    """
+    if keeper is None:
+        return
+    stop, due = team.any(_stop_requested, team.leads and keeper.due())
+    if stop or due:
+        totals = team.collect(step.totals[None])
         if totals is not None:
-            saved.copy_(totals.reshape(-1, 2))
-        team.copy([saved])
-        if len(saved) == team.size:
-            step.totals.copy_(saved[team.rank])
-        elif team.leads:
-            step.totals.copy_(saved.sum(0))
-    return place
-
-
-def _save(keeper: Keeper, step: Step, place: Place, team: Team) -> None:
-    """Save a run at ``place``; process 0 writes."""
-    totals = team.collect(step.totals[None])
-    if totals is not None:
-        keeper.save(
-            step.state() | {"totals": torch.cat(totals) if len(totals) > 1 else totals[0][0]},
-            {"epoch": place.epoch, "step": place.step, "history": place.history},
-        )
-
-
-def history_rows(history: Iterable[Mapping[str, object]]) -> list[list[object]]:
-    """Rows for ``history.csv`` in the order of ``HISTORY``; nothing where nothing was measured."""
-    return [["" if row[key] is None else row[key] for key in HISTORY] for row in history]
+            sums = torch.cat(totals) if len(totals) > 1 else totals[0][0]
+            keeper.save(step.state() | {"totals": sums}, vars(place))
+    if stop:
+        raise Interrupted

@@ -17,6 +17,7 @@ from pipeline.forward import autocast
 from pipeline.machine.team import ALONE, Team
 from pipeline.study.settings import TrainSettings
 from pipeline.training.micro_batches import Accumulation
+from pipeline.weights import under
 
 #: Images uint8 [n, C, H, W] and their classes int64 [n], on the network's device.
 Batch = tuple[Tensor, Tensor]
@@ -135,12 +136,8 @@ class Step:
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what ``state`` gave."""
-        self.model.load_state_dict(_under("weights/", state))
-        self.set_momentum(_under("momentum/", state))
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        self.model.load_state_dict(under("weights/", state))
+        self.set_momentum(under("momentum/", state))
 
 
 def _format(tensor: Tensor) -> torch.memory_format:

@@ -31,10 +31,10 @@ def observe(training):
         note(event="load", run=str(self.folder.resolve()), slot=self.slot, at=at)
         return saved
 
-    def noted_train(self, model, schedule, *args, **options):
-        steps = len(self.data.train.labels) // self.settings.batch_size
-        note(event="train", first=schedule.first, last=schedule.last, steps=steps)
-        return train(self, model, schedule, *args, **options)
+    def noted_train(self, model, how):
+        first, last = how.schedule.first, how.schedule.last
+        note(event="train", first=first, last=last, steps=self._feed.steps)
+        return train(self, model, how)
 
     def noted_step(self, *args, **options):
         result = step(self, *args, **options)

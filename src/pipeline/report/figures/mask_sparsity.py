@@ -27,7 +27,7 @@ def read(output: MaskSparsity, results: Results) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for experiment in results.chosen(output):
         order = layers_of(results.config, experiment)
-        for sparsity, mask in output.masks(experiment):
+        for sparsity, mask in experiment.masks(output.sparsities):
             found = results.metrics(mask) or {}
             row = place(experiment) | {
                 "dataset": experiment.mask_dataset, "sparsity": sparsity, "a": mask.dense.seed,

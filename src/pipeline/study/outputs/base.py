@@ -75,7 +75,8 @@ class Output:
 
     def runs(self, experiment: Experiment) -> Iterable[Run]:
         """The runs of one experiment that the output shows."""
-        raise NotImplementedError
+        del experiment
+        return ()
 
     def needs(self, experiments: Experiments) -> Iterable[Run]:
         """The runs that the output shows; their ancestors follow from them."""
@@ -111,14 +112,12 @@ def check_declared(
     experiment: Experiment, sparsity: float, rewind_epoch: int | None, where: str
 ) -> None:
     """Raise UserError where an experiment declares no cells at a sparsity (and rewind epoch)."""
-    if sparsity in experiment.sparsities and (
-        rewind_epoch is None or rewind_epoch in experiment.rewind_epochs
-    ):
-        return
-    at = f"sparsity {sparsity}" + (
-        f" and rewind epoch {rewind_epoch}" if rewind_epoch is not None else ""
-    )
-    raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
+    at = f"sparsity {sparsity}"
+    if rewind_epoch is not None:
+        at += f" and rewind epoch {rewind_epoch}"
+    epochs = (None, *experiment.rewind_epochs)
+    if sparsity not in experiment.sparsities or rewind_epoch not in epochs:
+        raise UserError(f"{where}: experiment {experiment.name!r} declares no run at {at}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Cells(Output):
         for label, mine, theirs in (
             ("sparsities", self.sparsities, experiment.sparsities),
             ("rewind_epochs", self.rewind_epochs, experiment.rewind_epochs),
-            ("methods", self.methods, experiment.method_names),
+            ("methods", self.methods, experiment.methods),
         ):
             for value in mine:
                 if value not in theirs:

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.catalog.schema import choose, option
-from pipeline.study.outputs.base import (
-    Experiments,
-    Linked,
-    Output,
-)
+from pipeline.study.outputs.base import Experiments, Linked, Output
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,5 @@ class Cost(Cells):
         yield from super().runs(experiment)
         for pair in experiment.pairs:
             yield experiment.matching(pair)
-        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
-            for sparsity in self.sparsities or experiment.sparsities:
-                yield experiment.mask(seed, sparsity)
+        for _, mask in experiment.masks(self.sparsities):
+            yield mask

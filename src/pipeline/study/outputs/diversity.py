@@ -10,11 +10,7 @@ from pipeline.catalog.schema import FRACTION, NOT_NEGATIVE, choose, option
 from pipeline.errors import UserError
 from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
-from pipeline.study.outputs.base import (
-    Experiments,
-    Output,
-    check_declared,
-)
+from pipeline.study.outputs.base import Experiments, Output, check_declared
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Diversity(Output):
             "dense": [experiment.source_run(seed) for seed in self.imp_seeds],
             "imp": [experiment.solution(seed, sparsity) for seed in self.imp_seeds],
         }
-        for name, method, _ in experiment.methods:
+        for name, method in experiment.ways.items():
             runs = [
                 cell.run
                 for cell in experiment.cells((sparsity,), (k,), (name,))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.study.outputs.base import (
-    Linked,
-)
+from pipeline.study.outputs.base import Linked
 
 
 @dataclass(frozen=True)

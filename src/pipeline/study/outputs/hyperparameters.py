@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.catalog.schema import option
-from pipeline.runs import Run
-from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output
 
 
@@ -22,6 +19,3 @@ class Hyperparameters(Output):
     stages: tuple[Literal["dense", "imp", "match", "sparse"], ...] = option(
         ("dense", "sparse"), "stages whose settings are listed", unique=True
     )
-
-    def runs(self, experiment: Experiment) -> Iterable[Run]:
-        return ()

@@ -39,7 +39,7 @@ class ImpBarriers(Output):
 
     def runs(self, experiment: Experiment) -> Iterable[ImpBarrier]:
         rounds = rounds_for(self.sparsity, experiment.fraction)
-        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
+        for seed in experiment.seeds_a:
             yield ImpBarrier(
                 experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds
             )

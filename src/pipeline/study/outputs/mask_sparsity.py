@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.catalog.schema import FRACTION, option
 from pipeline.errors import UserError
-from pipeline.runs import Mask, Run
+from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_declared
 
@@ -30,11 +30,5 @@ class MaskSparsity(Output):
         if not any(self.runs(experiment)):
             raise UserError(f"{where}: experiment {experiment.name!r} declares no masks")
 
-    def masks(self, experiment: Experiment) -> Iterable[tuple[float, Mask]]:
-        """The masks of one experiment with the sparsity that each was asked for."""
-        for seed in dict.fromkeys(a for a, _ in experiment.pairs):
-            for sparsity in self.sparsities or experiment.sparsities:
-                yield sparsity, experiment.mask(seed, sparsity)
-
     def runs(self, experiment: Experiment) -> Iterable[Run]:
-        return (mask for _, mask in self.masks(experiment))
+        return (mask for _, mask in experiment.masks(self.sparsities))

@@ -21,5 +21,5 @@ class PairedDifference(Cells):
 
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         super().check_experiment(experiment, where)
-        if len(self.methods or experiment.method_names) < 2:
+        if len(self.methods or experiment.methods) < 2:
             raise UserError(f"{where}: experiment {experiment.name!r} has one method only")

@@ -31,7 +31,7 @@ class LossPlane(Output):
 
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         check_measured(experiment, self.split, (self.correction,), where)
-        choose(self.method, experiment.method_names, f"{where}: method", "method")
+        choose(self.method, experiment.methods, f"{where}: method", "method")
         if self.pair > len(experiment.pairs):
             raise UserError(f"{where}: pair: the experiment has {len(experiment.pairs)} pairs")
         if not any(self.runs(experiment)):
