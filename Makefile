@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make check: what a person runs before each commit. make test: the whole test suite.
-.PHONY: demo test check lint style tiny torture bench test-browser test-slurm cells install lock clean
+.PHONY: demo test check lint style tiny torture bench test-browser test-slurm cells how-to install lock clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -53,6 +53,10 @@ test-slurm: $(VENV)/.installed-dev
 # Study cifar10-cells in miniature: slices on three machines, merged by the workflow.
 cells: $(VENV)/.installed-dev
 	python tests/cells/run.py
+
+# The how-to pages that extend the program, followed on a copy of the tree and run in study nano.
+how-to: $(VENV)/.installed-dev
+	python tests/how_to/run.py
 
 # Kills a whole workflow at random moments (TORTURE_KILLS, 50) and compares what it ends with.
 torture: $(VENV)/.installed-dev

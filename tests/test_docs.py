@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import shutil
@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from how_to.run import PAGES as FOLLOWED
+from how_to.run import merged
 
 from pipeline.catalog import datasets as catalog
 from pipeline.commands import COMMANDS, parser, reference
@@ -42,9 +44,33 @@ def each_page() -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
 
 
-def blocks(page: Path, *languages: str) -> list[str]:
+def blocks(text: str, *languages: str) -> list[str]:
     """The fenced blocks of a page in these languages."""
-    return [text for name, text in FENCE.findall(page.read_text()) if name in languages]
+    return [block for name, block in FENCE.findall(text) if name in languages]
+
+
+def written(text: str) -> set[str]:
+    """The files that a page tells its reader to write: its blocks begin with their names."""
+    return set(re.findall(r"^```\w+\n# (\S+/\S+)$", text, re.MULTILINE))
+
+
+def extending(page: Path) -> dict[str, str]:
+    """The sections of a page that add code to the program, by title (of its beginning: "")."""
+    start, *others = page.read_text().split("\n## ")
+    sections = {"": start} | {text.partition("\n")[0]: text for text in others}
+    return {
+        title: text
+        for title, text in sections.items()
+        if any(name.startswith(("src/", "workflow/")) for name in written(text))
+    }
+
+
+def as_it_is(page: Path) -> str:
+    """What a page says of the program as it is; what needs new code, tests/how_to follows."""
+    text = page.read_text()
+    for section in extending(page).values():
+        text = text.replace(section, "")
+    return text
 
 
 def prose(page: Path) -> str:
@@ -52,9 +78,9 @@ def prose(page: Path) -> str:
     return FENCE.sub("", page.read_text())
 
 
-def commands(page: Path) -> list[list[str]]:
+def commands(text: str) -> list[list[str]]:
     """The words of each command in the shell blocks of a page, comments dropped."""
-    joined = [block.replace("\\\n", " ") for block in blocks(page, "sh")]
+    joined = [block.replace("\\\n", " ") for block in blocks(text, "sh")]
     lines = [line for block in joined for line in block.splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -139,7 +165,7 @@ def test_every_page_is_in_the_site() -> None:
 def test_every_path_of_the_repository_exists(page: Path) -> None:
     named = [re.split(r"[\s:#]", code)[0].rstrip("/") for code in CODE.findall(prose(page))]
     paths = [n for n in named if n.split("/")[0] in TOP and not re.search(r"[<*…{]", n)]
-    made_by_reader = {"src/pipeline/models/plain.py", "config/studies/mine.yaml"}
+    made_by_reader = written(page.read_text())
     assert [n for n in paths if not (ROOT / n).exists() and n not in made_by_reader] == []
 
 
@@ -158,7 +184,7 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(ROOT / "config.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
-    for block in blocks(page, "yaml"):
+    for block in blocks(as_it_is(page), "yaml"):
         name = block.splitlines()[0].removeprefix("# ")
         assert re.match("config|~/", name), (
             f"{page}: a block of YAML must begin with its file's name"
@@ -169,13 +195,6 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         before = read_yaml(path) if path.exists() else {}
         path.write_text(yaml.safe_dump(merged(before, yaml.safe_load(block)), sort_keys=False))
     return folder
-
-
-def merged(before: Any, added: Any) -> Any:
-    """Mappings merged at every depth."""
-    if not (isinstance(before, dict) and isinstance(added, dict)):
-        return added
-    return before | {key: merged(before.get(key), value) for key, value in added.items()}
 
 
 def each_reader() -> pytest.MarkDecorator:
@@ -194,7 +213,7 @@ def test_every_example_of_configuration_is_valid(page: Path, own: Path) -> None:
 
 @each_reader()
 def test_every_pipeline_command_parses_and_names_what_exists(page: Path, own: Path) -> None:
-    for words in commands(page):
+    for words in commands(as_it_is(page)):
         if words[:3] != ["python", "-m", "pipeline"]:
             continue
         given = vars(parser().parse_args(words[3:]))
@@ -239,7 +258,7 @@ def shown(config: Config) -> set[str]:
 
 @each_reader()
 def test_every_snakemake_command_names_targets_that_exist(page: Path, own: Path) -> None:
-    for words in commands(page):
+    for words in commands(as_it_is(page)):
         if words[0] != "snakemake":
             continue
         targets, given, profiles = snakemake(words)
@@ -250,11 +269,26 @@ def test_every_snakemake_command_names_targets_that_exist(page: Path, own: Path)
         assert [p for p in profiles if p[0] != "~" and not any((ROOT / p).glob("*.yaml"))] == []
 
 
+def test_every_page_that_adds_code_is_followed() -> None:
+    """By tests/how_to/run.py, on a copy of the tree."""
+    sections = {
+        f"{page.name}#{title}" if title else page.name
+        for page in PAGES
+        for title in extending(page)
+    }
+    assert sections == {name for name, most in FOLLOWED.items() if most}
+
+
 @each_page()
 def test_python_examples_compile_and_import(page: Path) -> None:
-    for block in blocks(page, "python"):
+    """But for what the pages tell their reader to write."""
+    files = {name for each in PAGES for name in written(each.read_text())}
+    made = {name.removeprefix("src/").removesuffix(".py").replace("/", ".") for name in files}
+    for block in blocks(page.read_text(), "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("pipeline"):
+                if node.module in made and importlib.util.find_spec(str(node.module)) is None:
+                    continue
                 module = importlib.import_module(str(node.module))
                 for alias in node.names:
                     if not hasattr(module, alias.name):
@@ -264,7 +298,7 @@ def test_python_examples_compile_and_import(page: Path) -> None:
 @each_page()
 def test_make_commands_are_targets(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    made = [words[1:] for words in commands(page) if words[0] == "make"]
+    made = [words[1:] for words in commands(page.read_text()) if words[0] == "make"]
     made += [code.split()[1:] for code in CODE.findall(prose(page)) if code.startswith("make ")]
     assert [words for words in made if not set(words) <= targets] == []
 
@@ -293,7 +327,7 @@ def test_the_reference_has_every_command() -> None:
 def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:
     text = (ROOT / "docs/how-to/data.md").read_text()
     assert [name for name in catalog.INFO if f"`{name}`" not in text] == []
-    example = yaml.safe_load(blocks(ROOT / "docs/how-to/data-set.md", "yaml")[0])
+    example = yaml.safe_load(blocks((ROOT / "docs/how-to/data-set.md").read_text(), "yaml")[0])
     for name, entry in example.items():
         for key in entry:
             short = {k: v for k, v in entry.items() if k != key}

@@ -1,9 +1,10 @@
-"""Follow the how-to pages that extend the program on a copy of the tree, and run what they add.
+"""Follow the how-to pages that extend the program on a copy of the tree: ``python tests/how_to/run.py``.
 
-Blocks of code whose first line names a file are written there, ``diff`` blocks are applied, YAML is
-merged into the file that it names, and commands are run, page after page in one copy, so that what
-one page has made serves the next. Each page may touch as many files of src and workflow as it says,
-and nothing that was there may run again for it. Status 1 at the first thing that fails.
+Blocks whose first line names a file are written there, ``diff`` blocks are applied, YAML is merged
+into the file that it names, other Python and commands are run: page after page in one copy, so that
+what one page has made serves the next. Shown of each page: it touches no more files of src and
+workflow than it says, what it adds runs in study ``nano``, no run that was there is made again, and
+nothing is left to do, and its code is in the style of the house.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
-#: Headings of pages, and the most files of src and workflow that each may touch.
+#: Pages or sections of them, and the most files of src and workflow that each may touch.
 PAGES = {
     "stage.md": 3,
     "table.md#A table of a new kind": 2,
@@ -29,8 +31,15 @@ PAGES = {
     "matcher.md": 2,
     "model.md": 2,
     "method.md": 0,
+    "data-set.md#Of torchvision": 1,
 }
-STUDY = "nano"
+STUDY = "--config study=nano"
+#: Seconds that a command may take.
+LONGEST = 1200
+
+
+class Failure(Exception):
+    """A page does not do what it says."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -42,7 +51,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def merged(before: object, added: object) -> object:
+def merged(before: Any, added: Any) -> Any:
     """Mappings merged at every depth."""
     if not (isinstance(before, dict) and isinstance(added, dict)):
         return added
@@ -54,77 +63,111 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout.split("\0")  # fmt: skip
-        for name in filter(None, tracked):
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, names.split("\0")):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        self.environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder / "src"),
+        }
 
-    def call(self, command: str) -> str:
-        """What a command of the shell says; the end of all where it fails."""
+    def call(self, *words: str) -> str:
+        """What a command says.
+
+        Raises:
+            Failure: it fails.
+        """
         done = subprocess.run(
-            ["bash", "-ec", command], cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            words, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONGEST,
+            check=False,
         )  # fmt: skip
         if done.returncode:
-            sys.exit(f"{done.stdout[-6000:]}\nfailed: {command}")
+            raise Failure(f"{done.stdout[-6000:]}\nfailed: {' '.join(words)}")
         return done.stdout
+
+    def runs(self) -> dict[Path, int]:
+        """The runs that are there, and when each was made."""
+        found = (self.folder / "results").rglob("provenance.json")
+        return {path.parent: path.stat().st_mtime_ns for path in found}
 
     def follow(self, page: str) -> set[str]:
         """Do what a page says; the files of src and workflow that it touched."""
         touched = set()
         for language, block in blocks(page):
-            if language == "sh":
-                self.call(block)
-                continue
             first, _, content = block.partition("\n")
-            name = first.removeprefix("# ").strip()
-            path = self.folder / name
-            if language == "diff":
-                self._change(path, content)
-            elif language == "yaml":
-                known = yaml.safe_load(path.read_text()) if path.exists() else {}
-                path.write_text(
-                    yaml.safe_dump(merged(known, yaml.safe_load(block)), sort_keys=False)
-                )
-            elif first.startswith("# ") and "/" in name:
-                assert not path.exists(), f"{page}: {name} is there already"
-                path.write_text(content)
-            else:
-                continue  # an illustration
-            if name.startswith(("src/", "workflow/")):
-                touched.add(name)
-        return touched
+            named = re.fullmatch(r"# (\S+/\S+)", first)
+            if language == "sh":
+                self.call("bash", "-ec", block)
+            elif named:
+                self._edit(self.folder / named[1], language, content)
+                touched.add(named[1])
+            elif language == "python":
+                self.call("python", "-c", block)
+        return {name for name in touched if name.startswith(("src/", "workflow/"))}
 
-    @staticmethod
-    def _change(path: Path, change: str) -> None:
-        """Put the lines with ``+``, and those with a space, in place of those with ``-``."""
-        old = "".join(f"{line[1:]}\n" for line in change.splitlines() if line[0] in "- ")
-        new = "".join(f"{line[1:]}\n" for line in change.splitlines() if line[0] in "+ ")
-        text = path.read_text()
-        assert text.count(old) == 1, f"{path}: {old!r} stands there {text.count(old)} times"
-        path.write_text(text.replace(old, new))
+    def _edit(self, path: Path, language: str, content: str) -> None:
+        known = path.read_text(encoding="utf-8") if path.exists() else ""
+        if language == "diff":
+            # lines with a space stay, those with "-" go, those with "+" come
+            old, new = (
+                "".join(line[1:] for line in content.splitlines(True) if line[0] in signs)
+                for signs in ("- ", "+ ")
+            )
+            if known.count(old) != 1:
+                raise Failure(f"{path}: stands there {known.count(old)} times:\n{old}")
+            text = known.replace(old, new)
+        elif language == "yaml":
+            both = merged(yaml.safe_load(known) or {}, yaml.safe_load(content))
+            text = yaml.safe_dump(both, sort_keys=False, allow_unicode=True)
+        elif known:
+            raise Failure(f"{path}: is there already")
+        else:
+            text = content
+        path.write_text(text, encoding="utf-8")
 
 
-def main() -> None:
+def check(copy: Copy, page: str, most: int) -> str:
+    """Follow a page; what it touched and made.
+
+    Raises:
+        Failure: it does not do what it says.
+    """
+    before = copy.runs()
+    touched = copy.follow(page)
+    after = copy.runs()
+    if len(touched) > most:
+        raise Failure(f"touches more than {most} files: {', '.join(sorted(touched))}")
+    again = [str(folder) for folder, made in before.items() if after.get(folder) != made]
+    if again:
+        raise Failure(f"runs that were there are made again: {', '.join(again)}")
+    left = copy.call("bash", "-ec", f"snakemake -n all {STUDY}")
+    if "Nothing to be done" not in left:
+        raise Failure(f"{left[-3000:]}\nsomething is left to do")
+    copy.call("bash", "-ec", "ruff check . && ruff format --check .")
+    return f"{len(touched)} files of src and workflow, {len(after) - len(before)} runs made"
+
+
+def main() -> int:
     began = time.monotonic()
+    passed = 0
     with tempfile.TemporaryDirectory() as place:
         copy = Copy(Path(place))
-        copy.call(f"snakemake -c2 --config study={STUDY}")
+        copy.call("bash", "-ec", f"snakemake -c2 {STUDY}")
         for page, most in PAGES.items():
-            touched = copy.follow(page)
-            print(f"{page}: {len(touched)} files: {', '.join(sorted(touched))}", flush=True)
-            if len(touched) > most:
-                sys.exit(f"{page}: touches more than {most} files of src and workflow")
-            again = copy.call(f"snakemake -n all --config study={STUDY}")
-            if "Nothing to be done" not in again:
-                sys.exit(f"{again[-3000:]}\n{page}: makes runs that were there run again")
-    print(f"{len(PAGES)} passed, 0 failed")
-    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+            try:
+                print(f"ok: {page}: {check(copy, page, most)}", flush=True)
+            except (Failure, subprocess.TimeoutExpired) as failure:
+                print(f"{failure}\nFAILED: {page}; the pages after it are not followed")
+                break
+            passed += 1
+    failed = len(PAGES) - passed
+    print(f"{passed} passed, {failed} failed, in {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

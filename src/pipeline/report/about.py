@@ -16,16 +16,11 @@ from pipeline.report.tables import names as written
 from pipeline.report.tables.cells import varying
 from pipeline.report.tables.table import ABSENT, setting_text
 from pipeline.results import Results
-from pipeline.runs import Run
+from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
 from pipeline.study.settings import RECIPES
 
 FORMATS = ("csv", "html", "md")
-_STAGES = {
-    "dense": "Dense runs", "snapshot": "Rewind snapshots", "imp": "IMP rounds", "mask": "Masks",
-    "solution": "IMP solutions", "match": "Permutations", "sparse": "Sparse runs",
-    "curve": "Interpolations", "imp-barrier": "IMP barriers", "plane": "Loss planes",
-}  # fmt: skip
 _RECIPES = {
     "dense": "Dense training", "imp": "Pruning", "match": "Matching", "sparse": "Sparse training",
     "connectivity": "Connectivity",
@@ -124,7 +119,7 @@ def provenance(config: Config) -> Table:
     """
     results = Results(config)
     shown = [name for name, output in config.outputs.items() if not output.optional]
-    records: dict[str, list[tuple[Run, dict[str, Any]]]] = {stage: [] for stage in _STAGES}
+    records: dict[str, list[tuple[Run, dict[str, Any]]]] = {stage: [] for stage in STAGES}
     for run in results.graph.closure(results.graph.outputs(shown)):
         records[run.stage].append((run, results.provenance(run)))
     rows = [_stage(results, stage, found) for stage, found in records.items() if found]
@@ -141,7 +136,7 @@ def provenance(config: Config) -> Table:
             "Device": tidy["devices"],
         }
     )
-    layout.index = pd.Index(tidy["stage"].map(_STAGES), name="Stage")
+    layout.index = pd.Index([STAGES[stage].title for stage in tidy["stage"]], name="Stage")
     known = [record for found in records.values() for _, record in found if record]
     notes = [
         "Device time: from the start of a run's job to its end, loading included; summed over runs.",
