@@ -114,8 +114,7 @@ class Results:
         """
         path = self.config.results / run.path(name)
         verify(path)
-        frame = pd.read_csv(path, float_precision="round_trip")
-        found: list[dict[str, Any]] = frame.to_dict("records")
+        found: list[dict[str, Any]] = pd.read_csv(path).to_dict("records")
         return found
 
     def _row(self, run: Run, experiment: Experiment, **labels: Any) -> dict[str, Any]:

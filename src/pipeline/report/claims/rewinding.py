@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,17 +19,14 @@ HIGH_SPARSITY = 0.95
 def zero_helps_neither(numbers: Numbers) -> Found:
     """From the initialisation itself (k = 0) neither LTH nor permuted trains well; later rewind
     points do better."""
-    series = list(_rewinding(judged(numbers.cells), ("lth", "permuted")))
-    units = [Unit(one.label, one.values, above=[rounded(one.gain)]) for one in series]
-    parts = []
-    for method in ("lth", "permuted"):
-        gains = [s.gain for s in series if s.method == method and not math.isnan(s.gain)]
-        if gains:
-            parts.append(
-                f"{names.method(method)} gains {min(gains):.2f} to {max(gains):.2f} points "
-                f"(mean {np.mean(gains):.2f})"
-            )
-    clear = sum(one.gain > one.bound for one in series)
+    series = _rewinding(judged(numbers.cells), ["lth", "permuted"])
+    units = [Unit(one.label, one.text, above=[rounded(one.gain)]) for one in series.itertuples()]
+    gains = series.dropna(subset="gain").groupby("method")["gain"].agg(["min", "max", "mean"])
+    parts = [
+        f"{names.method(method)} gains {least:.2f} to {most:.2f} points (mean {mean:.2f})"
+        for method, least, most, mean in gains.itertuples()
+    ]
+    clear = (series["gain"] > series["bound"]).sum()
     evidence = f"{clear} of {len(known(units))} gains exceed their uncertainty."
     return Found(units, "; ".join([*parts, evidence]))
 
@@ -47,8 +42,8 @@ def zero_helps_neither(numbers: Numbers) -> Found:
 def naive_gains_nothing_from_k(numbers: Numbers) -> Found:
     """The mask as it is gains nothing from a later rewind point."""
     units, by_sparsity = [], dict[float, list[Unit]]()
-    for one in _rewinding(judged(numbers.cells), ("naive",)):
-        unit = Unit(one.label, one.values, at_least=[rounded(one.bound - one.gain)])
+    for one in _rewinding(judged(numbers.cells), ["naive"]).itertuples():
+        unit = Unit(one.label, one.text, at_least=[rounded(one.bound - one.gain)])
         units.append(unit)
         by_sparsity.setdefault(one.sparsity, []).append(unit)
     parts = [f"{names.at(s)}: {share(own)}" for s, own in sorted(by_sparsity.items()) if known(own)]
@@ -87,19 +82,12 @@ def rewinding_at_high_sparsity(numbers: Numbers) -> Found:
     return Found(units, evidence)
 
 
-@dataclass(frozen=True)
-class _Rewinding:
-    """What one method gains from a later k, at one network and sparsity; NaN where unknown."""
+def _rewinding(cells: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """What methods gain from a later k, a row per network, sparsity and method; NaN where unknown.
 
-    sparsity: float
-    method: str
-    label: str
-    gain: float  # highest accuracy at k > 0 over that at k = 0, in points
-    bound: float  # 2 standard errors of the gain
-    values: str
-
-
-def _rewinding(cells: pd.DataFrame, methods: Iterable[str]) -> Iterator[_Rewinding]:
+    gain: highest accuracy at k > 0 over that at k = 0, in points; bound: 2 of its standard errors.
+    """
+    rows = []
     for key, group in groups(cells, [*NETWORK, "sparsity"]):
         for method in methods:
             own = group[group["method"] == method].set_index("rewind_epoch").sort_index()
@@ -110,14 +98,16 @@ def _rewinding(cells: pd.DataFrame, methods: Iterable[str]) -> Iterator[_Rewindi
             start, best = (own.reindex([epoch]).iloc[0] for epoch in (0, k))
             before, after, slope = start["mean"], best["mean"], _slope(own["mean"])
             gain, error = after - before, bound(start, best)
+            gained = f"k = 0: {before:.2f}; best k > 0: {after:.2f} (k = {k:g}); gain "
             said = {
-                f"k = 0: {before:.2f}; best k > 0: {after:.2f} (k = {k:g}); gain {names.signed(gain)}": gain,
+                gained + names.signed(gain): gain,
                 f"uncertainty {error:.2f}": error,
                 f"slope {names.signed(slope, decimals=3)} per 10 epochs": slope,
             }
-            values = "; ".join(text for text, value in said.items() if not math.isnan(value))
+            text = "; ".join(text for text, value in said.items() if not math.isnan(value))
             label = f"{names.place(**key)}, {names.method(method)}"
-            yield _Rewinding(key["sparsity"], method, label, gain, error, values)
+            rows.append((key["sparsity"], method, label, gain, error, text))
+    return pd.DataFrame(rows, columns=["sparsity", "method", "label", "gain", "bound", "text"])
 
 
 def _slope(means: pd.Series) -> float:

@@ -8,6 +8,7 @@ standard deviation s and the 97.5 % quantile t of Student's distribution with n 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
@@ -79,16 +80,16 @@ def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
 def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
     """The rows of one network: cell by cell, then over all cells."""
     methods = sorted(runs["method"].unique(), key=names.method_key)
-    by_cell: dict[tuple[str, str], dict[Any, pd.Series]] = {}
+    of_pair: defaultdict[tuple[str, str], list[pd.Series]] = defaultdict(list)
     for cell, of_cell in runs.groupby(["sparsity", "rewind_epoch"], sort=True):
         for earlier, later in combinations(methods, 2):
             differences = _differences(of_cell, later, earlier, metric)
-            by_cell.setdefault((later, earlier), {})[cell] = differences
+            of_pair[later, earlier].append(differences)
             yield _row(cell, later, earlier, metric, differences)
-    for (later, earlier), cells in by_cell.items():
+    for (later, earlier), cells in of_pair.items():
         if len(cells) > 1:
             # a pair that lacks a cell has no mean over all of them
-            mean = pd.concat(cells.values(), axis=1).mean(axis=1, skipna=False)
+            mean = pd.concat(cells, axis=1).mean(axis=1, skipna=False)
             yield _row((math.nan, math.nan), later, earlier, metric, mean)
 
 
@@ -118,7 +119,7 @@ def _row(
     return {
         "sparsity": cell[0], "rewind_epoch": cell[1], "first": later, "second": earlier,
         "metric": metric, "difference": mean, "low": low, "high": high, "p": p,
-        "std": known.std() if len(known) > 1 else math.nan, "n": len(known),
+        "std": known.std(), "n": len(known),
         "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(known),
     }  # fmt: skip
 
