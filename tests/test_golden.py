@@ -407,7 +407,8 @@ def of_imp_barrier(study: Golden) -> Fingerprint:
 def of_plane(study: Golden) -> Fingerprint:
     study.dense_of(0), study.match_of()
     lth, permuted = study.sparse_of("lth", 50), study.sparse_of("permuted", 51)
-    run = Plane(permuted, lth, "golden")
+    assert permuted.lth == lth
+    run = Plane(permuted, "golden")
     with consumed() as drawn:
         study.run(run)
     found = lines(study.path(run), ("correction", "split"))
