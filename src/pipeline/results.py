@@ -114,7 +114,8 @@ class Results:
         """
         path = self.config.results / run.path(name)
         verify(path)
-        found: list[dict[str, Any]] = pd.read_csv(path).to_dict("records")
+        frame = pd.read_csv(path, float_precision="round_trip")
+        found: list[dict[str, Any]] = frame.to_dict("records")
         return found
 
     def _row(self, run: Run, experiment: Experiment, **labels: Any) -> dict[str, Any]:
