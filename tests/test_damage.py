@@ -31,7 +31,6 @@ outputs:
   layers: {kind: mask-sparsity, experiments: [tiny]}
   quality: {kind: matching-quality, experiments: [tiny]}
 """
-STAGES = sorted(STAGES)
 
 
 @pytest.fixture(scope="module")
