@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-HOW_TO = ROOT / "docs" / "how-to"
 #: Pages or sections of them, and the most files of src and workflow that each may touch.
 PAGES = {
     "stage.md": 3,
@@ -42,10 +41,10 @@ class Failure(Exception):
     """A page does not do what it says."""
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
+def blocks(root: Path, page: str) -> list[tuple[str, str]]:
     """Language and content of each fenced block of a page, or of one of its sections."""
     name, _, section = page.partition("#")
-    text = (HOW_TO / name).read_text(encoding="utf-8")
+    text = (root / "docs" / "how-to" / name).read_text(encoding="utf-8")
     if section:
         text = text.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -97,7 +96,7 @@ class Copy:
     def follow(self, page: str) -> set[str]:
         """Do what a page says; the files of src and workflow that it touched."""
         touched = set()
-        for language, block in blocks(page):
+        for language, block in blocks(self.folder, page):
             first, _, content = block.partition("\n")
             named = re.fullmatch(r"# (\S+/\S+)", first)
             if language == "sh":
