@@ -21,11 +21,11 @@ tiny: $(VENV)/.installed-run
 	snakemake -c$(CORES) --config study=tiny
 
 test: $(VENV)/.installed-dev
-	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser
+	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser
 
 # Before each commit, in a minute: style, types, and the tests that are not slow.
 check: lint
-	python -m pytest -n $(CORES) --dist loadfile --ignore=tests/browser -m "not slow"
+	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser -m "not slow"
 
 lint: style
 	snakemake --lint

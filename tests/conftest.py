@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from micro import Checkout
 from small import Tiny, write_study
 
 #: The last one because a job of a cluster waits for a lock where another process is refused.
@@ -15,19 +18,38 @@ _CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_
 for _name in _CLEANED:  # before any fixture of a wider scope reads a study
     os.environ.pop(_name, None)
 torch.set_num_threads(1)  # as the runs have; bits depend on it
-#: Modules that train networks, run the workflow or go through many cases: not for ``make check``.
+#: Modules that train networks, run the workflow or go through many cases, with the seconds of
+#: processor time that they take alone: not for ``make check``, and the dearest first.
 SLOW = {
-    "damage", "distributed", "events", "evidence", "export", "figures", "finished", "fuzz_files",
-    "fuzz_study", "golden", "graphed", "imagenet_workflow", "interop", "kernels", "limits",
-    "matching", "mishaps", "notebook", "own_model", "photographs", "resnet50", "show", "slices",
-    "stages", "tracing", "training", "watch", "workflow",
+    "workflow": 80, "imagenet_workflow": 95, "stages": 55, "own_model": 55, "mishaps": 50,
+    "slices": 45, "distributed": 40, "damage": 40, "matching": 33, "limits": 20, "figures": 20,
+    "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10,
+    "evidence": 10, "interop": 7, "photographs": 6, "tracing": 6, "fuzz_files": 6, "events": 5,
+    "export": 5, "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow and put it first: no process is left alone with a long module at the end."""
+    cost = {item: SLOW.get(item.path.stem.removeprefix("test_"), 0) for item in items}
+    items.sort(key=lambda item: -cost[item])
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if cost[item]:
             item.add_marker("slow")
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of this session to ask makes, the same for all of them."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / name).exists():
+            shutil.rmtree(base / f"{name}.part", ignore_errors=True)
+            make(base / f"{name}.part")
+            (base / f"{name}.part").rename(base / name)
+    return base / name
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +79,9 @@ def tiny(tiny_root: Path) -> Tiny:
 def fresh(tiny_root: Path, tmp_path: Path) -> Tiny:
     """The small study with empty results."""
     return Tiny(tiny_root, tmp_path / "results")
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The study of a minute, run by the workflow once for all tests, which only read or copy it."""
+    return Checkout.at(once(tmp_path_factory, "micro", lambda folder: Checkout(folder).finish()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from test_workflow import Checkout
+from micro import Checkout, environment
 
 pytestmark = pytest.mark.workflow
 
@@ -22,12 +23,10 @@ RUN = "results/dense/digits/resnet20-w0.25/dense-micro/seed0"
 TARGET = f"{RUN}/metrics.json"
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture
+def reference(micro: Checkout) -> dict[str, str]:
     """Digests of one dense run's files, made without mishap."""
-    own = Checkout(tmp_path_factory.mktemp("calm") / "checkout")
-    own.run(TARGET)
-    return payload(own)
+    return payload(micro)
 
 
 def payload(checkout: Checkout) -> dict[str, str]:
@@ -94,11 +93,13 @@ def test_a_read_only_mount_is_one_line_before_any_job(tmp_path: Path) -> None:
 
 
 def test_results_on_a_read_only_mount_can_be_read(
-    tmp_path: Path, reference: dict[str, str]
+    micro: Checkout, tmp_path: Path, reference: dict[str, str]
 ) -> None:
-    checkout = Checkout(tmp_path / "checkout")
-    with mounted(checkout.folder / "results", "size=50m") as change:
-        checkout.run(TARGET)
+    checkout = micro.copy(tmp_path / "checkout")
+    results = checkout.folder / "results"
+    shutil.rmtree(results)
+    with mounted(results, "size=50m") as change:
+        shutil.copytree(micro.folder / "results", results, symlinks=True, dirs_exist_ok=True)
         change("ro")
         done = checkout.snakemake(TARGET)
         assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
@@ -114,13 +115,11 @@ def test_results_on_a_read_only_mount_can_be_read(
 @contextmanager
 def running(checkout: Checkout, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A workflow in a process group of its own, its first training under way."""
-    environment = dict(os.environ)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PIPELINE_SAVE_SECONDS"] = "0"
     with (checkout.folder / "first.log").open("wb") as log:
         process = subprocess.Popen(
             ["snakemake", *words, "-c2", "--config", "study=micro"], cwd=checkout.folder,
-            env=environment, stdout=log, stderr=log, start_new_session=True,
+            env=environment(PIPELINE_SAVE_SECONDS="0"), stdout=log, stderr=log,
+            start_new_session=True,
         )  # fmt: skip
     try:
         state = checkout.folder / RUN / ".resume.safetensors"
@@ -154,18 +153,14 @@ def test_a_second_workflow_is_refused_wherever_it_is_started_and_a_kill_frees_th
 
 
 def test_the_command_that_mends_is_one_that_works(
-    tmp_path: Path, reference: dict[str, str]
+    micro: Checkout, tmp_path: Path, reference: dict[str, str]
 ) -> None:
     """Damage found by the check; its advice, typed into a shell, brings back the same bits."""
-    checkout = Checkout(tmp_path / "checkout")
-    checkout.run(TARGET)
+    checkout = micro.copy(tmp_path / "checkout")
     path = checkout.folder / RUN / "trunk.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    }
 
     def check() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", "check", "--results", "--study", "micro"]
@@ -180,8 +175,9 @@ def test_the_command_that_mends_is_one_that_works(
     assert advice == f"rm '{RUN}/trunk.safetensors' && snakemake -c1 '{RUN}/trunk.safetensors'"
     command = ["bash", "-c", advice]
     subprocess.run(
-        command, cwd=checkout.folder, env=environment, check=True, capture_output=True, timeout=300
-    )
+        command, cwd=checkout.folder, env=environment(), check=True, capture_output=True,
+        timeout=300,
+    )  # fmt: skip
     assert payload(checkout) == reference and check().returncode == 0
 
 

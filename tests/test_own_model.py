@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from micro import copy_workflow, environment
 from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, refused
 from torch import nn
@@ -306,27 +305,18 @@ def test_an_untraceable_network_is_refused_before_it_is_trained(own: Tiny, nets:
 
 @pytest.mark.workflow
 def test_the_how_to_works_as_it_is_written(tmp_path: Path) -> None:
-    for part in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml"):
-        source, target = REPOSITORY / part, tmp_path / part
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy(source, target)
+    copy_workflow(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
     for language, text in BLOCKS:
         if language == "yaml":
             (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))
-    }
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = str(REPOSITORY / "src")
+    variables = environment(PYTHONPATH=str(REPOSITORY / "src"))
     (command,) = (text for language, text in BLOCKS if language == "sh")
     done = subprocess.run(
         command,
         shell=True,
         cwd=tmp_path,
-        env=environment,
+        env=variables,
         capture_output=True,
         text=True,
         timeout=600,
@@ -338,7 +328,7 @@ def test_the_how_to_works_as_it_is_written(tmp_path: Path) -> None:
     rest = "\n".join(text for language, text in BLOCKS if language == "python" and text != NETS)
     check = "\nassert not any(n.training for n in (dense, early, moved, sparse))\n"
     done = subprocess.run(
-        [sys.executable, "-c", rest + check], cwd=tmp_path, env=environment, capture_output=True,
+        [sys.executable, "-c", rest + check], cwd=tmp_path, env=variables, capture_output=True,
         text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

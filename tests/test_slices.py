@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import Tiny, contents, rewrite
+from micro import Checkout, environment
+from small import REPOSITORY, Tiny, contents, rewrite
 from test_reservation import workflow as living
 from test_stages import interrupt
-from test_workflow import ROOT, Checkout
 
 from pipeline.artifacts import record, slices
 from pipeline.artifacts.lock import LOCK, Lock
@@ -398,14 +397,12 @@ class Place(Checkout):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        shutil.copytree(ROOT / "node", folder / "node")
+        shutil.copytree(REPOSITORY / "node", folder / "node")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        environment["PIPELINE_SAVE_SECONDS"] = "0"
         return subprocess.Popen(
-            ["node/slice.sh", *words], cwd=self.folder, env=environment, text=True,
+            ["node/slice.sh", *words], cwd=self.folder, text=True,
+            env=environment(PIPELINE_SAVE_SECONDS="0"),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -420,19 +417,20 @@ class Place(Checkout):
             process.terminate()
         return process.returncode, text
 
-    def payload(self) -> dict[str, dict[str, str]]:
-        """Digests of all files of all runs."""
-        results = self.folder / "results"
-        return {
-            str(path.parent.relative_to(results)): contents(path.parent)
-            for path in results.rglob(PROVENANCE)
-        }
+
+def payload(checkout: Checkout) -> dict[str, dict[str, str]]:
+    """Digests of all files of all runs."""
+    results = checkout.folder / "results"
+    return {
+        str(path.parent.relative_to(results)): contents(path.parent)
+        for path in results.rglob(PROVENANCE)
+    }
 
 
 @pytest.mark.parametrize("words", [(), ("0",), ("0.00", "all"), ("-1",), ("ten",), ("1e3",)])
 def test_a_slice_without_minutes_is_a_line_on_its_use(words: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [ROOT / "node" / "slice.sh", *words], capture_output=True, text=True, check=False
+        [REPOSITORY / "node" / "slice.sh", *words], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "usage: node/slice.sh MINUTES [SNAKEMAKE ARGUMENTS]\n"
@@ -459,15 +457,6 @@ def test_a_failure_is_not_hidden_by_a_stop(
     assert ("with errors" in capsys.readouterr().err) == (not saved)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """One undisturbed call."""
-    own = Place(tmp_path_factory.mktemp("whole") / "checkout")
-    status, text = own.slice("10", "-c2", "tables", "--config", "study=micro")
-    assert status == 0 and text.splitlines()[-1] == "slice: the targets are there", text
-    return own
-
-
 def halt(process: subprocess.Popen[str], runs: Path) -> None:
     """Freeze the first of the runs that is between two epochs, while the slice's clock goes on.
 
@@ -483,7 +472,7 @@ def halt(process: subprocess.Popen[str], runs: Path) -> None:
 
 
 @pytest.mark.workflow
-def test_slices_that_are_stopped_go_on_to_the_same_bits(whole: Place, tmp_path: Path) -> None:
+def test_slices_that_are_stopped_go_on_to_the_same_bits(micro: Checkout, tmp_path: Path) -> None:
     """The first in the middle of a training by its time, the second by SIGTERM to the script."""
     own = Place(tmp_path / "checkout")
     words = ("-c2", "tables", "--config", "study=micro")
@@ -507,8 +496,8 @@ def test_slices_that_are_stopped_go_on_to_the_same_bits(whole: Place, tmp_path: 
         text, _ = process.communicate(timeout=100)
     assert process.returncode == 143 and "slice: stopped" in text, text
     status, text = own.slice("10", *words)
-    assert status == 0, text
-    assert own.payload() == whole.payload()
+    assert status == 0 and text.splitlines()[-1] == "slice: the targets are there", text
+    assert payload(own) == payload(micro)
 
 
 @pytest.mark.workflow
@@ -519,10 +508,10 @@ def test_a_failure_is_snakemakes_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.workflow
-def test_results_of_two_slices_make_one_study(whole: Place, tmp_path: Path) -> None:
+def test_results_of_two_slices_make_one_study(micro: Checkout, tmp_path: Path) -> None:
     """Split over two results folders, each run is taken over; only the tables are left to make."""
     own, home = Place(tmp_path / "checkout"), tmp_path / "home"
-    results = whole.folder / "results"
+    results = micro.folder / "results"
     runs = [path.parent.relative_to(results) for path in sorted(results.rglob(PROVENANCE))]
     for number, run in enumerate(runs):
         shutil.copytree(results / run, home / str(number % 2) / run)
@@ -534,7 +523,7 @@ def test_results_of_two_slices_make_one_study(whole: Place, tmp_path: Path) -> N
     assert status == 0, text
     assert re.search(rf"^taken over from slices: {len(runs)} runs, 0 unfinished$", text, re.M), text
     assert not re.search(r"^(dense|imp|mask|match|sparse) +\d", text, re.M), text
-    assert own.payload() == whole.payload()
+    assert payload(own) == payload(micro)
     done = own.snakemake("-n", "tables")
     assert "Nothing to be done" in done.stdout + done.stderr
     status, text = own.slice("10", *words)
@@ -543,7 +532,7 @@ def test_results_of_two_slices_make_one_study(whole: Place, tmp_path: Path) -> N
 
 @pytest.mark.workflow
 def test_what_snakemake_remembers_of_replaced_files_runs_nothing_again(
-    whole: Place, tmp_path: Path
+    micro: Checkout, tmp_path: Path
 ) -> None:
     """A recipe was edited and the run made elsewhere; another was killed in its last moment."""
     own = Place(tmp_path / "checkout")
@@ -558,7 +547,7 @@ def test_what_snakemake_remembers_of_replaced_files_runs_nothing_again(
     assert own.plan(target)["dense"] == 1
     for seed in ("seed0", "seed1"):
         shutil.copytree(
-            whole.folder / "results" / run.replace("seed0", seed),
+            micro.folder / "results" / run.replace("seed0", seed),
             tmp_path / "home" / "1" / run.replace("seed0", seed),
         )
     marks = own.folder / ".snakemake" / "incomplete"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,98 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from micro import CELL, STUDY, Checkout
 
 pytestmark = pytest.mark.workflow
-
-ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml")
-STUDY = {
-    "experiments": {
-        "one": {
-            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
-            "sparse": "sparse-micro", "sparsities": [0.3], "rewind_epochs": [1], "pairs": [[0, 1]],
-        },
-        "two": {
-            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
-            "sparse": "sparse-other", "sparsities": [0.3], "rewind_epochs": [1], "pairs": [[0, 1]],
-            "methods": ["naive"],
-        },
-    },
-    "outputs": {
-        "table_one": {"kind": "rewind-grid", "experiments": ["one"]},
-        "table_two": {"kind": "rewind-grid", "experiments": ["two"]},
-    },
-}  # fmt: skip
-RECIPES = {
-    "dense": {"dense-micro": {"epochs": 3, "trunk": [0, 1]}},
-    "imp": {"imp-micro": {"epochs": 1, "rounds_per_block": 4}},
-    "sparse": {"sparse-micro": {"lr": 0.02}, "sparse-other": {"lr": 0.03, "momentum": 0.5}},
-}
-CELL = (
-    "sparse/digits/resnet20-w0.25/dense-micro/imp-micro/permuted.activations/S0.30/k1-e2/"
-    "sparse-micro/a0-b1"
-)
-
-
-class Checkout:
-    """A copy of the workflow with a study of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in PARTS:
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(source, folder / part)
-            else:
-                shutil.copy(source, folder / part)
-        recipes = yaml.safe_load((folder / "config/recipes.yaml").read_text())
-        for kind, entries in RECIPES.items():
-            recipes[kind] |= entries
-        self.write("config/recipes.yaml", recipes)
-        self.study(STUDY)
-
-    def write(self, name: str, content: object) -> None:
-        (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
-
-    def study(self, content: object) -> None:
-        self.write("config/studies/micro.yaml", content)
-
-    def snakemake(self, *words: str, study: str = "micro") -> subprocess.CompletedProcess[str]:
-        """Run snakemake as a user would; output as text."""
-        environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))
-        }
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        command = ["snakemake", *words, "-c2", "--config", f"study={study}"]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300
-        )
-
-    def run(self, *targets: str) -> dict[str, int]:
-        """Run targets; the jobs that ran, by rule."""
-        done = self.snakemake(*targets)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return jobs(done)
-
-    def plan(self, *targets: str) -> dict[str, int]:
-        """What would run, by rule, as a dry run says."""
-        done = self.snakemake("-n", *targets)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return jobs(done)
-
-
-def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """Snakemake's own job statistics, without targets; empty where there is nothing to be done."""
-    text = done.stdout + done.stderr
-    if "Nothing to be done" in text:
-        return {}
-    table = text[text.index("Job stats:") :]
-    found = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
-    found.pop("total")
-    return {
-        rule: n for rule, n in found.items() if not rule.startswith("table_") and rule != "tables"
-    }
 
 
 def without(steps: dict[str, int]) -> dict[str, int]:
@@ -119,30 +29,21 @@ def edited(**changes: object) -> dict:
     return study
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+@pytest.fixture
+def checkout(micro: Checkout, tmp_path: Path) -> Checkout:
     """A checkout in which one cell, then everything, was run."""
-    own = Checkout(tmp_path_factory.mktemp("workflow") / "checkout")
-    own.first = own.run(f"results/{CELL}/metrics.json")
-    own.rest = own.run("tables")
-    return own
+    return micro.copy(tmp_path / "checkout")
 
 
-@pytest.fixture(autouse=True)
-def as_it_was(checkout: Checkout):
-    yield
-    checkout.study(STUDY)
-
-
-def test_one_cell_runs_itself_and_its_ancestors_only(checkout: Checkout) -> None:
-    assert checkout.first == {"data": 1, "dense": 2, "imp": 1, "mask": 1, "match": 1, "sparse": 1}
-    metrics = json.loads((checkout.folder / "results" / CELL / "metrics.json").read_text())
+def test_one_cell_runs_itself_and_its_ancestors_only(micro: Checkout) -> None:
+    assert micro.ran()[0] == {"data": 1, "dense": 2, "imp": 1, "mask": 1, "match": 1, "sparse": 1}
+    metrics = json.loads((micro.folder / "results" / CELL / "metrics.json").read_text())
     assert metrics["status"] == "ok" and metrics["epochs"] == 2
 
 
-def test_the_rest_runs_only_what_was_missing(checkout: Checkout) -> None:
+def test_the_rest_runs_only_what_was_missing(micro: Checkout) -> None:
     # LTH and naive of experiment one, naive of experiment two, which shares everything else
-    assert checkout.rest == {"sparse": 3, "table": 2}
+    assert micro.ran()[1] == {"sparse": 3, "table": 2}
 
 
 def test_a_second_run_does_nothing_and_says_so(checkout: Checkout) -> None:
@@ -152,8 +53,7 @@ def test_a_second_run_does_nothing_and_says_so(checkout: Checkout) -> None:
 
 def test_comments_formats_touched_scripts_and_code_run_nothing_again(checkout: Checkout) -> None:
     recipes = checkout.folder / "config/recipes.yaml"
-    before = recipes.read_text()
-    recipes.write_text("# a comment\n" + before.replace("0.02", "0.020"))
+    recipes.write_text("# a comment\n" + recipes.read_text().replace("0.02", "0.020"))
     study = checkout.folder / "config/studies/micro.yaml"
     study.write_text("# another\n" + json.dumps(STUDY, indent=3))
     for script in (checkout.folder / "workflow").rglob("*.*"):
@@ -161,10 +61,7 @@ def test_comments_formats_touched_scripts_and_code_run_nothing_again(checkout: C
     rule = checkout.folder / "workflow/rules/sparse.smk"
     rule.write_text(rule.read_text() + "\n# a comment\n")
     os.utime(checkout.folder / "Snakefile")
-    try:
-        assert checkout.plan("tables") == {}
-    finally:
-        recipes.write_text(before)
+    assert checkout.plan("tables") == {}
 
 
 def test_a_fresh_checkout_with_the_same_results_runs_nothing(
@@ -173,10 +70,7 @@ def test_a_fresh_checkout_with_the_same_results_runs_nothing(
     fresh = Checkout(tmp_path / "fresh")
     shutil.move(checkout.folder / "results", fresh.folder / "results")
     shutil.copytree(checkout.folder / ".snakemake", fresh.folder / ".snakemake")
-    try:
-        assert fresh.plan("tables") == {}
-    finally:
-        shutil.move(fresh.folder / "results", checkout.folder / "results")
+    assert fresh.plan("tables") == {}
 
 
 @pytest.mark.parametrize(
@@ -226,11 +120,8 @@ def test_a_data_check_that_was_killed_at_its_end_hides_no_job(checkout: Checkout
     name = base64.urlsafe_b64encode(b"results/data/digits/facts.json").decode()
     (checkout.folder / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
     path = checkout.folder / "results" / CELL / "metrics.json"
-    kept = path.rename(path.with_suffix(".kept"))
-    try:
-        assert checkout.plan("tables") == {"sparse": 1, "table": 1}
-    finally:
-        kept.rename(path)
+    path.rename(path.with_suffix(".kept"))
+    assert checkout.plan("tables") == {"sparse": 1, "table": 1}
 
 
 def test_settings_of_one_experiment_run_nothing_of_another(checkout: Checkout) -> None:
@@ -240,15 +131,10 @@ def test_settings_of_one_experiment_run_nothing_of_another(checkout: Checkout) -
 
 
 def test_two_swapped_values_are_noticed(checkout: Checkout) -> None:
-    path = checkout.folder / "config/recipes.yaml"
-    before = path.read_text()
-    recipes = yaml.safe_load(before)
+    recipes = yaml.safe_load((checkout.folder / "config/recipes.yaml").read_text())
     recipes["sparse"]["sparse-other"] = {"lr": 0.5, "momentum": 0.03}
     checkout.write("config/recipes.yaml", recipes)
-    try:
-        assert checkout.plan("tables") == {"sparse": 1, "table": 1}
-    finally:
-        path.write_text(before)
+    assert checkout.plan("tables") == {"sparse": 1, "table": 1}
 
 
 @pytest.mark.parametrize("change", [{}, {"sparsities": [0.3, 0.2], "rewind_epochs": [1, 2]}])
@@ -289,18 +175,13 @@ def test_missing_data_is_one_line_before_any_job(checkout: Checkout, tmp_path: P
         "kind": "npz", "path": str(tmp_path / "nothing.npz"), "classes": 10, "channels": 1, "size": 8,
         "train_images": 100, "test_images": 10, "mean": [0.5], "std": [0.5], "flip": False, "pad": 0,
     }  # fmt: skip
-    path = checkout.folder / "config/datasets.yaml"
-    before = path.read_text()
     checkout.write("config/datasets.yaml", {"mine": entry})
     checkout.study(edited(dataset="mine"))
-    try:
-        done = checkout.snakemake("tables")
-        text = done.stdout + done.stderr
-        assert done.returncode == 1 and "Traceback" not in text and "Job stats" not in text
-        lines = [line for line in text.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1 and "nothing.npz" in lines[0]
-    finally:
-        path.write_text(before)
+    done = checkout.snakemake("tables")
+    text = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in text and "Job stats" not in text
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "nothing.npz" in lines[0]
 
 
 def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout) -> None:
@@ -315,14 +196,12 @@ def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout
     (metrics / "metrics.json").unlink()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    try:
-        done = checkout.snakemake("table_one")
-        text = done.stdout + done.stderr
-        assert done.returncode == 1 and "Traceback" not in text
-        assert "error: results/dense" in text and "content changed" in text
-        told = [line for line in text.splitlines() if "] failed: " in line]
-        assert told and all("; log: results/logs/" in line for line in told)
-    finally:
-        weights.write_bytes(content)
-        os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    checkout.run("tables")
+    done = checkout.snakemake("table_one")
+    text = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in text
+    assert "error: results/dense" in text and "content changed" in text
+    told = [line for line in text.splitlines() if "] failed: " in line]
+    assert told and all("; log: results/logs/" in line for line in told)
+    weights.write_bytes(content)
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    checkout.run("tables")  # the same command goes on

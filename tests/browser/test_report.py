@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from micro import Checkout
 from page import Report, browser
-from test_workflow import ROOT, Checkout
+from small import REPOSITORY
 
 from pipeline import stages
 from pipeline.stages.data import write_facts
@@ -233,10 +234,10 @@ def test_a_picture_of_it_can_be_taken(path: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, script, path, picture, "Figures", "Training"], check=True)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size > 20_000
     # the README shows one that was taken in the same way, and is small
-    kept = ROOT / "docs/images/report.png"
+    kept = REPOSITORY / "docs/images/report.png"
     assert kept.read_bytes()[:24] == picture.read_bytes()[:24]  # as wide and as high
     assert kept.stat().st_size < 300_000
-    readme = (ROOT / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text()
     assert "](docs/images/report.png)" in readme
     assert (
         "python tests/browser/screenshot.py results/demo/report.html docs/images/report.png"
