@@ -169,7 +169,7 @@ def _activations(name: str, model: nn.Module) -> dict[str, list[np.ndarray]]:
                 output.movedim(1, 0).flatten(1).double().numpy().copy()
             )
         )
-        for group in permutation_spec(name, model).groups
+        for group in traced(name, model).spec.groups
     ]
     with torch.inference_mode():
         for images in batches():
