@@ -16,12 +16,19 @@ from pipeline.runs import Run
 from pipeline.stages.job import Job
 
 
+@pytest.fixture(scope="module")
+def made(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with a finished mask, the cheapest run with parents."""
+    study = Tiny(tiny_root, tmp_path_factory.mktemp("finished") / "results")
+    study.make(study.mask())
+    return study.results
+
+
 @pytest.fixture
-def run(fresh: Tiny) -> Run:
-    """A finished mask, the cheapest run with parents."""
-    found = fresh.mask()
-    fresh.make(found)
-    return found
+def run(fresh: Tiny, made: Path) -> Run:
+    """The mask in a copy of these results."""
+    shutil.copytree(made, fresh.results)
+    return fresh.mask()
 
 
 def delete(study: Tiny, run: Run) -> None:

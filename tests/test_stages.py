@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -539,17 +540,19 @@ def test_a_second_process_on_a_run_is_refused(fresh: Tiny, tmp_path: Path) -> No
         pass
 
 
-@pytest.fixture
+@contextmanager
 def busy() -> Iterator[None]:
     """Another process that computes."""
     process = subprocess.Popen([sys.executable, "-c", "while True: sum(range(10000))"])
-    yield
-    process.kill()
-    process.wait()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_bits_do_not_depend_on_place_language_or_company(
-    tiny: Tiny, fresh: Tiny, tmp_path: Path, busy: None
+    tiny: Tiny, fresh: Tiny, tmp_path: Path
 ) -> None:
     run = tiny.dense(recipe="tiny-all")
     tiny.make(run)
@@ -559,9 +562,11 @@ def test_the_bits_do_not_depend_on_place_language_or_company(
         fresh, tmp_path, LC_ALL="C", LANG="C", TZ="Pacific/Chatham", PYTHONHASHSEED="5",
         HOME=str(tmp_path / "home"), OMP_NUM_THREADS="2", MKL_NUM_THREADS="2", COLUMNS="20",
     )  # fmt: skip
-    done = subprocess.run(
-        command(run.stage, run.key), env=variables, cwd=elsewhere, capture_output=True, check=True
-    )
+    with busy():
+        done = subprocess.run(
+            command(run.stage, run.key), env=variables, cwd=elsewhere, capture_output=True,
+            check=True,
+        )  # fmt: skip
     assert b"epoch 4/4: loss " in done.stdout and done.stderr == b""
     assert finished(fresh, run) == finished(tiny, run)
     assert not list(elsewhere.iterdir())
