@@ -50,18 +50,20 @@ def draw(output: Output, shown: Shown, data: Any) -> tuple[Figure, pd.DataFrame]
     return figure, frame
 
 
-def _shown(config: Config, name: str) -> Shown:
-    horizons = {one.horizon for one in config.outputs[name].chosen(config.experiments)}
+def _asked(config: Config, name: str, what: str) -> tuple[Output, Shown, Any]:
+    """A table or figure of the study with what its builder makes it of."""
+    output = find(config, name, what)
+    horizons = {one.horizon for one in output.chosen(config.experiments)}
     end = horizons.pop() if len(horizons) == 1 else None
     methods, correction = config.recipes.methods, config.protocol.correction
-    return Shown(name, config.main.protocol, correction, methods, end)
+    shown = Shown(name, config.main.protocol, correction, methods, end)
+    return output, shown, builder(type(output)).read(output, Results(config))
 
 
 def table(config: Config, name: str) -> Table:
     """A table from the cells that exist; the others are marked missing."""
-    output = find(config, name, "table")
-    module = builder(type(output))
-    found: Table = module.build(output, _shown(config, name), module.read(output, Results(config)))
+    output, shown, data = _asked(config, name, "table")
+    found: Table = builder(type(output)).build(output, shown, data)
     return found
 
 
@@ -78,11 +80,9 @@ def write_table(config: Config, name: str) -> list[Path]:
 
 def comparison_of(config: Config, name: str) -> Table:
     """A table beside the published numbers."""
-    output = find(config, name, "table")
-    if not output.published:
+    if not find(config, name, "table").published:
         raise UserError(f"{name}: has no 'published' table to be compared with")
-    data = builder(type(output)).read(output, Results(config))
-    return comparison.build(output, _shown(config, name), data)
+    return comparison.build(*_asked(config, name, "table"))
 
 
 def write_comparison(config: Config, name: str) -> list[Path]:
@@ -93,9 +93,7 @@ def write_comparison(config: Config, name: str) -> list[Path]:
 
 def figure(config: Config, name: str) -> tuple[Figure, pd.DataFrame]:
     """A figure of what exists, and the data it shows."""
-    output = find(config, name, "figure")
-    data = builder(type(output)).read(output, Results(config))
-    return draw(output, _shown(config, name), data)
+    return draw(*_asked(config, name, "figure"))
 
 
 def write_figure(config: Config, name: str) -> list[Path]:

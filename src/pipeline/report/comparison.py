@@ -175,8 +175,8 @@ def _table(
 ) -> Table:
     text = [
         [
-            _own_text(row),
-            _value(row["published_mean"], row["published_std"], row["metric"]),
+            _value(row, "ours", row["status"]),
+            _value(row, "published", ABSENT),
             ABSENT if math.isnan(row["difference"]) else _signed(row),
             f"{row['ours_n']:g}",
             {True: "yes", False: "no"}.get(row["within"], ABSENT),
@@ -196,14 +196,9 @@ def _table(
     return Table(f"{shown.name}_comparison", title, frame, layout, notes, shown.protocol)
 
 
-def _value(mean: float, std: float, metric: str) -> str:
-    return ABSENT if math.isnan(mean) else value_text(metric, mean, std)
-
-
-def _own_text(row: Mapping[str, Any]) -> str:
-    if math.isnan(row["ours_mean"]):
-        return "diverged" if row["ours_diverged"] else "missing"
-    return _value(row["ours_mean"], row["ours_std"], row["metric"])
+def _value(row: Mapping[str, Any], side: str, unknown: str) -> str:
+    mean, std = row[f"{side}_mean"], row[f"{side}_std"]
+    return unknown if math.isnan(mean) else value_text(row["metric"], mean, std)
 
 
 def _signed(row: Mapping[str, Any]) -> str:

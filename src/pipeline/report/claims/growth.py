@@ -23,7 +23,7 @@ from pipeline.results import NETWORK
 )
 def gap_grows_with_sparsity(numbers: Numbers) -> Found:
     """The advantage of the permuted mask grows with sparsity."""
-    units = _along("sparsity", NETWORK, gap(judged(numbers.cells), "permuted", "naive"))
+    units = _along("sparsity", NETWORK, numbers)
     return Found(units, share_but(units, "networks have a gap that grows at every step"))
 
 
@@ -36,8 +36,7 @@ def gap_grows_with_sparsity(numbers: Numbers) -> Found:
 )
 def gap_grows_with_sparsity_at_every_k(numbers: Numbers) -> Found:
     """The advantage of the permuted mask grows with sparsity at every rewind epoch."""
-    gaps = gap(judged(numbers.cells), "permuted", "naive")
-    units = _along("sparsity", [*NETWORK, "rewind_epoch"], gaps)
+    units = _along("sparsity", [*NETWORK, "rewind_epoch"], numbers)
     return Found(units, f"{share(units)} pairs of network and k grow at every step.")
 
 
@@ -50,8 +49,7 @@ def gap_grows_with_sparsity_at_every_k(numbers: Numbers) -> Found:
 )
 def gap_grows_with_width(numbers: Numbers) -> Found:
     """The advantage of the permuted mask grows with width."""
-    gaps = gap(judged(numbers.cells), "permuted", "naive")
-    units = _along("width", ["dataset", "model", "sparsity"], gaps)
+    units = _along("width", ["dataset", "model", "sparsity"], numbers)
     return Found(units, f"{share(units)} {_PAIRS} have a gap that grows with every width.")
 
 
@@ -61,8 +59,7 @@ def gap_grows_with_width(numbers: Numbers) -> Found:
 )
 def lth_gap_shrinks_with_width(numbers: Numbers) -> Found:
     """Permuted comes closer to LTH as networks get wider."""
-    gaps = gap(judged(numbers.cells), "lth", "permuted")
-    units = _along("width", ["dataset", "model", "sparsity"], gaps, up=False)
+    units = _along("width", ["dataset", "model", "sparsity"], numbers, "lth", "permuted", up=False)
     return Found(units, f"{share(units)} {_PAIRS} have a gap that shrinks with every width.")
 
 
@@ -70,10 +67,13 @@ _PAIRS = "pairs of data set and sparsity"
 _FORMS = {"sparsity": names.percent, "width": "w = {:g}".format}
 
 
-def _along(axis: str, by: list[str], gaps: pd.DataFrame, *, up: bool = True) -> list[Unit]:
+def _along(
+    axis: str, by: list[str], numbers: Numbers, better: str = "permuted", worse: str = "naive", *,
+    up: bool = True,
+) -> list[Unit]:  # fmt: skip
     """A unit per group: the steps of the gap's mean over rewind epochs along an axis."""
     units = []
-    for key, group in groups(gaps, by):
+    for key, group in groups(gap(judged(numbers.cells), better, worse), by):
         # Only rewind epochs that exist at every value of the axis, so that means compare alike.
         known = group.groupby("rewind_epoch")[axis].transform("nunique")
         along = group[known == group[axis].nunique()].groupby(axis)

@@ -79,8 +79,6 @@ RC: Any = {
 
 _Share = bool | Literal["none", "all", "row", "col"]
 
-PANEL = (1.9, 1.55)  # inches, width and height of one panel
-
 
 def method_style(method: str, colours: Mapping[str, str] | None = None) -> Look:
     """Colour, marker and line of a method, the same in every figure.
@@ -109,11 +107,14 @@ def grid(
     rows: int,
     columns: int,
     *,
-    panel: tuple[float, float] = PANEL,
+    panel: tuple[float, float] = (1.9, 1.55),
     sharey: _Share = False,
     sharex: _Share = True,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows × columns panels, one at least, laid out so that nothing overlaps."""
+    """A figure of rows × columns panels, one at least, laid out so that nothing overlaps.
+
+    panel: width and height of one in inches.
+    """
     rows, columns = max(1, rows), max(1, columns)
     width, height = panel
     # A single column still has room for a legend below it.
@@ -187,14 +188,11 @@ def few_y_ticks(axes: Axes) -> None:
 
 def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
     """Legend below the panels, off the data, in as many rows as it needs; a note above it."""
-    lines = list(handles)
-    columns = len(lines)
-    while columns > 1 and _legend_width(lines, columns) > figure.get_figwidth():
-        columns -= 1
+    fits = (n for n in range(len(handles), 1, -1) if _width(handles, n) <= figure.get_figwidth())
     box = figure.legend(
-        handles=lines,
+        handles=handles,
         loc="outside lower center",
-        ncols=max(1, columns),
+        ncols=next(fits, 1),
         frameon=False,
         handlelength=2.2,
         columnspacing=1.6,
@@ -205,7 +203,7 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
     box.get_title().set_color(GREY)
 
 
-def _legend_width(lines: Sequence[Line2D], columns: int) -> float:
+def _width(lines: Sequence[Line2D], columns: int) -> float:
     """About how many inches a legend of that many columns takes (filled column by column)."""
     lengths = [len(str(line.get_label())) for line in lines]
     widest = [max(part) for part in np.array_split(lengths, columns)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 
@@ -34,11 +33,6 @@ def build(output: EarlyMatching, shown: Shown, runs: pd.DataFrame) -> Table:
     cells = aggregate(select(runs, output, shown.end), output.metric)
     cells["best"] = False
     end = "T" if shown.end is None else names.number(float(shown.end))
-    return shown.table(output, cells, lay_out(cells, end, shown.labels), count_notes(cells))
-
-
-def lay_out(cells: pd.DataFrame, end: str, labels: Mapping[str, str]) -> pd.DataFrame:
-    """Display strings; the last column is matching at the end of training."""
     row_keys = [*varying(cells, [*NETWORK, "rewind_epoch"]), "sparsity", "method"]
     early = sorted(cells["matching_epoch"].dropna().unique())
     rows, found = arranged(
@@ -54,4 +48,5 @@ def lay_out(cells: pd.DataFrame, end: str, labels: Mapping[str, str]) -> pd.Data
     columns = [names.number(epoch) for epoch in early] + [end]
     columns[0] = f"t={columns[0]}"
     header = pd.MultiIndex.from_tuples([("Early Matching Point t", column) for column in columns])
-    return pd.DataFrame(text, index=row_labels(rows, labels), columns=header)
+    layout = pd.DataFrame(text, index=row_labels(rows, shown.labels), columns=header)
+    return shown.table(output, cells, layout, count_notes(cells))
