@@ -36,8 +36,11 @@ def build(network: Network, arguments: Mapping[str, Any], generator: Generator |
     # they draw nothing and allocate nothing.
     with torch.device("meta"):
         model: nn.Module = made.network(**arguments)
-    model.to_empty(device="cpu")
-    for module in model.modules():
+    for module in model.modules():  # by hand: to_empty loads a compiler, half a second a run
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):

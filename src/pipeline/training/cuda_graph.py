@@ -42,9 +42,7 @@ class GraphedStep(Step):
         if self._micro_batches > 1:
             raise ValueError("a step of several micro-batches is not recorded")
         # A number that the recording reads from memory, so that a new one takes effect.
-        self._lr = torch.zeros((), device=self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._lr
+        self._rate = self._memory = torch.zeros((), device=self.device)
         self._value = 0.0
         self._record = record
         self._replay: Replay | None = None
@@ -59,7 +57,7 @@ class GraphedStep(Step):
     @lr.setter
     def lr(self, value: float) -> None:
         self._value = value
-        self._lr.fill_(value)
+        self._memory.fill_(value)
 
     def set_momentum(self, momentum: Mapping[str, Tensor]) -> None:
         """Go on with a copy of ``momentum``; what was recorded held the old one."""

@@ -51,10 +51,10 @@ class Step:
         self.device, self.precision = device, settings.precision
         self.mean, self.std = mean, std
         self.parameters = dict(model.named_parameters())
-        self.optimiser = torch.optim.SGD(
-            self.parameters.values(), lr=settings.lr, momentum=settings.momentum,
-            weight_decay=settings.weight_decay, fused=True,
-        )  # fmt: skip
+        #: Learning rate of the steps that follow; a tensor where a recording reads it from memory.
+        self._rate: float | Tensor = settings.lr
+        self._decay = settings.weight_decay, settings.momentum
+        self._buffers: dict[str, Tensor] = {}
         self.totals = torch.zeros(2, dtype=torch.float64, device=device)
         self._masked = [self.parameters[name] for name in mask or ()]
         masks = [
@@ -73,23 +73,42 @@ class Step:
     @property
     def lr(self) -> float:
         """Learning rate of the steps that follow."""
-        return float(self.optimiser.param_groups[0]["lr"])
+        return float(self._rate)
 
     @lr.setter
     def lr(self, value: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = value
+        self._rate = value
 
     def __call__(self, batches: Iterable[Batch]) -> None:
         """Take one step on this process's micro-batches, one batch where a step is not cut."""
         if self._accumulation is None:
-            self.optimiser.zero_grad(set_to_none=True)
+            for parameter in self.parameters.values():
+                parameter.grad = None
             for images, labels in batches:
                 self._backward(images, labels)
         else:
             self._accumulate(batches, self._accumulation)
-        self.optimiser.step()
+        self._update()
         self._apply_mask()
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        """SGD with weight decay and momentum, as torch.optim's fused one takes it, to the bit.
+
+        Called by hand, since torch.optim loads a compiler: half a second at the start of every run.
+        """
+        decay, momentum = self._decay
+        moved = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        gradients = [p.grad for p in moved.values() if p.grad is not None]
+        first = momentum != 0 and not self._buffers
+        if momentum:
+            for name in moved.keys() - self._buffers.keys():
+                self._buffers[name] = torch.zeros_like(moved[name])
+        torch._fused_sgd_(
+            list(moved.values()), gradients, [self._buffers[n] for n in moved] if momentum else [],
+            weight_decay=decay, momentum=momentum, lr=self._rate,  # type: ignore[arg-type]
+            dampening=0.0, nesterov=False, maximize=False, is_first_step=first,
+        )  # fmt: skip
 
     def _accumulate(self, batches: Iterable[Batch], step: Accumulation) -> None:
         """The gradient of the mean loss of all micro-batches, and one update of statistics."""
@@ -119,15 +138,12 @@ class Step:
 
     def momentum(self) -> dict[str, Tensor]:
         """Momentum by parameter name; none before the first step, or without momentum."""
-        state = self.optimiser.state
-        found = {name: state[p].get("momentum_buffer") for name, p in self.parameters.items()}
-        return {name: buffer for name, buffer in found.items() if buffer is not None}
+        return {name: self._buffers[name] for name in self.parameters if name in self._buffers}
 
     def set_momentum(self, momentum: Mapping[str, Tensor]) -> None:
         """Go on with a copy of ``momentum``."""
         for name, buffer in momentum.items():
-            like = self.parameters[name]
-            self.optimiser.state[like]["momentum_buffer"] = torch.empty_like(like).copy_(buffer)
+            self._buffers[name] = torch.empty_like(self.parameters[name]).copy_(buffer)
 
     def state(self) -> dict[str, Tensor]:
         """All that a later process needs to go on but the totals: weights and momentum, by name."""
