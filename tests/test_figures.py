@@ -247,11 +247,22 @@ def test_every_kind_is_covered():
     assert set(CASES) == {name for name, kind in KINDS.items() if kind.what == "figure"}
 
 
+def fewer(data):
+    """Of one width, two sparsities and two rewind epochs; whole where it is a plane."""
+    if isinstance(data, tuple):
+        return data
+    for column, count in (("width", 1), ("sparsity", 2), ("rewind_epoch", 2)):
+        if column in data:
+            values = data[column].dropna().unique()[:count]
+            data = data[data[column].isin(values) | data[column].isna()]
+    return data
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_files_are_the_same_again(kind, tmp_path):
     output, data = CASES[kind]
     for name in ("one", "two"):
-        paths = figures.save(*synthetic.figure(output, data()), tmp_path / name)
+        paths = figures.save(*synthetic.figure(output, fewer(data())), tmp_path / name)
         assert [path.suffix for path in paths] == [".pdf", ".png", ".svg", ".csv"]
     for path in paths:
         assert path.read_bytes() == (tmp_path / f"one{path.suffix}").read_bytes()

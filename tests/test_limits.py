@@ -35,7 +35,7 @@ def study_of(root: Path, recipes: dict[str, Any], **experiments: dict[str, Any])
     datasets = root / "config" / "datasets.yaml"
     entries = json.loads(datasets.read_text())
     # Loud enough that PyTorch's initialisation, which damps what passes through it, is no help.
-    entries["loud"] = entries["few"] | {"std": [each / 1e5 for each in entries["few"]["std"]]}
+    entries["loud"] = entries["few"] | {"std": [each / 1e6 for each in entries["few"]["std"]]}
     datasets.write_text(json.dumps(entries))
     return Tiny(root, root / "results")
 
@@ -63,8 +63,7 @@ def test_a_network_that_diverges_is_shown_counted_and_stops_no_other(tmp_path: P
         tmp_path,
         {"dense": {"calm": calm, "high": wild}},
         calm=ONE_PAIR | {"dense": "calm", "sparsities": [0.5]},
-        high=ONE_PAIR
-        | {"dense": "high", "model": "vgg11", "width": 1, "dataset": "loud", "sparsities": [0.5]},
+        high=ONE_PAIR | {"dense": "high", "model": "vgg11", "dataset": "loud", "sparsities": [0.5]},
     )
     metrics = make_all(study)
     high = {name: found for name, found in metrics.items() if "/vgg11-" in name}

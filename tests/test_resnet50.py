@@ -122,7 +122,7 @@ def test_one_pass_equals_a_pass_per_group() -> None:
     """Match a group, permute the network, go on with the next group: 37 passes."""
     a, b = trained(0), trained(1)
     spec = traced("resnet50", a).spec
-    images = photographs()[0][:128].split(64)
+    images = photographs()[0][:64].split(32)
     at_once = match(collect(a, b, spec, images)).permutation
     moved, found = copy.deepcopy(a), symmetry.identity(spec)
     for group in spec.groups:
