@@ -114,7 +114,7 @@ class Results:
         """
         path = self.config.results / run.path(name)
         verify(path)
-        frame = pd.read_csv(path, float_precision="round_trip")
+        frame = pd.read_csv(path)
         found: list[dict[str, Any]] = frame.to_dict("records")
         return found
 
