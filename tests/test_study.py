@@ -18,6 +18,7 @@ from studies import BASE, ROOT, STUDY, config, digests, graph, raw, recipes, ref
 from pipeline.runs import ImpBlock, Sparse
 from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 from pipeline.study import outputs as kinds
+from pipeline.study.call import begin
 from pipeline.study.config import FROZEN, Config, freeze, frozen, read
 from pipeline.study.outputs.base import Cells
 
@@ -356,21 +357,27 @@ def _snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> None:
+    """What the Snakefile begins with; the message that it prints as one line."""
+    study = checkout / "config" / "studies" / "demo.yaml"
+    changed = study.read_text().replace("[0.80, 0.90, 0.97]", "[0.8, 1.5]")
+    assert changed != study.read_text()
+    study.write_text(changed)
+    before = sorted(checkout.rglob("*"))
+    refused(lambda: begin(checkout, {}), "config/studies/demo.yaml: ", "1.5")
+    assert sorted(checkout.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
-    ("words", "change", "expected"),
+    ("words", "expected"),
     [
-        (["--config", "study=bad"], None, "error: config.yaml: unknown study 'bad'"),
-        (["table_digits_half"], {"sparsities": [0.8, 1.5]}, "error: config/studies/demo.yaml: "),
-        (["results/sparse/mnist/x/metrics.json"], None, "error: "),
+        (["--config", "study=bad"], "error: config.yaml: unknown study 'bad'"),
+        (["results/sparse/mnist/x/metrics.json"], "error: "),
     ],
 )
 def test_the_command_line_tells_a_mistake_in_one_line(
-    checkout: Path, words: list[str], change: dict[str, Any] | None, expected: str
+    checkout: Path, words: list[str], expected: str
 ) -> None:
-    if change:
-        study = checkout / "config" / "studies" / "demo.yaml"
-        text = study.read_text().replace("[0.80, 0.90, 0.97]", str(change["sparsities"]))
-        study.write_text(text)
     done = _snakemake(checkout, "-n", *words)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1
