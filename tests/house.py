@@ -28,7 +28,12 @@ def modules() -> dict[str, Path]:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    """A file of Python; of the Snakefile and its rules, which are more, the imports alone."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        lines = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
+        text = "\n".join(lines)
+    return ast.parse(text)
 
 
 def imports(path: Path, *, at_start: bool = False) -> Iterator[str]:

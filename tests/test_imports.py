@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src"
+from house import PICTURE, ROOT, SOURCE, heights, imports, modules, needs, picture
 
 #: From the bottom to the top: a module imports its own layer and those above it in this list.
 #: A package stands for all its modules that are not named themselves.
@@ -40,44 +35,6 @@ HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "torchvision", "skle
 NOT_FOR_TRAINING = ("pandas", "matplotlib", "torchvision", "sklearn", "snakemake")
 
 
-@cache
-def _modules() -> dict[str, Path]:
-    found = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        parts = path.relative_to(SOURCE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    """A file of Python; of the Snakefile and its rules, which are more, the imports alone."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix != ".py":
-        lines = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
-        text = "\n".join(lines)
-    return ast.parse(text)
-
-
-def _imports(path: Path, *, at_start: bool = False) -> Iterator[str]:
-    """Full names of what a file imports; ``at_start``: only what importing it imports too."""
-    waiting: list[ast.AST] = [_tree(path)]
-    while waiting:
-        node = waiting.pop()
-        if at_start and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if at_start and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if name in _modules() else str(node.module)
-        waiting += ast.iter_child_nodes(node)
-
-
 def _layer(module: str) -> int:
     """Number of a module's layer: that of the longest name in ``LAYERS`` that begins its own."""
     if module == "pipeline":
@@ -94,21 +51,20 @@ def _layer(module: str) -> int:
 def test_every_layer_names_modules_that_exist() -> None:
     for names in LAYERS:
         for name in names:
-            assert f"pipeline.{name}" in _modules() or (SOURCE / "pipeline" / name).is_dir(), name
+            assert f"pipeline.{name}" in modules() or (SOURCE / "pipeline" / name).is_dir(), name
 
 
-@pytest.mark.parametrize("module", _modules())
+@pytest.mark.parametrize("module", modules())
 def test_imports_run_downwards_only(module: str) -> None:
-    for name in _imports(_modules()[module]):
+    for name in imports(modules()[module]):
         if name.split(".")[0] == "pipeline":
             assert _layer(name) <= _layer(module), f"{module} imports {name}, which lies above it"
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
     needs = {
-        module: {name for name in _imports(path, at_start=True) if name in _modules()}
-        - {"pipeline"}
-        for module, path in _modules().items()
+        module: {name for name in imports(path, at_start=True) if name in modules()} - {"pipeline"}
+        for module, path in modules().items()
     }
     while free := [module for module, own in needs.items() if not own & needs.keys()]:
         for module in free:
@@ -121,8 +77,8 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 def test_nothing_of_ours_imports_snakemake() -> None:
-    for path in _modules().values():
-        assert not any(name.split(".")[0] == "snakemake" for name in _imports(path)), path
+    for path in modules().values():
+        assert not any(name.split(".")[0] == "snakemake" for name in imports(path)), path
 
 
 def test_the_workflow_imports_the_graph_alone() -> None:
@@ -138,21 +94,21 @@ def test_the_workflow_imports_the_graph_alone() -> None:
 def _workflow() -> set[str]:
     """Full names of what the Snakefile and its rules import."""
     files = [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
-    return {name for path in files for name in _imports(path)}
+    return {name for path in files for name in imports(path)}
 
 
 def test_scripts_import_nothing_heavy_before_they_run() -> None:
     scripts = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
     assert scripts
     for path in scripts:
-        names = {name.split(".")[0] for name in _imports(path, at_start=True)}
+        names = {name.split(".")[0] for name in imports(path, at_start=True)}
         assert names - set(sys.stdlib_module_names) <= {"pipeline"}, path
 
 
 @pytest.mark.parametrize("package", ["torchvision", "sklearn"])
 def test_what_is_slow_to_start_is_imported_inside_functions(package: str) -> None:
-    for module, path in _modules().items():
-        names = {name.split(".")[0] for name in _imports(path, at_start=True)}
+    for module, path in modules().items():
+        names = {name.split(".")[0] for name in imports(path, at_start=True)}
         assert package not in names, module
 
 
@@ -174,7 +130,7 @@ def test_the_graph_loads_neither_torch_nor_numpy_nor_pandas() -> None:
 
 
 def test_jobs_load_no_more_than_they_need() -> None:
-    names = [m.removeprefix("pipeline.") for m in _modules() if m.startswith("pipeline.stages.")]
+    names = [m.removeprefix("pipeline.") for m in modules() if m.startswith("pipeline.stages.")]
     assert {"stages.dense", "stages.imp", "stages.sparse", "stages.match"} <= set(names)
     found = _loaded("training.loop", *names)
     assert not found & set(NOT_FOR_TRAINING)
@@ -185,3 +141,29 @@ def test_networks_and_their_groups_load_no_scipy() -> None:
     assert "scipy" not in _loaded(
         "symmetry.trace", "models.resnet", "models.vgg", "models.resnet50"
     )
+
+
+# -- the map -----------------------------------------------------------------------------------
+
+
+def test_no_wing_needs_itself_by_a_detour() -> None:
+    heights(needs())  # or recursion without an end
+
+
+def test_the_picture_of_the_house_is_up_to_date() -> None:
+    """If not: ``python tests/house.py``."""
+    assert PICTURE.read_text(encoding="utf-8") == picture()
+
+
+def test_the_map_names_every_wing_and_no_other() -> None:
+    page = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
+    table = page.partition("| --- | --- |\n")[2].partition("\n\n")[0]
+    named = [
+        name for row in table.splitlines() for name in re.findall("`(\\w+)`", row.split("|")[1])
+    ]
+    assert sorted(named) == sorted(needs().keys() - {"__main__"})
+
+
+def test_a_file_is_read_at_one_sitting() -> None:
+    long = {m: n for m, p in modules().items() if (n := len(p.read_text().splitlines())) > 450}
+    assert not long
