@@ -182,7 +182,7 @@ def test_no_path_of_a_machine(page: Path) -> None:
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration with what a page tells its reader to write into it; nothing: this one."""
     page: Path = request.param
-    if not blocks(page, "yaml"):
+    if not blocks(as_it_is(page), "yaml"):
         return ROOT
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(ROOT / "config.yaml", folder)

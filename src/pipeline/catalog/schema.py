@@ -184,13 +184,14 @@ def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
     if origin is tuple:
         if not isinstance(raw, list | tuple):
             raise UserError(f"{where}: expected a list, got {describe(raw)}")
-        if arguments[-1] is Ellipsis:
+        of_any_length = arguments[-1] is Ellipsis
+        if of_any_length:
             arguments = arguments[:1] * len(raw)
         if len(raw) != len(arguments):
             raise UserError(f"{where}: expected {len(arguments)} values, got {describe(raw)}")
         pairs = enumerate(zip(arguments, raw, strict=True))
         values = tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
-        if item.metadata.get("unique") and len(set(values)) != len(values):
+        if of_any_length and item.metadata.get("unique") and len(set(values)) != len(values):
             raise UserError(f"{where}: every value may stand once, got {describe(list(raw))}")
         return values
     if origin is dict:
