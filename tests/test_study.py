@@ -436,6 +436,7 @@ def test_the_rounds_of_the_paper() -> None:
     assert [rounds_for(1 - 0.8**n) for n in range(1, 30)] == list(range(1, 30))
     assert rounds_for(0.999999, 0.01) == 1375  # the most that bounds allow
     assert rounds_for(0.5, 0.99) == 1
+    assert rounds_for(1e-12) == 1  # a path names a chain of one round or more
 
 
 def test_a_tolerance_stops_at_the_first_round_within_it() -> None:

@@ -70,11 +70,10 @@ class Mask(Run):
 
 
 def rounds_for(sparsity: float, fraction: float = 0.2) -> int:
-    """Prunes of ``fraction`` of the remaining weights that reach S, the last one capped."""
-    reached, rounds = 0.0, 0
-    while reached < sparsity - ROUNDING:
+    """Prunes of ``fraction`` of the remaining weights that reach S, the last one capped; at least 1."""
+    rounds = 1
+    while 1 - (1 - fraction) ** rounds < sparsity - ROUNDING:
         rounds += 1
-        reached = 1 - (1 - fraction) ** rounds
     return rounds
 
 
