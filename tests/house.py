@@ -100,7 +100,7 @@ def picture() -> str:
     rows: dict[int, list[str]] = {}
     for name, height in sorted(heights(graph).items()):
         rows.setdefault(height, []).append(name)
-    wide, high, gap = 108, 26, 44
+    wide, high, gap = 142, 26, 44
     across = max(map(len, rows.values())) * (wide + 14)
     top = max(rows)
     place = {
@@ -113,13 +113,16 @@ def picture() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {total}" '
         'font-family="sans-serif" font-size="13" text-anchor="middle">',
         '<rect width="100%" height="100%" fill="white"/>',
+        '<marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto"><path d="M0 0L8 4L0 8z" fill="#88929c"/></marker>',
     ]
     for name, others in sorted(reduced(graph).items()):
         for other in sorted(others):
             (x, y), (u, v) = place[name], place[other]
             lines.append(
                 f'<path d="M{x:.0f} {y + high / 2:.0f} C{x:.0f} {y + high:.0f} {u:.0f} '
-                f'{v - high:.0f} {u:.0f} {v - high / 2:.0f}" fill="none" stroke="#88929c"/>'
+                f'{v - high:.0f} {u:.0f} {v - high / 2:.0f}" fill="none" stroke="#88929c" '
+                'marker-end="url(#tip)"/>'
             )
     for name, (x, y) in sorted(place.items()):
         lines.append(
