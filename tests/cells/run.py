@@ -55,7 +55,7 @@ def slices(place: Workplace, *targets: str, most: int = 100) -> tuple[int, int]:
 def sparse(home: Workplace, sparsity: str) -> list[str]:
     """Paths of the sparse runs at one sparsity, as targets."""
     code = (
-        "from pathlib import Path\nfrom pipeline.artifacts import keys\n"
+        "from pathlib import Path\n"
         "from pipeline.study.config import read\n"
         f"study = read(Path('.'), {{'study': '{STUDY.partition('=')[2]}'}})\n"
         f"for cell in study.experiments['cells'].cells(({sparsity},)):\n"
