@@ -18,7 +18,6 @@ from pipeline.artifacts.record import facts_of, recorded, verify
 from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.errors import UserError
 from pipeline.runs import Curve, ImpBlock, Mask, Run
-from pipeline.runs.mask import target_rounds
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment
 from pipeline.study.graph import Graph
@@ -165,18 +164,16 @@ class Results:
                     solution, experiment, kind="imp", method="imp", sparsity=sparsity, a=seed,
                     dataset=experiment.mask_dataset,
                 )  # fmt: skip
-                epochs, seconds = self._chain(mask, experiment)
+                epochs, seconds = self._chain(mask)
                 # The row stands for the chain; the accuracy is there where its solution was trained.
                 status = row["status"] if row["status"] != "missing" or seconds is None else "ok"
                 rows.append(row | {"epochs": epochs, "seconds": seconds, "status": status})
         return rows
 
-    def _chain(self, mask: Mask, experiment: Experiment) -> tuple[int, float | None]:
-        rounds = target_rounds(mask.target, experiment.fraction) - 1
-        recipe = self.graph.recipe(mask)
-        horizon = self.graph.recipe(mask.dense).epochs
-        each = recipe.epochs if recipe.style == "finetune" else horizon - recipe.rewind_epoch
-        seconds, per_block = 0.0, recipe.rounds_per_block
+    def _chain(self, mask: Mask) -> tuple[int, float | None]:
+        rounds = mask.prunes(self.graph) - 1
+        each = ImpBlock(mask.dense, mask.recipe, 1).round_epochs(self.graph)
+        seconds, per_block = 0.0, self.graph.recipe(mask).rounds_per_block
         for before in range(0, rounds, per_block):
             block = ImpBlock(mask.dense, mask.recipe, before // per_block + 1)
             spent = self.provenance(block).get("train_seconds")
