@@ -64,8 +64,6 @@ def test_the_form_on_disk_is_that_of_results_made_before(runs: Path) -> None:
         "finished", "seconds", "record",
     }  # fmt: skip
     assert found.pop("record") == store.digest(found)
-    store.write_json(runs / "one" / PROVENANCE, found)  # older ones have no seal
-    assert known(runs / "one").files == found["files"]
 
 
 def test_a_record_of_a_missing_file_is_not_written(tmp_path: Path) -> None:
@@ -82,7 +80,7 @@ def without(key: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         found = store.read_json(folder / PROVENANCE)
         del found[key], found["record"]
-        store.write_json(folder / PROVENANCE, found)
+        store.write_json(folder / PROVENANCE, found | {"record": store.digest(found)})
 
     return change
 
@@ -92,7 +90,9 @@ def edited(folder: Path) -> None:
 
 
 def unsealed(folder: Path) -> None:
-    store.write_json(folder / PROVENANCE, store.read_json(folder / PROVENANCE) | {"record": None})
+    """One letter of the seal's name is all it takes."""
+    text = (folder / PROVENANCE).read_text()
+    (folder / PROVENANCE).write_text(text.replace('"record"', '"rec ord"'))
 
 
 DAMAGED: dict[str, Callable[[Path], object]] = {

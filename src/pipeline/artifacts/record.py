@@ -86,8 +86,7 @@ def read(folder: Path) -> Record | None:
     try:
         found = json.loads((folder / PROVENANCE).read_bytes())
         rest = {name: value for name, value in found.items() if name != "record"}
-        seal = digest(rest)
-        if found.get("record", seal) != seal:  # older records have none
+        if found["record"] != digest(rest):
             raise ValueError
         files, parents = rest.pop("files"), rest.pop("parents")
         record = Record(files, parents, rest.pop("settings"), rest.pop("digest"), facts=rest)
