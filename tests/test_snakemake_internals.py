@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event, Lock
+from types import SimpleNamespace
 
 import pytest
 from snakemake.api import DAGApi  # noqa: F401 (first, or its modules do not load)
@@ -44,6 +47,24 @@ def test_what_is_touched_is_still_there() -> None:
     assert callable(DAG.needrun_jobs)
     assert "self._user_kill = None" in inspect.getsource(JobScheduler.__init__)
     assert {"resource_settings", "output_settings"} <= {*inspect.signature(Workflow).parameters}
+
+
+def test_a_stop_is_taken_whatever_lock_the_scheduler_holds() -> None:
+    """Its own handler, in the thread that holds the lock, would never return."""
+    stopped = Event()
+    scheduler = SimpleNamespace(
+        _lock=Lock(), _user_kill=None, _open_jobs=SimpleNamespace(release=stopped.set)
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: JobScheduler.exit_gracefully(scheduler))
+        internals.stop_safely()
+        with scheduler._lock:
+            signal.raise_signal(signal.SIGTERM)
+            assert scheduler._user_kill is None
+        assert stopped.wait(60) and internals.stopped(SimpleNamespace(scheduler=scheduler))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("length", [1, 300])

@@ -8,10 +8,12 @@ from __future__ import annotations
 import html
 import logging
 import os
+import signal
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pipeline.errors import UserError
@@ -60,6 +62,16 @@ def elsewhere(workflow: Any) -> int | None:
 def stopped(workflow: Any) -> bool:
     """Whether SIGTERM has come while jobs ran: these save and end, and no other begins."""
     return getattr(getattr(workflow, "scheduler", None), "_user_kill", None) is not None
+
+
+def stop_safely() -> None:
+    """Take SIGTERM in a thread of its own; call it in the main thread once Snakemake takes it.
+
+    Its handler waits for a lock that the main thread, which it interrupts, may hold: for ever.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if callable(before):
+        signal.signal(signal.SIGTERM, lambda *words: Thread(target=before, args=words).start())
 
 
 def end_quietly(workflow: Any) -> None:

@@ -107,6 +107,7 @@ internals.end_quietly(workflow)
 
 onstart:
     try:
+        internals.stop_safely()
         CALL.started(internals.jobs(workflow), internals.cores(workflow))
     except UserError as error:
         stop(error)
