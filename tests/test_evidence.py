@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -80,3 +81,40 @@ def test_the_folder_holds_what_the_page_shows_and_keeps_the_conclusion(own: Tiny
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     main(["evidence", str(folder)])
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_page_is_made_from_a_pack_without_weights(
+    own: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same tables and figures; runs are added to it, and what was changed in it is refused."""
+    runs = own.graph.closure(own.graph.outputs(["table_difference", "table_barriers"]))
+    for run in runs[:3]:
+        own.make(run)
+    main(["pack", "kept", "--light"])
+    assert f"kept: 3 runs added; it holds 3 of {len(runs)}\n" in capsys.readouterr().out
+    for run in runs:
+        own.make(run)
+    main(["pack", "kept", "--light"])
+    added = f"kept: {len(runs) - 3} runs added; it holds {len(runs)} of {len(runs)}\n"
+    assert added in capsys.readouterr().out
+    assert {path.suffix for path in Path("kept").rglob("*") if path.is_file()} == {".json", ".csv"}
+    main(["evidence", "docs/mine"])
+    shutil.rmtree("results")
+    main(["evidence", "docs/packed", "--from", "kept"])
+    names = {path.name for path in Path("docs/mine").iterdir()}
+    assert names == {path.name for path in Path("docs/packed").iterdir()}
+    for name in names - {"README.md"}:
+        assert Path("docs/mine", name).read_bytes() == Path("docs/packed", name).read_bytes(), name
+    assert "evidence docs/evidence/tiny --study tiny --from kept" in (
+        Path("docs/packed/README.md").read_text()
+    )
+    for changed in Path("kept").rglob("metrics.json"):
+        changed.write_text(changed.read_text().replace("0.", "1."))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["evidence", "docs/packed", "--from", "kept"])
+    said = capsys.readouterr().err
+    assert "content changed since it was written" in said and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main(["evidence", "docs/packed", "--from", "elsewhere"])
+    assert capsys.readouterr().err == "error: elsewhere: no such folder\n"

@@ -30,6 +30,8 @@ from pipeline.artifacts.store import put, write_atomic, writing
 from pipeline.artifacts.unfinished import Reached, reached, states
 from pipeline.errors import UserError
 
+#: How the names of files of weights, masks, permutations, logits end.
+TENSORS = ".safetensors"
 #: What is wrong with a file, in the words of a line on its run.
 _FAULTS = {
     MISSING: "{} is missing",
@@ -43,12 +45,18 @@ class Wanted:
     """A run of the study: its folder and the files it reads, relative to the results folder.
 
     ``outputs`` are the files that a workflow knows of, ``settings`` is the digest of today's.
+    ``light``: what is measured alone is wanted, to be read: no weights, nothing to go on from.
     """
 
     folder: str
     outputs: tuple[str, ...]
     settings: str
     reads: tuple[str, ...]
+    light: bool = False
+
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Those of the run's files that are wanted."""
+        return [name for name in sorted(names) if not (self.light and name.endswith(TENSORS))]
 
 
 @dataclass
@@ -143,6 +151,11 @@ def _offered(home: Records, sources: Sequence[Records], runs: Iterable[Wanted]) 
     ]
 
 
+def holds(folder: Path, run: Wanted) -> bool:
+    """Whether a results folder has what is wanted of a run, by its record; no content is read."""
+    return _complete(Records(folder), run)
+
+
 def _complete(place: Records, run: Wanted) -> bool:
     """Whether a run is there, with today's settings, made from the parents that lie here.
 
@@ -152,7 +165,7 @@ def _complete(place: Records, run: Wanted) -> bool:
     return (
         found is not None
         and found.digest == run.settings
-        and found.there(folder, run.outputs)
+        and found.there(folder, run.of(run.outputs))
         and not found.other_parents(place.recorded)
     )
 
@@ -204,7 +217,7 @@ class _Home:
                     self._place(source, run)
                     self._taken.whole += 1
                     return
-                there = reached(source.root / run.folder, run.settings)
+                there = Reached() if run.light else reached(source.root / run.folder, run.settings)
                 if there > Reached():
                     self._same_parents(source, run)
                     if there > got:
@@ -245,7 +258,7 @@ class _Home:
                 raise Left(_FAULTS[UNRECORDED].format(name))
         for name, known in record.parents.items():
             self._same(name, known)
-        for name in record.files:
+        for name in run.of(record.files):
             if fault := record.fault(source.root / run.folder / name):
                 raise Left(_FAULTS.get(fault, f"{{}} {fault}").format(name))
         return True
@@ -294,12 +307,13 @@ class _Home:
         self._forget([f"{run.folder}/{name}" for name in run.outputs])
         with writing(folder), Lock(folder / LOCK).held(wait=False):
             (folder / PROVENANCE).unlink(missing_ok=True)  # first: a kill leaves no mixture
-            for name in (*sorted(record.files), PROVENANCE):
+            for name in (*run.of(record.files), PROVENANCE):
                 put(there / name, folder / name, moment)
             for path in folder.glob(".*"):  # states, and what a kill left half-written
                 if path.name != LOCK:
                     path.unlink()
-        for name in (f"logs/{run.folder}.log", f"benchmarks/{run.folder}.tsv"):
+        beside = () if run.light else (f"logs/{run.folder}.log", f"benchmarks/{run.folder}.tsv")
+        for name in beside:
             path = self._home.root / name
             with writing(path.parent):
                 path.unlink(missing_ok=True)

@@ -192,6 +192,13 @@ def put(source: Path, target: Path, moment: int) -> None:
         os.utime(temporary, ns=(moment, moment))
 
 
+def existing(folder: Path) -> Path:
+    """A folder that is there; raises UserError if it is not."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return folder
+
+
 def mend(path: Path, outputs: Sequence[str] = ()) -> str:
     """What to do about a damaged file: the command that makes it, and all of its run, again.
 

@@ -14,7 +14,7 @@ from pipeline.study.config import read
 COMMANDS = {
     name: import_module(f"{__name__}.{name}")
     for name in (
-        "plan", "check", "table", "show", "trace", "watch", "export", "evidence", "data", "freeze",
+        "plan", "check", "table", "show", "trace", "watch", "export", "pack", "evidence", "data", "freeze",
         "reference",
     )
 }  # fmt: skip

@@ -14,10 +14,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, help="where to; its conclusion.md, if any, is put on the page"
     )
+    parser.add_argument(
+        "--from",
+        dest="pack",
+        type=Path,
+        metavar="PACK",
+        help="read the runs of a pack instead of the results: nothing is trained for it",
+    )
     parser.add_argument("--partial", action="store_true", help="also while runs are missing")
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.report import evidence
 
-    print(evidence.names(evidence.publish(config, arguments.folder, partial=arguments.partial)))
+    given = {"pack": arguments.pack, "partial": arguments.partial}
+    print(evidence.names(evidence.publish(config, arguments.folder, **given)))

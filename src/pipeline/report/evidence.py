@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.artifacts.store import write_atomic
+from pipeline.artifacts.store import existing, write_atomic
 from pipeline.errors import UserError
 from pipeline.report import about, build, figures, tables
 from pipeline.report.tables import Table
@@ -21,12 +21,17 @@ CONCLUSION = "conclusion.md"
 _KEPT = ("csv", "md")
 
 
-def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path]:
+def publish(
+    config: Config, folder: Path, *, pack: Path | None = None, partial: bool = False
+) -> list[Path]:
     """Write every table (CSV, Markdown) and figure (PNG) of a study that is not optional, and README.md.
 
-    Returns the files, the page first. Raises UserError where runs are missing, unless ``partial``:
-    tables and figures then show them as missing.
+    ``pack``: a folder with what the runs have measured, read in place of the results. Returns the
+    files, the page first. Raises UserError where runs are missing, unless ``partial``: tables and
+    figures then show them as missing.
     """
+    if pack is not None:
+        config.results = existing(pack)
     provenance = about.provenance(config)
     missing = int(provenance.tidy["missing"].sum())
     if missing and not partial:
@@ -35,7 +40,7 @@ def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path
             f"study={config.main.study}) or ask for --partial"
         )
     files: list[Path] = []
-    parts = [_head(config, missing)]
+    parts = [_head(config, missing, pack)]
     own = folder / CONCLUSION
     if own.exists():
         parts.append(own.read_text(encoding="utf-8").strip())
@@ -55,17 +60,19 @@ def publish(config: Config, folder: Path, *, partial: bool = False) -> list[Path
     return [page, *files]
 
 
-def _head(config: Config, missing: int) -> str:
+def _head(config: Config, missing: int, pack: Path | None) -> str:
     study, protocol = config.main.study, config.main.protocol
-    other = protocol != "paper"
+    scalar, option = "", f" --study {study}"
+    if protocol != "paper":
+        scalar, option = f" protocol={protocol}", f"{option} --protocol {protocol}"
+    commands = [f"DATA_ROOT=... snakemake -c2 --config study={study}{scalar}"]
+    page = f"python -m pipeline evidence docs/evidence/{study}{option}"
+    if pack is not None:
+        commands.append(f"python -m pipeline pack {pack} --light{option}")
+        page += f" --from {pack}  # this alone makes the page from what the runs measured"
     state = f"\n\n**{missing} runs are missing**; what needs them says so." if missing else ""
-    return (
-        f"# {config.title}{state}\n\nThe runs, and this page:\n\n```sh\n"
-        f"DATA_ROOT=... snakemake -c2 --config study={study}"
-        + (f" protocol={protocol}\n" if other else "\n")
-        + f"python -m pipeline evidence docs/evidence/{study} --study {study}"
-        + (f" --protocol {protocol}\n```" if other else "\n```")
-    )
+    listed = "\n".join([*commands, page])
+    return f"# {config.title}{state}\n\nThe runs, and this page:\n\n```sh\n{listed}\n```"
 
 
 def _table(table: Table, stem: Path, files: list[Path]) -> str:

@@ -155,14 +155,15 @@ class Call:
             finished.forget_others(self.config.results, self._runs)
 
 
-def wanted(graph: Graph, runs: Iterable[Run]) -> list[slices.Wanted]:
-    """What is asked of slices for these runs."""
+def wanted(graph: Graph, runs: Iterable[Run], *, light: bool = False) -> list[slices.Wanted]:
+    """What is asked of slices for these runs; ``light``: without weights."""
     return [
         slices.Wanted(
             run.folder,
             run.files,
             graph.digest(run),
             tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
+            light,
         )
         for run in runs
     ]
