@@ -26,6 +26,7 @@ rule all:
     input:
         TARGETS.shown("table", "claims", "figure"),
         f"{SCOPE}/report.html",
+        f"{SCOPE}/archive.html",
         multiext(f"{SCOPE}/about/experiments", ".csv", ".html", ".md"),
         multiext(f"{SCOPE}/about/settings", ".csv", ".html", ".md"),
         multiext(f"{SCOPE}/about/provenance", ".csv", ".html", ".md"),

@@ -257,7 +257,7 @@ def snakemake(words: list[str]) -> tuple[list[str], dict[str, Any], list[str]]:
 def shown(config: Config) -> set[str]:
     """The files of a study's tables and figures, and its report."""
     base = f"{config.main.results}/{config.scope}"
-    found = {f"{base}/report.html"}
+    found = {f"{base}/report.html", f"{base}/archive.html"}
     for name, output in config.outputs.items():
         folder, ends = (
             ("figures", FIGURE) if output.what == "figure" else ("tables", TABLE + COMPARISON)

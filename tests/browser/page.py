@@ -53,7 +53,7 @@ def browser(width: int = 1440, height: int = 900) -> Iterator[webdriver.Chrome]:
 
 
 class Report:
-    """An open report, used through its menu as a person uses it."""
+    """Snakemake's report, open, used through its menu as a person uses it."""
 
     def __init__(self, driver: webdriver.Chrome, path: Path) -> None:
         self.driver = driver
@@ -185,17 +185,24 @@ class Report:
         )
 
     def errors(self) -> list[str]:
-        """Errors in the console so far."""
-        log = self.driver.get_log("browser")
-        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+        return errors(self.driver)
 
     def requests(self) -> list[str]:
-        """Addresses on any network that were asked for so far."""
-        events = [json.loads(entry["message"]) for entry in self.driver.get_log("performance")]
-        sent = [event["message"] for event in events]
-        urls = [
-            event["params"]["request"]["url"]
-            for event in sent
-            if event["method"] == "Network.requestWillBeSent"
-        ]
-        return [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:", "ftp:"))]
+        return requests(self.driver)
+
+
+def errors(driver: webdriver.Chrome) -> list[str]:
+    """Errors in the console so far."""
+    return [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
+
+
+def requests(driver: webdriver.Chrome) -> list[str]:
+    """Addresses on any network that were asked for so far."""
+    events = [json.loads(entry["message"]) for entry in driver.get_log("performance")]
+    sent = [event["message"] for event in events]
+    urls = [
+        event["params"]["request"]["url"]
+        for event in sent
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    return [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:", "ftp:"))]

@@ -1,237 +1,154 @@
-"""The report in a real browser: every category and entry, pictures, tables, graph, console, network."""
+"""The report in a real browser: what it says, where its links lead, that it fits, on screen and paper."""
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-import yaml
-from micro import Checkout
-from page import Report, browser
+from conftest import STUDY
+from page import browser, errors, requests
+from selenium.webdriver import Chrome
 from small import REPOSITORY
 
-from pipeline import stages
-from pipeline.stages.data import write_facts
-from pipeline.study.config import read
-from pipeline.study.graph import Graph
-
-STUDY = {
-    "title": "A study of a minute & its report",
-    "experiments": {
-        "one": {
-            "dataset": "digits", "width": 0.25, "dense": "dense-micro", "imp": "imp-micro",
-            "sparse": "sparse-micro", "connectivity": "line-micro", "sparsities": [0.3],
-            "rewind_epochs": [1], "pairs": [[0, 1]],
-        },
-    },
-    "outputs": {
-        "table_5": {
-            "kind": "rewind-grid", "title": "A grid", "experiments": ["one"], "published": "5",
-            "note": "A note below.",
-        },
-        "table_12": {"kind": "hyperparameters", "title": "Recipes", "experiments": ["one"]},
-        "figure_3": {"kind": "interpolation", "title": "A line", "experiments": ["one"]},
-        "figure_training": {
-            "kind": "training-curves", "title": "Training", "experiments": ["one"],
-            "sparsity": 0.3, "rewind_epoch": 1,
-        },
-        "figure_masks": {"kind": "mask-sparsity", "title": "The same", "experiments": ["one"]},
-        "figure_matching": {
-            "kind": "matching-quality", "title": "The same", "experiments": ["one"],
-        },
-        "figure_wide": {
-            "kind": "accuracy-vs-rewind", "title": "Not asked for", "experiments": ["one"],
-            "optional": True,
-        },
-        "claims": {"kind": "claims", "title": "Claims", "outputs": ["table_5", "figure_3"]},
-    },
-}  # fmt: skip
-CATEGORIES = {
-    "Claims": ["Claims"],
-    "Comparison with the published numbers": ["Table  5: A grid"],
-    "Figures": [
-        "Figure  3: A line", "The same (figure_masks)", "The same (figure_matching)", "Training",
-    ],
-    "Settings and provenance": [
-        "Experiments", "Provenance of the runs", "Settings of all recipes in use",
-    ],
-    "Tables": ["Table  5: A grid", "Table 12: Recipes"],
-}  # fmt: skip
+ITEMS = [
+    "claims", "table_5", "table_5.comparison", "table_12", "table_differences", "figure_3",
+    "figure_masks", "figure_matching", "figure_training",
+]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with the runs of the study above, and all that Snakemake makes of them."""
-    own = Checkout(tmp_path_factory.mktemp("report") / "checkout")
-    recipes = yaml.safe_load((own.folder / "config/recipes.yaml").read_text())
-    recipes["connectivity"]["line-micro"] = {"points": 3, "images": 256}
-    own.write("config/recipes.yaml", recipes)
-    own.study(STUDY)
-    # Trained here and not by Snakemake, which starts a process for every run.
-    torch.set_num_threads(1)
-    results = str(own.folder / "results")
-    config = read(own.folder, {"study": "micro", "results": results, "device": "cpu"})
-    graph = Graph(config)
-    write_facts(config, "digits")
-    for run in graph.closure(graph.outputs(config.outputs)):
-        stages.run(config, run.stage, run.key)
-    own.steps = own.run("report")
-    return own
-
-
-@pytest.fixture(scope="module")
-def path(checkout: Checkout) -> Path:
-    return checkout.folder / "results/micro/report.html"
-
-
-@pytest.fixture(scope="module")
-def report(path: Path) -> Iterator[Report]:
-    """The report, open in a browser without a network."""
-    with browser() as driver:
-        yield Report(driver, path)
+@pytest.fixture(scope="module", params=[1280, 400], ids=["wide", "narrow"])
+def page(request: pytest.FixtureRequest, results: Path) -> Iterator[Chrome]:
+    """The report, open in a browser without a network, on a screen of this many pixels."""
+    with browser(request.param, 900) as driver:
+        driver.get((results / "report.html").resolve().as_uri())
+        yield driver
 
 
 @pytest.fixture(autouse=True)
-def quiet(report: Report) -> Iterator[None]:
+def quiet(page: Chrome) -> Iterator[None]:
     """After every test: no error in the console, and nothing was asked of any network."""
     yield
-    assert report.errors() == []
-    assert report.requests() == []
+    assert errors(page) == [] and requests(page) == []
 
 
-def entries(report: Report) -> Iterator[tuple[str, int, str]]:
-    """Category, place and name of every entry, its category open in the menu."""
-    for category in report.categories():
-        for place, label in enumerate(report.open(category)):
-            yield category, place, label
+def js(page: Chrome, script: str, *arguments: Any) -> Any:
+    return page.execute_script(script, *arguments)
 
 
-def test_categories_and_names(report: Report) -> None:
-    found: dict[str, list[str]] = {}
-    for category, _, label in entries(report):
-        found.setdefault(category, []).append(label)
-    assert found == {
-        category: [re.sub(r"(?<=[a-z] ) (?=\d)", "\u2007", label) for label in labels]
-        for category, labels in CATEGORIES.items()
-    }
-    assert report.driver.title == STUDY["title"]
+def test_it_begins_with_what_was_run_and_what_came_out(page: Chrome) -> None:
+    assert page.title == STUDY["title"]
+    head = page.find_element("tag name", "header").text
+    assert STUDY["title"] in head and "protocol: the paper's text" in head
+    assert "Dense runs: 2; IMP rounds: 1; Masks: 1; Permutations: 1; " in head
+    assert "epochs of training" in head and "missing" not in head
+    assert re.search(r"ResNet20×0.25 / digits, S = 30%, k = 1: perm. − naive: [+−]\d", head)
 
 
-def test_every_picture_has_pixels_and_a_caption(report: Report) -> None:
-    seen = 0
-    for category, place, label in entries(report):
-        if report.show(place) != "img":
-            continue
-        assert category == "Figures"
-        picture = report.picture()
-        assert min(picture["natural"]) > 100 and min(picture["picture"]) > 100
-        assert picture["alt"] == label
-        assert "Seeds: 1 pair (a–b): 0–1." in picture["caption"]
-        seen += 1
-    assert seen == len(CATEGORIES["Figures"])
+def test_every_table_and_figure_has_its_caption_in_place(page: Chrome) -> None:
+    found = js(
+        page, "return [...document.querySelectorAll('main > section > article')].map(a => a.id)"
+    )
+    assert [name for name in found if not name.startswith("runs-")] == ITEMS
+    headings = page.find_elements("css selector", "main > section > article > h3")
+    assert headings[1].text == "Table 5: A grid"
+    for name in ITEMS:
+        article = page.find_element("id", name)
+        caption = article.find_element("css selector", ".caption").text
+        assert len(caption) > 60 and "CSV" in caption
+        assert ("Protocol" in caption) == (name != "table_5.comparison")
+        pictures = article.find_elements("tag name", "img")
+        assert len(pictures) == name.startswith("figure")
+        for picture in pictures:
+            size = js(page, "return [arguments[0].naturalWidth, arguments[0].clientWidth]", picture)
+            assert min(size) > 300 and picture.get_attribute("alt")
+        assert bool(article.find_elements("css selector", "tbody tr")) == (not pictures)
+    assert "A note below." in page.find_element("id", "table_5").text
 
 
-def test_every_table_has_rows_of_one_width_each_filled(report: Report) -> None:
-    seen = 0
-    for _, place, label in entries(report):
-        if report.show(place) != "iframe":
-            continue
-        head, *rows = report.table()
-        assert all(head[1:]), label
-        assert rows, label
-        assert all(any(cell for cell in row) for row in rows), label
-        seen += 1
-    assert seen == sum(len(labels) for labels in CATEGORIES.values()) - len(CATEGORIES["Figures"])
+def test_nothing_is_off_the_screen(page: Chrome) -> None:
+    """Neither a column of a table nor a word: no need to scroll to the side."""
+    width = js(page, "return document.documentElement.clientWidth")
+    assert js(page, "return document.documentElement.scrollWidth") <= width
+    off = js(
+        page,
+        "return [...document.querySelectorAll('td, th, img, p, li, h1, h2, h3')].filter(e => {"
+        " const box = e.getBoundingClientRect();"
+        " return box.width && (box.left < 0 || box.right > arguments[0]"
+        "  || e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')"
+        "}).map(e => e.textContent.slice(0, 60))",
+        width,
+    )
+    assert off == []
 
 
-def test_captions_say_what_which_protocol_and_seeds(report: Report) -> None:
-    said: dict[str, str] = {}
-    for category in report.categories():
-        for place, label in enumerate(report.open(category)):
-            said[f"{category}/{label}"] = report.describe(place)
-            report.open(category)
-    assert len(said) == sum(len(labels) for labels in CATEGORIES.values())
-    for name, caption in said.items():
-        assert "Protocol: the paper's text." in caption, name
-        assert len(caption) > 60, name
-    grid = next(text for name, text in said.items() if name.endswith("5: A grid"))
-    assert "A note below. " in grid and "Seeds: 1 pair (a–b): 0–1." in grid
-    assert "Seeds" not in said["Tables/Table 12: Recipes"]  # it shows no runs
-    assert "Seeds" in said["Claims/Claims"]
+def test_on_a_narrow_screen_every_cell_says_what_it_is(page: Chrome) -> None:
+    labels = js(
+        page,
+        "const row = document.querySelector('#table_5 tbody tr'), cell = row.querySelector('td');"
+        "return [getComputedStyle(row, '::before').content, getComputedStyle(cell, '::before').content]",
+    )
+    narrow = js(page, "return innerWidth") < 900
+    assert labels == (['"30% · LTH"', '"Rewind Epoch k · k=1"'] if narrow else ["none", "none"])
 
 
-def test_figures_are_enlarged_where_clicked(report: Report) -> None:
-    report.open("Figures")
-    report.show(0)
-    whole = report.picture()["picture"]
-    for zoom in (2, 4, 1):
-        report.click_figure(0.5, 0.5)
-        found = report.picture()
-        assert found["picture"] == pytest.approx([zoom * side for side in whole], rel=0.02)
-        assert found["middle"] == pytest.approx([0, 0], abs=4 if zoom > 1 else 100)
-    report.click_figure(0.3, 0.4)  # that place comes to the middle
-    away = [0.2 * 2 * whole[0], 0.1 * 2 * whole[1]]
-    assert report.picture()["middle"] == pytest.approx(away, abs=4)
-    report.show(1)  # the next one is shown whole again
-    report.picture()
-    assert report.js("return document.querySelectorAll('#app .zoomed').length") == 0
+def test_every_link_leads_somewhere(page: Chrome, results: Path) -> None:
+    links = js(page, "return [...document.links].map(a => a.getAttribute('href'))")
+    ids = set(js(page, "return [...document.querySelectorAll('[id]')].map(e => e.id)"))
+    inside = {link[1:] for link in links if link.startswith("#")}
+    files = {link for link in links if not link.startswith("#")}
+    assert inside <= ids and len(inside) > 10
+    assert "archive.html" in files and all((results / file).is_file() for file in files if
+                                           not file.endswith(".log"))  # fmt: skip
+    assert any(file.endswith("metrics.json") for file in files)
 
 
-def test_graph_and_runtimes_are_drawn(report: Report) -> None:
-    report.home()
-    report.click("Workflow")
-    assert report.painted("#rulegraph canvas") > 5
-    report.click("Statistics")
-    assert report.painted("#runtimes canvas") > 5 and report.painted("#timeline canvas") > 5
+def test_every_number_leads_to_its_runs(page: Chrome) -> None:
+    cells = page.find_elements("css selector", "#table_5 td")
+    numbers = [cell for cell in cells if re.search(r"\d", cell.text)]
+    assert len(numbers) == 3
+    for cell in numbers:
+        target = cell.find_element("tag name", "a").get_attribute("href").rpartition("#")[2]
+        listed = page.find_element("id", target).find_elements("css selector", "li")
+        assert len(listed) == 3 and all(one.text.startswith("sparse ") for one in listed)
+        named = {a.text for a in listed[0].find_elements("tag name", "a")}
+        assert named == {"metrics", "provenance", "log"}
 
 
-def test_the_first_page_leads_to_every_category(report: Report) -> None:
-    for category, labels in CATEGORIES.items():
-        report.home()
-        report.click("Workflow")
-        report.wait("return !!document.querySelector('#app .prose a')")
-        item = report.driver.find_element(
-            "xpath", f"//*[@class='simple']/li[contains(., {category!r})]"
-        )
-        assert item.text == f"{category}: {len(labels)}"
-        item.find_element("css selector", "a").click()
-        report.wait(
-            "return document.querySelectorAll('#app nav tbody tr').length === arguments[0]",
-            len(labels),
-        )
+def test_verdicts_have_colours(page: Chrome) -> None:
+    colours = js(
+        page,
+        "return [...document.querySelectorAll('#claims td')].filter(td =>"
+        " ['supported', 'contradicted', 'undecided'].includes(td.innerText.trim()))"
+        ".map(td => getComputedStyle(td).backgroundColor)",
+    )
+    assert colours and "rgba(0, 0, 0, 0)" not in colours
 
 
-def test_provenance_counts_the_runs(report: Report) -> None:
-    place = report.open("Settings and provenance").index("Provenance of the runs")
-    report.show(place)
-    head, *rows = report.table()
-    runs = {row[0]: row[head.index("Runs")] for row in rows}
-    assert runs == {
-        "Dense runs": "2", "IMP rounds": "1", "Masks": "1", "Permutations": "1", "Sparse runs": "3",
-        "Interpolations": "1",
-    }  # fmt: skip
-    assert all(row[head.index("Missing")] == "–" for row in rows)
+def test_it_can_be_printed(page: Chrome) -> None:
+    """On A4, without the menu and without what would be cut off."""
+    paper = page.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+    assert base64.b64decode(paper["data"]).startswith(b"%PDF")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not page.find_element("tag name", "nav").is_displayed()
+        assert page.find_element("id", "table_5").is_displayed()
+        assert js(page, "return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def test_settings_are_the_resolved_ones(report: Report) -> None:
-    place = report.open("Settings and provenance").index("Settings of all recipes in use")
-    report.show(place)
-    cells = [cell for row in report.table() for cell in row]
-    for name in ("dense-micro", "imp-micro", "activations", "sparse-micro", "line-micro", "digits"):
-        assert name in cells
-    assert "sparse-other" not in cells
-    assert "peak learning rate" in cells
-
-
-def test_a_picture_of_it_can_be_taken(path: Path, tmp_path: Path) -> None:
+def test_a_picture_of_it_can_be_taken(results: Path, tmp_path: Path) -> None:
     picture = tmp_path / "images" / "report.png"
     script = Path(__file__).with_name("screenshot.py")
-    subprocess.run([sys.executable, script, path, picture, "Figures", "Training"], check=True)
+    subprocess.run(
+        [sys.executable, script, results / "report.html", picture, "figure_3"], check=True
+    )
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size > 20_000
     # the README shows one that was taken in the same way, and is small
     kept = REPOSITORY / "docs/images/report.png"
@@ -243,12 +160,3 @@ def test_a_picture_of_it_can_be_taken(path: Path, tmp_path: Path) -> None:
         "python tests/browser/screenshot.py results/demo/report.html docs/images/report.png"
         in readme
     )
-
-
-def test_a_second_run_makes_no_report_again(checkout: Checkout) -> None:
-    # the runs were there: only what is made of them was made
-    assert checkout.steps == {
-        "table": 3, "comparison": 1, "figure": 4, "settings": 1, "provenance": 1,
-        "render_report": 1, "report": 1,
-    }  # fmt: skip
-    assert checkout.plan("report") == {}

@@ -32,7 +32,7 @@ from workplace import Workplace, finish, stop  # noqa: E402
 INTERVAL = 0.5
 STUDY = ("--config", "study=nano")
 #: Pages that say when and how long.
-NOT_COMPARED = ("nano/report.html", "nano/about/provenance")
+NOT_COMPARED = ("nano/archive.html", "nano/report.html", "nano/about/provenance")
 #: Another language, hash order and time zone for the undisturbed run.
 ELSEWHERE = {"LC_ALL": "C", "PYTHONHASHSEED": "7", "TZ": "Pacific/Chatham"}
 HERE_AND_NOW = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "TZ": "UTC"}

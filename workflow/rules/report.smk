@@ -1,4 +1,4 @@
-# The report of a study: Snakemake's own, one self-contained page.
+# The report of a study: one page to read, and Snakemake's own beside it.
 
 ABOUT = f"{SCOPE}/about"
 
@@ -76,9 +76,26 @@ rule render_report:
         "python workflow/scripts/write.py report {output} > {log} 2>&1"
 
 
+rule archive:
+    input:
+        rules.render_report.input,
+    output:
+        f"{SCOPE}/archive.html",
+    log:
+        f"{LOGS}/archive.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    message:
+        "Rendering Snakemake's own report"
+    shell:
+        "python workflow/scripts/write.py archive {output} > {log} 2>&1"
+
+
 rule report:
     input:
         f"{SCOPE}/report.html",
+        f"{SCOPE}/archive.html",
         rules.settings.output,
         rules.provenance.output,
         TARGETS.ancestors("table", "claims", "figure"),

@@ -40,6 +40,10 @@ def job() -> None:
             from pipeline.report.page import write_report
 
             write_report(config, Path(path))
+        case ["archive", path]:
+            from pipeline.report.archive import write_archive
+
+            write_archive(config, Path(path))
         case _:
             sys.exit(__doc__)
 

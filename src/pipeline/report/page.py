@@ -1,52 +1,198 @@
-"""The report of a study: Snakemake's own, rendered by Snakemake from what exists."""
+"""The report of a study: one page to read, offline and on paper."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
 from pathlib import Path
 
-from pipeline import snakemake_internals
+from jinja2 import Environment, StrictUndefined
+
 from pipeline.artifacts.store import write_atomic
-from pipeline.errors import UserError
+from pipeline.progress.job import clock
+from pipeline.report import about, build, headline
+from pipeline.report.tables import Table, to_fragment
+from pipeline.report.tables.render import STYLE, VERDICTS
+from pipeline.results import Results
+from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.study.targets import Targets
 
-ABOUT = ("experiments", "settings", "provenance")
-#: Style and behaviour of the page, beside the captions.
-PARTS = Path("workflow/report")
+#: Name of Snakemake's own report, which lies beside the page.
+ARCHIVE = "archive.html"
 
 
-def targets(config: Config) -> list[str]:
-    """The files that the report shows."""
-    about = [f"{config.main.results}/{config.scope}/about/{name}.html" for name in ABOUT]
-    shown = Targets(Graph(config)).shown("table", "claims", "figure")
-    return about + [file for file in shown if file.endswith((".html", ".svg"))]
+@dataclass(frozen=True)
+class Link:
+    """A file, and what it is called."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as the page lists it: in words, with the files that say what it did."""
+
+    words: str
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table, figure or comparison on the page.
+
+    ``table`` is HTML, ``picture`` an address; one of them is empty. ``runs``: those behind it, by
+    kind; empty where it stands on other outputs' runs or on none.
+    """
+
+    name: str
+    label: str
+    caption: str
+    table: str
+    picture: str
+    files: tuple[Link, ...]
+    runs: tuple[tuple[str, tuple[Listed, ...]], ...] = ()
+
+
+class Page:
+    """Puts together what the page shows; addresses are relative to the folder that it lies in."""
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self.config, self.folder = config, path.parent
+        self.graph = Graph(config)
+        self.targets, self.results = Targets(self.graph), Results(config)
+        self.tables: dict[str, Table] = {}
+
+    def render(self) -> str:
+        """The page as HTML, with all it shows inside."""
+        environment = Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        source = resources.files(__package__)
+        template = environment.from_string(source.joinpath("page.html").read_text("utf-8"))
+        provenance = about.provenance(self.config)
+        parts = [(title, list(self._items(what))) for title, what in _PARTS.items()]
+        return template.render(
+            title=self.config.title,
+            study=self.config.main.study,
+            protocol=self.targets.protocol,
+            style=STYLE + source.joinpath("page.css").read_text("utf-8"),
+            archive=ARCHIVE,
+            ran=_ran(provenance),
+            found=headline.sentences(self.config, self.tables),
+            verdicts=self._verdicts(),
+            parts=[(title, items) for title, items in parts if items],
+            about=[
+                ("settings", "Settings", [about.experiments(self.config), about.settings(self.config)]),
+                ("provenance", "Provenance", [provenance]),
+            ],
+            fragment=lambda table: to_fragment(table, caption=True),
+        )  # fmt: skip
+
+    def _items(self, what: str) -> Iterable[Item]:
+        for name in sorted(self.targets.names(what), key=_natural):
+            if self.config.outputs[name].optional:
+                continue
+            yield self._figure(name) if what == "figure" else self._table(name)
+            if self.config.outputs[name].published and what == "table":
+                yield self._beside(name)
+
+    def _table(self, name: str) -> Item:
+        self.tables[name] = build.table(self.config, name)
+        return self._item(name, table=self._fragment(self.tables[name], name))
+
+    def _beside(self, name: str) -> Item:
+        table = self._fragment(build.comparison_of(self.config, name), name)
+        label = f"{self._label(name)}: beside the published numbers"
+        links = self._links(name, ".comparison.")
+        return Item(f"{name}.comparison", label, _BESIDE, table, "", links)
+
+    def _figure(self, name: str) -> Item:
+        svg = self.config.results / self.config.scope / "figures" / f"{name}.svg"
+        content = b64encode(svg.read_bytes()).decode()
+        return self._item(name, picture=f"data:image/svg+xml;base64,{content}")
+
+    def _item(self, name: str, table: str = "", picture: str = "") -> Item:
+        label, caption = self._label(name), self.targets.caption(name)
+        runs = tuple(self._by_kind(name))
+        return Item(name, label, caption, table, picture, self._links(name), runs)
+
+    def _label(self, name: str) -> str:
+        """An output's number and title; the menu of Snakemake's report sorts by letters, a page does not."""
+        return " ".join(self.targets.label(name).split())
+
+    def _fragment(self, table: Table, name: str) -> str:
+        return to_fragment(table, runs=f"runs-{name}" if self._behind(name) else "")
+
+    def _links(self, name: str, kind: str = ".") -> tuple[Link, ...]:
+        """The files of an output whose names go on so behind its own."""
+        files = [Path(file) for file in self.targets.files(name)]
+        own = (file for file in files if file.name == f"{name}{kind}{file.suffix[1:]}")
+        return tuple(Link(file.suffix[1:].upper(), self._address(file)) for file in own)
+
+    def _behind(self, name: str) -> list[Run]:
+        return self.graph.outputs([name])
+
+    def _by_kind(self, name: str) -> Iterable[tuple[str, tuple[Listed, ...]]]:
+        order = list(STAGES)
+        runs = sorted(self._behind(name), key=lambda run: order.index(run.stage))
+        for stage, of_stage in groupby(runs, key=lambda run: run.stage):
+            yield STAGES[stage].title, tuple(map(self._listed, of_stage))
+
+    def _listed(self, run: Run) -> Listed:
+        results = self.config.main.results
+        files = {
+            "metrics": f"{results}/{run.path('metrics.json')}",
+            "provenance": f"{results}/{run.path('provenance.json')}",
+            "log": f"{results}/logs/{run.folder}.log",
+        }
+        links = (Link(text, self._address(Path(file))) for text, file in files.items())
+        return Listed(run.words, tuple(links))
+
+    def _address(self, file: Path) -> str:
+        """A file of the results, as the page finds it."""
+        below = file.relative_to(self.config.main.results)
+        return Path(os.path.relpath(self.config.results / below, self.folder)).as_posix()
+
+    def _verdicts(self) -> list[tuple[str, int]]:
+        """How many claims have each verdict, over all tables of claims."""
+        claims = [self.tables[name] for name in self.targets.names("claims") if name in self.tables]
+        cells = [text for table in claims for text in table.layout.to_numpy().ravel()]
+        return [(word, cells.count(word)) for word in VERDICTS if word in cells]
+
+
+#: Sections of the page, and what they hold.
+_PARTS = {"Claims": "claims", "Tables": "table", "Figures": "figure"}
+_BESIDE = "Ours beside the published numbers, with the uncertainty of their difference."
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Sort key by which table_5 stands before table_12."""
+    parts = re.split(r"(\d+)", name)
+    return [("", int(part)) if part.isdigit() else (part, 0) for part in parts]
+
+
+def _ran(provenance: Table) -> str:
+    """What was run, in a sentence."""
+    rows = provenance.tidy
+    runs = [f"{STAGES[row.stage].title}: {row.runs}" for row in rows.itertuples()]
+    devices = dict.fromkeys(d for text in rows["devices"] for d in text.split(", ") if d != "–")
+    text = (
+        f"{'; '.join(runs)}. {rows['epochs'].sum():,.0f} epochs of training, "
+        f"{clock(rows['seconds'].sum())} of device time on {', '.join(devices) or 'no device'}."
+    )
+    missing, diverged = int(rows["missing"].sum()), int(rows["diverged"].sum())
+    text += f" {missing} runs are missing." if missing else ""
+    return text + (f" {diverged} runs diverged." if diverged else "")
 
 
 def write_report(config: Config, path: Path) -> None:
-    """Render ``path`` by ``snakemake --report`` in a second Snakemake process; works offline.
-
-    Raises:
-        UserError: Snakemake could not render it; its own words stand above in the log.
-    """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-m", "snakemake", *targets(config), "--report", str(temporary), "--cores", "1",
-        "--report-stylesheet", str(PARTS / "report.css"),
-        "--config", f"study={config.main.study}", f"protocol={config.main.protocol}",
-    ]  # fmt: skip
-    try:
-        if subprocess.run(command, check=False).returncode or not temporary.exists():
-            raise UserError(f"{path}: Snakemake could not write the report; see above")
-        page = snakemake_internals.page(
-            temporary.read_text(encoding="utf-8"),
-            config.title,
-            (PARTS / "report.js").read_text(encoding="utf-8"),
-        )
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_atomic(path, page.encode())
+    """Write the page; its tables are made from the runs, its figures are those that lie there."""
+    write_atomic(path, Page(config, path).render().encode())

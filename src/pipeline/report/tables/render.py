@@ -15,7 +15,10 @@ from pipeline.report.tables.table import SPAN, Table
 
 _LONG = 40  # characters: a column with a longer text is one of sentences or lists
 
-_STYLE = """
+#: Cells that have a colour of their own.
+VERDICTS = ("supported", "contradicted", "undecided")
+#: How tables look on a page.
+STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #1a1a1a; margin: 1.5rem; }
 table {
   border-collapse: collapse; border-bottom: 2px solid #333; font-variant-numeric: tabular-nums;
@@ -33,6 +36,9 @@ tbody tr.block > * { border-top: 1px solid #bbb; }
 tbody tr:first-child > * { border-top: none; }
 td.text { text-align: left; white-space: normal; min-width: 15rem; max-width: 34rem; }
 td.absent { color: #767676; }
+td.supported { background: #d9f0dd; }
+td.contradicted { background: #f8d7d4; }
+td.undecided { background: #f3efd9; }
 .scroll { overflow-x: auto; }
 .notes { max-width: 60rem; color: #444; }
 """.strip()
@@ -46,10 +52,23 @@ def to_csv(table: Table) -> str:
 
 def to_html(table: Table) -> str:
     """One self-contained page: title, table with merged headers, notes and protocol."""
-    grid, title = _Grid(table), html.escape(table.title)
+    title = html.escape(table.title)
     lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
-    lines += [f"<title>{title}</title>", f"<style>\n{_STYLE}\n</style>", "</head>", "<body>"]
-    lines += ['<div class="scroll">', "<table>", f"<caption>{title}</caption>", "<thead>"]
+    lines += [f"<title>{title}</title>", f"<style>\n{STYLE}\n</style>", "</head>", "<body>"]
+    lines += [to_fragment(table, caption=True), "</body>", "</html>", ""]
+    return "\n".join(lines)
+
+
+def to_fragment(table: Table, *, caption: bool = False, runs: str = "") -> str:
+    """A table and its notes as a part of a page.
+
+    ``caption``: with its title. ``runs``: where on the page the runs of its cells are listed; every
+    number leads there. Rows and cells carry their labels, for screens on which no row has room.
+    """
+    grid = _Grid(table)
+    lines = ['<div class="scroll">', "<table>"]
+    lines += [f"<caption>{html.escape(table.title)}</caption>"] if caption else []
+    lines.append("<thead>")
     for depth, heads in enumerate(grid.head):
         lines.append("<tr>")
         if depth == 0:
@@ -57,24 +76,39 @@ def to_html(table: Table) -> str:
         lines += [_tag("th", cell.text, cell.kind, colspan=cell.span) for cell in heads]
         lines.append("</tr>")
     lines += ["</thead>", "<tbody>"]
-    for labels, cells in grid.body:
-        lines.append('<tr class="block">' if _starts_block(labels) else "<tr>")
+    for full, (labels, cells) in zip(grid.rows, grid.body, strict=True):
+        kind = ' class="block"' if _starts_block(labels) else ""
+        lines.append(f'<tr{kind} data-row="{html.escape(full)}">')
         begun = (label for label in labels if label.span)
         lines += [_tag("th", label.text, scope="row", rowspan=label.span) for label in begun]
-        lines += [_tag("td", c.text, c.kind, bold=c.bold, colspan=c.span) for c in cells]
+        column = 0
+        for cell in cells:
+            href = f"#{runs}" if runs and any(map(str.isdigit, cell.text)) else ""
+            given = {"colspan": cell.span, "data-column": grid.columns[column]}
+            lines.append(_tag("td", cell.text, cell.kind, bold=cell.bold, href=href, **given))
+            column += cell.span
         lines.append("</tr>")
     lines += ["</tbody>", "</table>", "</div>", '<div class="notes">']
     lines += [_tag("p", note) for note in _notes(table)]
-    lines += ["</div>", "</body>", "</html>", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "</div>"])
 
 
-def _tag(name: str, text: str, kind: str = "", *, bold: bool = False, **attributes: object) -> str:
+def _tag(
+    name: str,
+    text: str,
+    kind: str = "",
+    *,
+    bold: bool = False,
+    href: str = "",
+    **attributes: object,
+) -> str:
     """An element of a class and with attributes, those left out that say nothing."""
     given = {"class": kind, **attributes}
     shown = "".join(f' {key}="{value}"' for key, value in given.items() if value not in ("", 1))
     text = html.escape(text)
-    return f"<{name}{shown}>{f'<b>{text}</b>' if bold else text}</{name}>"
+    text = f"<b>{text}</b>" if bold else text
+    text = f'<a href="{html.escape(href)}">{text}</a>' if href else text
+    return f"<{name}{shown}>{text}</{name}>"
 
 
 def to_markdown(table: Table) -> str:
@@ -187,7 +221,7 @@ class _Grid:
     """A table as every format prints it: neighbours that are one cell are merged.
 
     names: of the labels. head: lines from the outside in, the innermost never merged. body: labels
-    and cells of each row.
+    and cells of each row. rows, columns: what each row and column of the layout is called in full.
     """
 
     def __init__(self, table: Table) -> None:
@@ -197,16 +231,24 @@ class _Grid:
         *outer, inner = zip(*_labels(layout.columns), strict=True)
         self.head = [[_Cell(text, len(list(same))) for text, same in groupby(one)] for one in outer]
         self.head.append([_Cell(text, 1, kind) for text, kind in zip(inner, kinds, strict=True)])
+        self.rows = [" · ".join(labels) for labels in _labels(layout.index)]
+        self.columns = [" · ".join(labels) for labels in _labels(layout.columns)]
         self.body = []
         for row, labels in enumerate(_merged(layout.index)):
             texts = layout.iloc[row].tolist()
             starts = [c for c, text in enumerate(texts) if c == 0 or text != SPAN]
             cells = []
             for start, end in pairwise([*starts, len(texts)]):
-                absent = "absent" if texts[start].startswith(("missing", "diverged")) else ""
-                kind, bold = kinds[start] or absent, table.is_bold(row, start)
+                kind, bold = kinds[start] or _kind(texts[start]), table.is_bold(row, start)
                 cells.append(_Cell(texts[start], end - start, kind, bold))
             self.body.append((labels, cells))
+
+
+def _kind(text: str) -> str:
+    """What a text of one or two words says to the eye."""
+    if text.startswith(("missing", "diverged")):
+        return "absent"
+    return text if text in VERDICTS else ""
 
 
 def _merged(index: pd.Index) -> list[list[_Cell]]:

@@ -25,7 +25,7 @@ Experiments = Mapping[str, Experiment]
 
 #: Names of the workflow's own rules: a table or figure is a rule of its name.
 RULES = {
-    "all", "comparison", "data", "digits_turned", "figure", "figures", "provenance",
+    "all", "archive", "comparison", "data", "digits_turned", "figure", "figures", "provenance",
     "render_report", "report", "run", "settings", "show", "table", "tables",
     *(stage.replace("-", "_") for stage in STAGES),
 }  # fmt: skip
