@@ -11,7 +11,6 @@ for the page only makes verdicts rarer.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +86,10 @@ def moved(stated: Statement, numbers: Numbers, truth: str) -> Numbers:
     """
     cases = list(stated.compute(numbers))
     means = pd.concat(
-        [values.places["method"].map(_START).set_axis(values.means.index) for values in _held(numbers)]
+        [
+            values.places["method"].map(_START).set_axis(values.means.index)
+            for values in _held(numbers)
+        ]
     )
     for _ in range(3):  # cases may share cells, and a ratio is not linear
         for case in cases:

@@ -49,15 +49,14 @@ def on_published() -> list[Claim]:
     return evaluate(published_numbers(published.cells(), published.diversity()))
 
 
-def on_results(
-    runs: pd.DataFrame, *, reuse: Sequence[str] = (), headline: Headline = Headline(), **others: Any
-) -> list[Claim]:
+def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:
     """The claims on our runs and what else was measured; all frames as in `pipeline.results`.
 
     ``reuse``: experiments whose masks come from another data set; not among the other cells.
-    ``others``: diversity and imp_barriers, a frame each, curves, and planes and costs, lists of what
-    their outputs read.
+    ``others``: headline; diversity, curves and imp_barriers, a frame each; planes and costs, lists of
+    what their outputs read.
     """
+    headline = others.get("headline", Headline())
     of_other = runs["experiment"].isin(reuse)
     own = runs[~of_other]
     return evaluate(

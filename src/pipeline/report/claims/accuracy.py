@@ -18,7 +18,9 @@ _HIGHER = 0.9
 _MODEL = {"model": "vgg11"}
 
 
-def networks(values: Values | None, *methods: str, **chosen: object) -> Iterator[tuple[str, Values]]:
+def networks(
+    values: Values | None, *methods: str, **chosen: object
+) -> Iterator[tuple[str, Values]]:
     """Every network that has these methods, by its name; matched at the end of training."""
     own = values.where(matching_epoch=END, **chosen) if values else None
     for key, cells in units(own, NETWORK, methods):

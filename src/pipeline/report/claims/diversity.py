@@ -23,7 +23,9 @@ def permuted_ensembles_beat_lth(numbers: Numbers) -> Iterator[Case]:
         yield Case(name, cells, Measure(gap("permuted", "lth")))
 
 
-@claim("paper, Section 4.2, Table 1", "disagreement, KL and JS, each: permuted − LTH > 0", "measures")
+@claim(
+    "paper, Section 4.2, Table 1", "disagreement, KL and JS, each: permuted − LTH > 0", "measures"
+)
 def permuted_more_diverse_than_lth(numbers: Numbers) -> Iterator[Case]:
     """Permuted solutions are more diverse functions than LTH solutions."""
     yield from _each_measure(numbers, gap("permuted", "lth"), "permuted", "lth")
@@ -62,7 +64,9 @@ def permuted_ensemble_gain_like_imp(numbers: Numbers) -> Iterator[Case]:
 def _each_measure(numbers: Numbers, profile: Profile, *methods: str) -> Iterator[Case]:
     for measure in _DIVERSE:
         for name, cells in _networks(numbers, [measure], *methods):
-            yield Case(name, cells, Measure(profile), measure.upper() if len(measure) < 3 else measure)
+            yield Case(
+                name, cells, Measure(profile), measure.upper() if len(measure) < 3 else measure
+            )
 
 
 def _networks(

@@ -237,7 +237,9 @@ def profile_text(measure: Measure, means: pd.DataFrame) -> str:
     """The entries of a profile by what they go along; of many, the least, the mean and the most."""
     profile = measure.profile(means).iloc[:, 0]
     if len(profile) > _FEW:
-        low, middle, high = (names.signed(v) for v in (profile.min(), profile.mean(), profile.max()))
+        low, middle, high = (
+            names.signed(v) for v in (profile.min(), profile.mean(), profile.max())
+        )
         return f"{len(profile)} values: {low} to {high}, mean {middle}"
     return "; ".join(
         f"{_label(profile.index.names, key)}{names.signed(value)}" for key, value in profile.items()

@@ -88,7 +88,9 @@ def of_diversity(frame: pd.DataFrame | None) -> Values | None:
     long = last.rename(columns={"test_accuracy_mean": "test_accuracy"}).melt(
         [*NETWORK, "method"], MEASURES, "measure", "mean"
     )
-    return printed(long.dropna(subset="mean").assign(std=math.nan, n=1), [*NETWORK, "method", "measure"])
+    return printed(
+        long.dropna(subset="mean").assign(std=math.nan, n=1), [*NETWORK, "method", "measure"]
+    )
 
 
 def of_curves(curves: pd.DataFrame | None, headline: Headline) -> Values | None:

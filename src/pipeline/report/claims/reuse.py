@@ -53,7 +53,9 @@ def _early(numbers: Numbers, profile: Callable[[float], Profile], *methods: str)
             if {t, END} <= set(cells.where(method="permuted").places["matching_epoch"]):
                 # a row of the table is there for few of the network's S and k
                 chosen = cells.where(matching_epoch=(t, END))
-                yield Case(names.place(**key), _shared(chosen, t), Measure(profile(t)), f"t = {t:g}")
+                yield Case(
+                    names.place(**key), _shared(chosen, t), Measure(profile(t)), f"t = {t:g}"
+                )
 
 
 def _shared(cells: Values, t: float) -> Values:
@@ -83,7 +85,8 @@ def mask_reuse(numbers: Numbers) -> Iterator[Case]:
 
 
 @claim(
-    "thesis, Section 4.1.5, Table 4.2", "mean over S of permuted − naive: at k = 20 less at k = 10, > 0"
+    "thesis, Section 4.1.5, Table 4.2",
+    "mean over S of permuted − naive: at k = 20 less at k = 10, > 0",
 )
 def mask_reuse_clearer_at_20(numbers: Numbers) -> Iterator[Case]:
     """On another data set the permuted mask is ahead more clearly at k = 20 than at k = 10."""

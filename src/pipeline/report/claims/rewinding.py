@@ -70,4 +70,8 @@ def accuracy_flattens_in_k(numbers: Numbers) -> Iterator[Case]:
 
 def _high(numbers: Numbers) -> Values | None:
     values = numbers.cells
-    return values.take((values.places["sparsity"] > HIGH_SPARSITY - 1e-6).to_numpy()) if values else None
+    return (
+        values.take((values.places["sparsity"] > HIGH_SPARSITY - 1e-6).to_numpy())
+        if values
+        else None
+    )

@@ -60,7 +60,7 @@ class Values(ABC):
         places, kept = self.places, np.ones(len(self.means), dtype=bool)
         for level, wanted in chosen.items():
             several = isinstance(wanted, Collection) and not isinstance(wanted, str)
-            kept &= places[level].isin(wanted if several else [wanted]).to_numpy()  # type: ignore[arg-type]
+            kept &= places[level].isin(wanted if several else [wanted]).to_numpy()
         return self.take(kept)
 
 
@@ -193,13 +193,15 @@ V = TypeVar("V", bound=Values)
 
 
 def units(
-    values: V | None, by: Sequence[str], need: Collection[str] = (), level: str = "method"
+    values: V | None, by: Sequence[str], need: Collection[object] = (), level: str = "method"
 ) -> Iterator[tuple[dict[str, Any], V]]:
-    """The cells of equal keys; with ``need``, those of these methods, where all of them are."""
+    """The cells of equal keys (none: all); with ``need``, those of these methods, where all are."""
     if values is None:
         return
     chosen = values.where(**{level: need}) if need else values
-    for key, rows in chosen.places.groupby(list(by)).indices.items():
+    places = chosen.places
+    everything = {(): np.arange(len(places))} if len(places) else {}
+    for key, rows in (places.groupby(list(by)).indices if by else everything).items():
         own = chosen.take(rows)
         if set(need) <= set(own.places[level] if need else ()):
             yield dict(zip(by, key, strict=True)), own
