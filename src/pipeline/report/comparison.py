@@ -64,9 +64,9 @@ def standard_error(s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -
 def uncertainty(s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -> Any:
     """t·√(s₁²/n₁ + s₂²/n₂) with Student's quantile t; NaN as `standard_error`."""
     error = standard_error(s1, n1, s2, n2)
-    counts = np.array(np.broadcast_arrays(n1, n2), dtype=float)
-    variances = np.array(np.broadcast_arrays(np.square(s1), np.square(s2)), dtype=float) / counts
-    df = np.where(error > 0, welch(variances, np.where(counts < 2, np.nan, counts - 1)), 1.0)
+    parts = np.array(np.broadcast_arrays(s1, s2, n1, n2), dtype=float)
+    spreads, counts = parts[:2], np.where(parts[2:] < 2, np.nan, parts[2:])
+    df = np.where(error > 0, welch(spreads**2 / counts, counts - 1), 1.0)
     return np.where(error > 0, quantile(df) * error, error)
 
 
@@ -173,17 +173,18 @@ def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]
     ]
 
 
-def _summary(frame: pd.DataFrame) -> list[str]:
+def _summary(frame: pd.DataFrame, judged: pd.DataFrame) -> str:
     counts = frame["status"].value_counts()
     rest = ", ".join(
         f"{counts[status]} {status}"
         for status in ("incomplete", "missing", "diverged", "not published")
         if status in counts
     )
-    judged = frame[frame["within"].notna()]
     known = int(frame["published_mean"].notna().sum())
-    text = f"{int(judged['within'].sum())} of {len(judged)} judged cells within; {known} published cells"
-    return [text + (f" ({rest})." if rest else "."), *(_together(judged) if len(judged) else [])]
+    return (
+        f"{int(judged['within'].sum())} of {len(judged)} judged cells within; {known} published "
+        "cells" + (f" ({rest})." if rest else ".")
+    )
 
 
 def _together(judged: pd.DataFrame) -> list[str]:
@@ -232,7 +233,8 @@ def _table(
     header = ["Ours", "Published", "Difference", "Seeds", *_WITHIN.values(), "p", "Status"]
     layout = pd.DataFrame(text, index, header)
     title = f"{shown.title(output)}: ours beside {source}"
-    notes = [*_summary(frame), *notes]
+    judged = frame[frame["within"].notna()]
+    notes = [_summary(frame, judged), *notes, *(_together(judged) if len(judged) else [])]
     return Table(f"{shown.name}_comparison", title, frame, layout, notes, shown.protocol)
 
 

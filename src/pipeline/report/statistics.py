@@ -92,7 +92,7 @@ def interval(values: Iterable[float]) -> tuple[float, float, float, float]:
     return mean, mean - reach, mean + reach, float(found.p)
 
 
-def clusters(pairs: Iterable[tuple[object, object]]) -> list[int]:
+def clusters(pairs: Iterable[tuple[object, object]]) -> np.ndarray:
     """The number of its cluster for each pair of seeds: pairs in a chain of shared runs have one."""
     ends = [tuple(pair) for pair in pairs]
     number = {seed: position for position, seed in enumerate({s for pair in ends for s in pair})}
@@ -100,7 +100,7 @@ def clusters(pairs: Iterable[tuple[object, object]]) -> list[int]:
     size = len(number)
     graph = sparse.coo_array((np.ones(len(ends)), (a, b)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1] if size else np.array([], dtype=int)
-    return [int(labels[position]) for position in a]
+    return np.asarray(labels[np.array(a, dtype=int)])
 
 
 def holm(p: ArrayLike) -> Any:
