@@ -304,6 +304,8 @@ def test_table_and_page(on_published, tmp_path):
     table = claims_table(Claims(title="Claims"), Shown("claims"), known, beside=known)
     assert table.layout["Verdict"].tolist() == table.layout["On the published numbers"].tolist()
     assert len(table.tidy) == sum(len(claim.rows) for claim in known)
+    assert list(table.layout.index) == [claim.id for claim in known if claim.of]
+    assert all(name in table.notes[-1] for name in WITHOUT_NUMBERS)
     for path in tables.write(table, tmp_path / "claims"):
         assert path.stat().st_size > 1000
     page = claims_markdown(known, "Claims on the published numbers")

@@ -91,6 +91,7 @@ def lth_gap_shrinks_with_width(numbers: Numbers) -> Iterator[Case]:
     "slope per step of w of LTH − naive, mean over shared S, k, ≥ 0",
     "steps",
     "data sets",
+    note="Naive comes closer to LTH with every width, on both data sets.",
 )
 def naive_gap_does_not_shrink_with_width(numbers: Numbers) -> Iterator[Case]:
     """Unlike permuted, naive does not come closer to LTH as networks get wider."""

@@ -19,7 +19,7 @@ _NOTHING = 1e-9  # differences of two-decimal numbers are exact only to rounding
 
 def mean(profile: pd.DataFrame) -> pd.Series:
     """The mean of the entries; NaN where there are none."""
-    return profile.mean()
+    return profile.mean(skipna=False)
 
 
 def slope(profile: pd.DataFrame) -> pd.Series:
@@ -27,7 +27,7 @@ def slope(profile: pd.DataFrame) -> pd.Series:
     if len(profile) < 2:
         return pd.Series(np.nan, profile.columns)
     x = np.arange(len(profile)) - (len(profile) - 1) / 2
-    return profile.mul(x / (x @ x), axis=0).sum()
+    return profile.mul(x / (x @ x), axis=0).sum(skipna=False)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def rise(method: str) -> Profile:
 def _slope(cells: pd.DataFrame) -> pd.Series:
     k = cells.index.get_level_values("rewind_epoch").to_numpy(dtype=float)
     x = k - k.mean()
-    return 10 * cells.mul(x / (x @ x), axis=0).sum()
+    return 10 * cells.mul(x / (x @ x), axis=0).sum(skipna=False)
 
 
 def flattens(method: str) -> Profile:

@@ -20,7 +20,7 @@ _READING = (
     "and the mean over networks (over pairs, where there are fewer than three networks) has its 95 % "
     "interval by Student's t; a cell or network of fewer than three independent pairs decides "
     "nothing. Supported or contradicted: p, adjusted after Holm for all claims of this page, is at "
-    "most 5 %; undecided: anything else. A claim of several parts is supported if all of them are. "
+    "most 5 %; undecided: anything else. A claim of several parts is supported if all that have cells are. "
     "Literally: how many entries of the means are as the claim says, whatever their noise."
 )
 _PRINTED = (
@@ -35,7 +35,7 @@ _LONG = 40
 def claims_table(
     output: Output, shown: Shown, claims: Sequence[Claim], *, beside: Iterable[Claim] | None = None
 ) -> Table:
-    """Claims as a table: a row per claim; the tidy frame has a row per case of every claim.
+    """Claims as a table: a row per claim that has cells; the tidy frame has a row per case.
 
     ``beside``: the same claims on other numbers (the published ones), whose verdicts get a column.
     """
@@ -44,21 +44,27 @@ def claims_table(
         ignore_index=True,
     )
     tidy = tidy[["claim", "claim_verdict", *tidy.columns.drop(["claim", "claim_verdict"])]]
+    there = [claim for claim in claims if claim.of]
+    absent = [claim.id for claim in claims if not claim.of]
     layout = pd.DataFrame(
         {
-            "Claim": [f"{claim.sentence} ({claim.section})" for claim in claims],
-            "Verdict": [claim.verdict for claim in claims],
-            "Estimate (95 %)": [_parts(claim) for claim in claims],
-            "p (Holm)": [_p(claim.p) for claim in claims],
-            "Literally": [_literal(claim) for claim in claims],
-            "Formula": [claim.formula for claim in claims],
+            "Claim": [f"{claim.sentence} ({claim.section})" for claim in there],
+            "Verdict": [claim.verdict for claim in there],
+            "Estimate (95 %)": [_parts(claim) for claim in there],
+            "p (Holm)": [_p(claim.p) for claim in there],
+            "Literally": [_literal(claim) for claim in there],
+            "Formula": [claim.formula for claim in there],
         },
-        index=pd.Index([claim.id for claim in claims], name="Id"),
+        index=pd.Index([claim.id for claim in there], name="Id"),
     )
     if beside is not None:
         known = {claim.id: claim.verdict for claim in beside}
-        layout.insert(2, "On the published numbers", [known[claim.id] for claim in claims])
-    return shown.table(output, tidy, layout, [_READING])
+        layout.insert(2, "On the published numbers", [known[claim.id] for claim in there])
+    notes = [
+        _READING,
+        *([f"Without cells here, so undecided: {', '.join(absent)}."] if absent else []),
+    ]
+    return shown.table(output, tidy, layout, notes)
 
 
 def claims_markdown(claims: Sequence[Claim], title: str, said: Sequence[str] = ()) -> str:
@@ -69,7 +75,9 @@ def claims_markdown(claims: Sequence[Claim], title: str, said: Sequence[str] = (
     head = ["claim", "verdict", "all cells independent", "estimate (95 %)", "p (Holm)", "literally"]
     lines = [f"# {title}", "", _READING, "", _PRINTED, "", *_row(head), *_row(["---"] * len(head))]
     for one in claims:
-        cells = [f"[{one.id}](#{one.id})", one.verdict, one.independent or "the same way"]
+        decided = any(part.decided for part in one.parts)
+        other = one.independent or ("the same" if decided else ABSENT)
+        cells = [f"[{one.id}](#{one.id})", one.verdict, other]
         lines += _row([*cells, _parts(one), _p(one.p), _literal(one)])
     for paragraph in said:
         lines += ["", paragraph]
@@ -111,10 +119,9 @@ def _cases(claim: Claim) -> list[str]:
 
 def _parts(claim: Claim) -> str:
     found = [
-        (f"{part.name}: " if part.name else "") + _estimate(part.reading.estimate)
-        + f" over {part.over}" * part.decided
+        (f"{part.name}: " if part.name else "") + f"{_estimate(part.reading.estimate)}, {part.over}"
         for part in claim.parts
-    ]  # fmt: skip
+    ]
     return "; ".join(found) or "no cells"
 
 
