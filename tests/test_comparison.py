@@ -95,6 +95,14 @@ def select_values(runs, **where):
     return runs[synthetic.break_runs(runs, **where)]["test_accuracy"].to_numpy()
 
 
+def test_runs_that_share_a_dense_run_are_not_judged_by_their_spread(runs):
+    shared = runs.copy()
+    shared.loc[shared["b"].notna(), "a"] = 1
+    table = compare(shared)
+    assert table.tidy["within"].isna().all() and table.tidy["published_mean"].notna().all()
+    assert "3 pairs are 1 cluster of shared dense runs" in " ".join(table.notes)
+
+
 def test_nothing_is_judged_without_a_spread():
     assert math.isnan(uncertainty(0.1, 1, 0.1, 3))
     assert math.isnan(uncertainty(math.nan, 3, 0.1, 3))

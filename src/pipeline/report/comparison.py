@@ -21,7 +21,7 @@ from scipy import stats
 from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.shown import Shown
-from pipeline.report.statistics import LEVEL, quantile, welch
+from pipeline.report.statistics import LEVEL, clusters, quantile, welch
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import KEYS, aggregate, filters, places, select, sort, varying
 from pipeline.report.tables.diversity import COLUMNS as DIVERSITY
@@ -52,6 +52,12 @@ _RULE = (
     "Within: |ours − published| ≤ t·√(s₁²/n₁ + s₂²/n₂) with the 97.5 % quantile t of Student's "
     "distribution (Welch's degrees of freedom); 2 SE: 2 in place of t; p: Welch's test, two-sided. "
     "None is given where a spread is unknown."
+)
+
+
+_ONE_MASK = (
+    "Runs of LTH, permuted and naive share one mask here: their spread leaves out that between masks, "
+    "and so does what is judged by it."
 )
 
 
@@ -107,8 +113,11 @@ def _cells(output: RewindGrid | EarlyMatching, shown: Shown, runs: pd.DataFrame)
     for column, wanted in filters(output).items():
         theirs = theirs[theirs[column].isin(wanted)]
     source = f"{'thesis' if '.' in label else 'paper'} Table {label}"
+    shared = _shared(chosen)
+    if shared:  # a spread over runs that vary together says nothing of the mean's uncertainty
+        ours = ours.assign(std=math.nan)
     frame = sort(_beside(ours, theirs, _KEYS), [*KEYS, "metric"])
-    notes = shown.notes(output, *_foreign(ours, theirs, source), _RULE)
+    notes = shown.notes(output, *_foreign(ours, theirs, source), *shared, _RULE)
     return _table(output, shown, source, frame, notes)
 
 
@@ -120,7 +129,7 @@ def _diversity(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Tabl
     # A dense row without an ensemble claims nothing; published ones give the accuracy alone.
     ours = ours[ours["mean"].notna() | (ours["method"] != "dense")]
     theirs = theirs[theirs["mean"].notna()]
-    notes = shown.notes(output, _RULE)
+    notes = shown.notes(output, _ONE_MASK, _RULE)
     if ours.merge(theirs, on=NETWORK).empty:
         theirs = theirs.iloc[:0]
         notes.insert(0, "Nothing was published for these networks and data sets.")
@@ -161,6 +170,17 @@ def _beside(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str]) -> pd.Dat
     }
     both["status"] = np.select(list(troubles.values()), list(troubles), "complete")
     return both.reindex(columns=COLUMNS)
+
+
+def _shared(runs: pd.DataFrame) -> list[str]:
+    """Why nothing is judged: pairs of a network that share a dense run."""
+    pairs = runs[[*NETWORK, "a", "b"]].dropna().drop_duplicates()
+    return [
+        f"{names.place(*network)}: {len(own)} pairs are {found} cluster{'s' if found > 1 else ''} of "
+        "shared dense runs, so that their spread is not that of independent runs; cells are not judged."
+        for network, own in pairs.groupby(NETWORK)
+        if (found := len(set(clusters(own[["a", "b"]].itertuples(index=False))))) < len(own)
+    ]  # fmt: skip
 
 
 def _foreign(ours: pd.DataFrame, theirs: pd.DataFrame, source: str) -> list[str]:
