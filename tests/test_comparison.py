@@ -10,7 +10,7 @@ from scipy import stats
 
 from pipeline.errors import UserError
 from pipeline.report import published, tables
-from pipeline.report.comparison import build, uncertainty, welch_p
+from pipeline.report.comparison import build, standard_error, uncertainty, welch_p
 from pipeline.report.shown import Shown
 from pipeline.study.outputs.barriers import Barriers
 from pipeline.study.outputs.diversity import Diversity
@@ -49,17 +49,58 @@ def test_difference_uncertainty_and_welch_against_the_definitions(runs):
         (frame["method"] == "naive") & (frame["sparsity"] == 0.95) & (frame["rewind_epoch"] == 50)
     ].iloc[0]
     s = np.std(values, ddof=1)
-    bound = 2 * math.sqrt(s**2 / 3 + 0.08**2 / 3)
+    error = math.sqrt(s**2 / 3 + 0.08**2 / 3)
+    df = (s**2 + 0.08**2) ** 2 / (s**4 / 2 + 0.08**4 / 2)
     assert row["difference"] == pytest.approx(np.mean(values) - 86.88)
-    assert row["uncertainty"] == pytest.approx(bound)
-    assert row["within"] == (abs(row["difference"]) <= bound)
+    assert row["uncertainty"] == pytest.approx(stats.t.ppf(0.975, df) * error)
+    assert row["within_two_errors"] == (abs(row["difference"]) <= 2 * error)
     expected = stats.ttest_ind_from_stats(np.mean(values), s, 3, 86.88, 0.08, 3, equal_var=False)
     assert row["welch_p"] == pytest.approx(expected.pvalue)
-    assert {True, False} <= set(frame["within"])
+    assert {True, False} <= set(frame["within_two_errors"])
+    # one rule in two forms
+    assert (frame["within"].astype(bool) == (frame["welch_p"] >= 0.05)).all()
+
+
+def test_equal_processes_miss_as_often_as_the_note_says():
+    """5 % of the cells at most by Student's quantile, 11.6 % by two standard errors at n = 3."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(90, 0.2, (2, 3, 20_000))
+    (one, other), (s1, s2) = draws.mean(axis=1), draws.std(axis=1, ddof=1)
+    away = np.abs(one - other)
+    by_student = (away > uncertainty(s1, 3, s2, 3)).mean()
+    by_two = (away > 2 * standard_error(s1, 3, s2, 3)).mean()
+    assert 0.025 < by_student < 0.05
+    assert by_two == pytest.approx(0.116, abs=0.008)
+    assert 2 * stats.t.sf(2, 4) == pytest.approx(0.116, abs=0.001)
+
+
+def test_a_table_is_judged_as_one(runs):
+    """Its p is the smallest of the cells' times their number; misses stand beside those expected."""
+    shifted = runs.copy()
+    chosen = synthetic.break_runs(shifted, method="naive", sparsity=0.95, rewind_epoch=50.0)
+    shifted.loc[chosen, "test_accuracy"] += 3
+    table = compare(shifted)
+    smallest = table.tidy["welch_p"].min()
+    notes = " ".join(table.notes)
+    assert (
+        "Outside: 1 found, 5.4 expected of two equal processes at most; by 2 SE: 1 found, 12.5"
+        in notes
+    )
+    assert f"All cells in one test: p = {108 * smallest:.2g}" in notes and 108 * smallest < 0.05
+    assert "mean difference +0.03 (" in notes
+    assert "p = 1 that ours" in " ".join(compare(runs).notes)
 
 
 def select_values(runs, **where):
     return runs[synthetic.break_runs(runs, **where)]["test_accuracy"].to_numpy()
+
+
+def test_runs_that_share_a_dense_run_are_not_judged_by_their_spread(runs):
+    shared = runs.copy()
+    shared.loc[shared["b"].notna(), "a"] = 1
+    table = compare(shared)
+    assert table.tidy["within"].isna().all() and table.tidy["published_mean"].notna().all()
+    assert "3 pairs are 1 cluster of shared dense runs" in " ".join(table.notes)
 
 
 def test_nothing_is_judged_without_a_spread():

@@ -21,7 +21,7 @@ from pipeline.catalog import datasets as catalog
 from pipeline.commands import COMMANDS, parser, reference
 from pipeline.commands.plan import plan
 from pipeline.errors import UserError
-from pipeline.report.claims import FAILS, on_published
+from pipeline.report.claims import CONTRADICTED, SUPPORTED, UNDECIDED, on_published
 from pipeline.results import COLUMNS
 from pipeline.runs import STAGES
 from pipeline.study.config import Config, read
@@ -99,8 +99,17 @@ def test_the_page_of_claims_is_up_to_date() -> None:
     assert (ROOT / reference.CLAIMS).read_text() == reference.claims_page()
 
 
-def test_every_claim_that_fails_on_the_published_cells_is_put_into_words() -> None:
-    assert all((c.verdict == FAILS) == bool(c.meaning) for c in on_published())
+def test_the_evidence_names_every_verdict_on_the_published_cells() -> None:
+    said = (ROOT / "docs/evidence/README.md").read_text()
+    found = {verdict: set[str]() for verdict in (SUPPORTED, CONTRADICTED, UNDECIDED)}
+    for claim in on_published():
+        found[claim.verdict].add(claim.id)
+        assert claim.note or claim.verdict != CONTRADICTED, claim.id
+    for verdict in (SUPPORTED, CONTRADICTED):
+        (line,) = re.findall(rf"^- \*\*{verdict}\*\*.*$", said, re.MULTILINE)
+        assert set(re.findall(r"`([a-z0-9-]+)`", line)) == found[verdict]
+    undecided = said.partition("- **undecided**")[2].partition("\n\nThe page is generated")[0]
+    assert found[UNDECIDED] == set(re.findall(r"`([a-z0-9]+-[a-z0-9-]+)`", undecided))
 
 
 def test_the_page_of_settings_has_every_kind_of_output() -> None:

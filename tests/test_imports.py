@@ -24,7 +24,7 @@ LAYERS = (
     ("kernels",),
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),
     ("interop", "stages"),
-    ("results", "report.published"),
+    ("results", "report.published", "report.statistics"),
     ("report.shown", "report.tables"),
     ("report.figures", "report.comparison", "report.claims", "report.tables.claims"),
     ("report",),

@@ -10,6 +10,7 @@ import pytest
 import synthetic
 from scipy import stats
 
+from pipeline.report.statistics import clusters, combined, holm, mean_of
 from pipeline.report.tables.paired_difference import interval
 from pipeline.study.outputs.barriers import Barriers
 from pipeline.study.outputs.paired_difference import PairedDifference
@@ -66,15 +67,48 @@ def test_runs_of_the_same_pair_are_compared(runs: pd.DataFrame) -> None:
     assert found.loc[("naive", "lth"), "n_positive"] == 0
 
 
-def test_one_lth_run_serves_all_pairs_with_its_a(runs: pd.DataFrame) -> None:
+def shared(runs: pd.DataFrame) -> pd.DataFrame:
+    """One mask, three partners; and one LTH run for all of them."""
     cell = runs[(runs["sparsity"] == 0.95) & (runs["rewind_epoch"] == 20)].copy()
     cell = cell[(cell["method"] != "lth") | (cell["a"] == 1)]
-    cell.loc[cell["method"] != "lth", "a"] = 1  # one mask, three partners
+    cell.loc[cell["method"] != "lth", "a"] = 1
+    return cell
+
+
+def test_one_lth_run_serves_all_pairs_with_its_a(runs: pd.DataFrame) -> None:
+    cell = shared(runs)
     found = rows(cell)
-    assert found.loc[("permuted", "lth"), "n"] == 3
+    assert found.loc[("permuted", "lth"), "n_pairs"] == 3
     lth = cell.loc[cell["method"] == "lth", "test_accuracy"].item()
     mean = cell.loc[cell["method"] == "permuted", "test_accuracy"].mean()
     assert found.loc[("permuted", "lth"), "difference"] == pytest.approx(mean - lth)
+
+
+def test_pairs_that_share_a_dense_run_are_one_value(runs: pd.DataFrame) -> None:
+    """One cluster has no interval, and the table says why; two clusters have the interval of two."""
+    found = synthetic.table(ONE, shared(runs))
+    assert found.tidy[["n", "n_pairs"]].to_numpy().tolist() == [[1, 3]] * 3
+    assert found.tidy["low"].isna().all()
+    assert "3 pairs are 1 cluster, and one cluster has no interval" in " ".join(found.notes)
+    chain = runs.copy()  # (1, 11), (2, 11): the second pair shares b with the first
+    chain.loc[chain["a"].eq(2) & chain["b"].notna(), "b"] = 11
+    row = rows(chain).loc[("permuted", "naive")]
+    assert (row["n"], row["n_pairs"]) == (2, 3)
+    expected = interval([0.98 - 0.08, 0.98 + 0.16])  # the mean of pairs 1 and 2, and pair 3
+    assert (row["low"], row["high"]) == pytest.approx(expected[1:3])
+
+
+def test_intervals_over_clusters_cover_what_they_say() -> None:
+    """Three masks with three partners each, noise of the mask and of the partner: 95 %, not less."""
+    rng = np.random.default_rng(1)
+    pairs = [(a, 10 + 3 * a + b) for a in range(3) for b in range(3)]
+    labels = clusters(pairs)
+    noise = rng.normal(size=(2000, 3, 1)) + 0.5 * rng.normal(size=(2000, 3, 3))
+    values = pd.DataFrame(noise.reshape(2000, 9)).T.groupby(labels).mean()
+    assert len(values) == 3
+    ends = np.array([interval(draw)[1:3] for draw in values.T.to_numpy()])
+    covered = ((ends[:, 0] < 0) & (ends[:, 1] > 0)).mean()
+    assert covered == pytest.approx(0.95, abs=0.015)
 
 
 @pytest.mark.parametrize("status", ["missing", "diverged"])
@@ -121,3 +155,23 @@ def test_barriers_before_and_after_matching_with_and_without_correction() -> Non
     assert missing["n_missing"].tolist() == [1, 1] and any("missing" in n for n in found.notes)
     only = synthetic.table(Barriers(corrections=("repair",)), frame)
     assert len(only.layout) == 1
+
+
+def test_holm_is_bonferroni_step_by_step() -> None:
+    found = holm([0.01, math.nan, 0.04, 0.03, 0.5])
+    assert found[[0, 2, 3, 4]].tolist() == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert math.isnan(found[1])
+    draws = np.array([[0.01, 0.2], [0.04, 0.001]])
+    assert np.allclose(holm(draws).T, [holm(draws[:, 0]), holm(draws[:, 1])])
+
+
+def test_estimates_of_independent_parts_are_those_of_welch() -> None:
+    """The mean of a and −b is half their difference."""
+    first, second = np.array([1.0, 1.4, 1.1]), np.array([0.2, 0.9, 0.1, 0.4])
+    found = combined([mean_of(first), mean_of(-second)])
+    test = stats.ttest_ind(first, second, equal_var=False)
+    assert found.p == pytest.approx(test.pvalue) and found.df == pytest.approx(test.df)
+    low, high = test.confidence_interval(0.95)
+    assert (2 * (found.value - found.reach), 2 * (found.value + found.reach)) == pytest.approx(
+        (low, high)
+    )

@@ -1,8 +1,9 @@
-"""The claims of paper and thesis as formulas over cells, with verdict, counts and evidence.
+"""The claims of paper and thesis as formulas over cells, with verdict, interval and evidence.
 
 One formula serves our results and the published numbers (`numbers.Numbers`). Every claim is stated
-where it is computed, in a module by its subject: a function under `judge.claim` gives the margins
-of its units (a cell, a network, a sparsity, …), and `judge.judge` alone makes verdicts of them.
+where it is computed, in a module by its subject: a function under `judge.claim` gives its cases (a
+network, a data set), each with its cells and a measure that the claim says is above 0, and
+`judge.judge` alone makes verdicts of them.
 """
 
 from __future__ import annotations
@@ -13,43 +14,62 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report import published
-from pipeline.report.claims import accuracy, barriers, diversity, growth, reuse, rewinding
-from pipeline.report.claims.judge import FAILS, HOLDS, STATED, UNKNOWN, Claim, judge
+from pipeline.report.claims import accuracy, barriers, diversity, growth, numbers, reuse, rewinding
+from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
 from pipeline.report.claims.page import claims_markdown, claims_table, published_page
-from pipeline.report.tables.cells import aggregate, select
 
 __all__ = [
-    "FAILS", "HOLDS", "UNKNOWN", "Claim", "Headline", "Numbers", "claims_markdown", "claims_table",
-    "evaluate", "on_published", "on_results", "published_page",
+    "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
+    "claims_table", "evaluate", "on_published", "on_results", "published_numbers", "published_page",
 ]  # fmt: skip
 
 #: The modules that state claims, in the order of the paper.
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)
 
 
-def evaluate(numbers: Numbers) -> list[Claim]:
+def evaluate(found: Numbers) -> list[Claim]:
     """All claims on one set of numbers, in the order of the paper."""
-    return [judge(one, numbers) for part in SUBJECTS for one in STATED[part.__name__]]
+    return judge([one for part in SUBJECTS for one in STATED[part.__name__]], found)
+
+
+def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None) -> Numbers:
+    """Cells of a published frame; those on SVHN have masks of CIFAR-10."""
+    of_other = cells["dataset"] == "svhn"
+    return Numbers(
+        cells=numbers.of_published(cells[~of_other]),
+        top5=numbers.of_published(cells[~of_other], "top5"),
+        reuse=numbers.of_published(cells[of_other]),
+        diversity=numbers.of_diversity(diversity),
+    )
 
 
 def on_published() -> list[Claim]:
     """The claims on the published numbers; curves and barriers were not published as numbers."""
-    cells = published.cells()
-    of_other = cells["dataset"] == "svhn"
-    return evaluate(Numbers(cells[~of_other], cells[of_other], published.diversity()))
+    return evaluate(published_numbers(published.cells(), published.diversity()))
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:
-    """The claims on our runs and the ``others`` of `Numbers`; all frames as in `pipeline.results`.
+    """The claims on our runs and what else was measured; all frames as in `pipeline.results`.
 
     ``reuse``: experiments whose masks come from another data set; not among the other cells.
+    ``others``: headline; diversity, curves and imp_barriers, a frame each; planes and costs, lists of
+    what their outputs read.
     """
-
-    def cells(chosen: pd.DataFrame) -> pd.DataFrame:
-        sparse = select(chosen)
-        return pd.concat([aggregate(sparse, metric) for metric in ("top1", "top5")])
-
+    headline = others.get("headline", Headline())
     of_other = runs["experiment"].isin(reuse)
-    reused = cells(runs[of_other]) if reuse else None
-    return evaluate(Numbers(cells(runs[~of_other]), reused, **others))
+    own = runs[~of_other]
+    return evaluate(
+        Numbers(
+            cells=numbers.of_runs(own),
+            top5=numbers.of_runs(own, "top5"),
+            reuse=numbers.of_runs(runs[of_other]),
+            diverged=numbers.of_failures(own),
+            diversity=numbers.of_diversity(others.get("diversity")),
+            barriers=numbers.of_curves(others.get("curves"), headline),
+            chains=numbers.of_chains(others.get("imp_barriers")),
+            planes=numbers.of_planes(others.get("planes", ())),
+            seconds=numbers.of_costs(others.get("costs", ())),
+            headline=headline,
+        )
+    )

@@ -1,100 +1,143 @@
-"""Barriers between π(a) and b, and between dense and IMP solutions."""
+"""Barriers between π(a) and b, and between dense and sparse solutions; what matching costs."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
-from pipeline.connectivity.barrier import barrier
-from pipeline.report.claims.growth import steps
-from pipeline.report.claims.judge import Found, Unit, claim, share_but
-from pipeline.report.claims.numbers import Numbers, groups
+from pipeline.report.claims.judge import Case, claim
+from pipeline.report.claims.measures import Measure, Profile, along, gap, itself, slope
+from pipeline.report.claims.numbers import Numbers
+from pipeline.report.claims.values import Values, units
 from pipeline.report.tables import names
 from pipeline.results import NETWORK
 
-_CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
+#: Points of error below which networks count as connected (Frankle et al., 2020).
+CONNECTED = 2.0
+#: What "a small overhead" is: this part of one dense training.
+OVERHEAD = 0.1
+_CONNECTED = f"the largest error barrier over iterations and data ≤ {CONNECTED:g} points"
 
 
 @claim(
     "paper, Section 4.3, Figure 3",
-    "mean over pairs of the loss barrier (eq. 3, with REPAIR) falls at every step of w",
+    "slope per step of w of the loss barrier (eq. 3, with REPAIR) < 0",
+    "steps",
+    "data sets",
 )
-def barrier_falls_with_width(numbers: Numbers) -> Found:
+def barrier_falls_with_width(numbers: Numbers) -> Iterator[Case]:
     """The barrier between π(a) and b falls with width."""
-    units = [
-        steps(key, group.groupby("width")["barrier"].mean(), up=False)
-        for key, group in groups(_matched(numbers, corrected=True), ["dataset", "model", "split"])
-    ]
-    return Found(units, share_but(units, "barriers fall with every width"))
+    for key, cells in units(_barriers(numbers, "barrier"), ["dataset", "model"]):
+        if cells.places["width"].nunique() > 1:
+            measure = Measure(along("width", itself, ("split",)), slope, -1)
+            yield Case(names.place(**key), cells, measure)
 
 
 @claim(
     "paper, Section 3, Figure 3",
-    "mean over pairs of the largest loss on the path (REPAIR) < loss at initialisation",
+    "loss at initialisation − largest loss on the path (REPAIR) > 0",
+    "paths",
 )
-def barrier_below_initialisation(numbers: Numbers) -> Found:
+def barrier_below_initialisation(numbers: Numbers) -> Iterator[Case]:
     """After matching and REPAIR, the loss between π(a) and b stays below that of an untrained
     network."""
-    units = []
-    found = _matched(numbers, corrected=True).dropna(subset=["loss_at_init"])
-    for key, group in groups(found, [*NETWORK, "split"]):
-        highest, start = group["highest"].mean(), group["loss_at_init"].mean()
-        text = f"highest loss on the path {highest:.3f}, at initialisation {start:.3f}"
-        units.append(Unit(names.place(**key), text, above=[start - highest]))
-    return Found(units, share_but(units, "paths stay below the loss at initialisation"))
+    found = _barriers(numbers, ("start", "highest"))
+    for key, cells in units(found, NETWORK, ("start", "highest"), "quantity"):
+        yield Case(names.place(**key), cells, Measure(gap("start", "highest", "quantity")))
 
 
-@claim("paper, Section 3, Figures 3 and 4a", "mean barrier(REPAIR) < mean barrier(no correction)")
-def repair_lowers_the_barrier(numbers: Numbers) -> Found:
+@claim(
+    "paper, Section 3, Figures 3 and 4a",
+    "barrier(no correction) − barrier(REPAIR) > 0, between π(a) and b, and along pruning",
+    "barriers",
+)
+def repair_lowers_the_barrier(numbers: Numbers) -> Iterator[Case]:
     """REPAIR lowers the barrier, between π(a) and b and between dense and IMP solutions."""
-    units = []
-    for key, group in groups(_matched(numbers), [*NETWORK, "split"]):
-        units.append(_lowered(f"π(a) to b, {names.place(**key)}", group, "barrier", ""))
-    by = ["experiment", "style", "split", "iteration"]
-    for key, group in groups(numbers.imp_barriers, by):
-        label = (
-            f"dense to {key['style']} IMP ({key['experiment']}), {key['split']}, "
-            f"iteration {key['iteration']:g}"
-        )
-        units.append(_lowered(label, group, "error_barrier", " %"))
-    return Found(units, share_but(units, "barriers are lower with REPAIR"))
+    both = ("none", "repair")
+    measure = Measure(gap(*both, "correction"))
+    found = numbers.barriers.where(quantity="barrier") if numbers.barriers else None
+    for key, cells in units(found, NETWORK, both, "correction"):
+        yield Case(names.place(**key), cells, measure, "π(a) to b")
+    for _, cells in units(numbers.chains, [], both, "correction"):
+        yield Case("all chains", cells, measure, "dense to IMP")
 
 
-def _lowered(name: str, rows: pd.DataFrame, column: str, unit: str) -> Unit:
-    means = rows.groupby("correction")[column].mean()
-    without, repaired = (float(means.get(key, math.nan)) for key in ("none", "repair"))
-    less = without - repaired
-    text = f"{without:.3f}{unit} without, {repaired:.3f}{unit} with REPAIR"
-    return Unit(name, names.unless_nan(less, text), above=[less])
+@claim("paper, Section 3, Figure 4a", f"REPAIR: {_CONNECTED}", "chains")
+def dense_to_imp_stays_small(numbers: Numbers) -> Iterator[Case]:
+    """With REPAIR the error barrier between the dense and the IMP solution stays small along
+    pruning."""
+    for _, cells in units(numbers.chains, [], ("repair",), "correction"):
+        yield Case("all chains", cells, Measure(_below(["experiment", "style"]), ties=True))
 
 
-def _matched(numbers: Numbers, *, corrected: bool = False) -> pd.DataFrame:
-    """Barriers between π(a) and b as the headline says; ``corrected``: of its correction only."""
-    headline = numbers.headline
-    found = barriers(numbers.curves, headline.at)
-    found = found[found["matched"].astype(bool)]
-    if headline.split is not None:
-        found = found[found["split"] == headline.split]
-    return found[found["correction"] == headline.correction] if corrected else found
+@claim("paper, Section 3, Figure 4b", _CONNECTED.replace("iterations and data", "α"), "planes")
+def permuted_to_lth_small(numbers: Numbers) -> Iterator[Case]:
+    """The barrier between the permuted and the LTH solution is small."""
+    if numbers.planes:
+        yield Case("all planes", numbers.planes, Measure(_below(["experiment"]), ties=True))
 
 
-def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:
-    """Barrier in the loss of every curve that has its ends and, with ``at``, that alpha.
+@claim(
+    "paper, Section 4.1, Figure 3c",
+    "loss barrier (REPAIR) at w = 1: ImageNet's less that of each CIFAR network > 0",
+    "CIFAR networks",
+)
+def imagenet_barrier_larger(numbers: Numbers) -> Iterator[Case]:
+    """The barrier between π(a) and b is larger on ImageNet than on CIFAR-10 and CIFAR-100."""
 
-    ``curves`` as in `pipeline.results`; ``at`` as in `pipeline.connectivity.barrier`. Returns a row
-    per (dataset, model, width, a, b, correction, split, matched) with barrier, highest (the largest
-    loss) and loss_at_init, all in nats.
-    """
-    rows = []
-    for key, group in groups(curves, _CURVE):
-        curve = group.drop_duplicates("alpha")  # experiments may share a curve
-        alphas, losses = set(curve["alpha"]), curve["loss"]
-        wanted = {0.0, 1.0} if at is None else {0.0, 1.0, at}
-        if len(alphas) < 3 or not wanted <= alphas or not np.isfinite(losses).all():
-            continue
-        height = barrier(curve.to_dict("records"), key["correction"], key["split"], "loss", at)
-        start = curve.sort_values("alpha")["loss_at_init"].iloc[0]
-        rows.append({**key, "barrier": height, "highest": losses.max(), "loss_at_init": start})
-    return pd.DataFrame(rows, columns=[*_CURVE, "barrier", "highest", "loss_at_init"])
+    def beyond(frame: pd.DataFrame) -> pd.DataFrame:
+        on_imagenet = frame.index.get_level_values("dataset") == "imagenet"
+        here = frame[on_imagenet].groupby("split").mean()
+        others = frame[~on_imagenet]
+        splits = others.index.get_level_values("split")
+        return (here.reindex(splits).to_numpy() - others).dropna().groupby(NETWORK).mean()
+
+    found = _barriers(numbers, "barrier")
+    chosen = found.where(width=1.0) if found else None
+    if chosen and {"imagenet", "cifar10"} <= set(chosen.places["dataset"]):
+        yield Case("ImageNet beside CIFAR", chosen, Measure(beyond))
+
+
+@claim(
+    "thesis, Section 4.1.3, Figure 4.7c (there by nearly 57 %)",
+    "ImageNet: barrier(w = 1)/2 − barrier(w = 2) > 0",
+)
+def imagenet_barrier_halves_at_width_2(numbers: Numbers) -> Iterator[Case]:
+    """On ImageNet the barrier of width 2 is less than half of that of width 1."""
+
+    def halved(frame: pd.DataFrame) -> pd.DataFrame:
+        narrow = frame.index.get_level_values("width") == 1
+        return gap(1.0, 2.0, "width")(frame.mul(narrow * 0.5 + ~narrow * 1.0, axis=0))
+
+    found = _barriers(numbers, "barrier")
+    chosen = found.where(dataset="imagenet", width=(1.0, 2.0)) if found else None
+    for key, cells in units(chosen, ["dataset", "model"], (1.0, 2.0), "width"):
+        yield Case(names.place(**key), cells, Measure(halved))
+
+
+@claim(
+    "paper, Appendix D",
+    f"{OVERHEAD:g} · seconds of the dense training of a − seconds of matching a and b > 0",
+)
+def matching_costs_little(numbers: Numbers) -> Iterator[Case]:
+    """Matching adds a small overhead: less than a tenth of one dense training."""
+
+    def spared(frame: pd.DataFrame) -> pd.DataFrame:
+        training = frame.index.get_level_values("part") == "training"
+        weighed = frame.mul(training * OVERHEAD + ~training * 1.0, axis=0)
+        return gap("training", "matching", "part")(weighed)
+
+    for key, cells in units(numbers.seconds, NETWORK, ("training", "matching"), "part"):
+        yield Case(names.place(**key), cells, Measure(spared))
+
+
+def _barriers(numbers: Numbers, quantity: object) -> Values | None:
+    """Barriers between π(a) and b with the headline's correction."""
+    found = numbers.barriers
+    return found.where(correction=numbers.headline.correction, quantity=quantity) if found else None
+
+
+def _below(by: list[str]) -> Profile:
+    """How far the largest value of each group lies below what counts as connected."""
+    return lambda frame: CONNECTED - frame.groupby(by).max()

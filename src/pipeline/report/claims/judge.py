@@ -1,78 +1,89 @@
-"""How a claim is stated, what its formula gives, and the verdict on it.
+"""What a claim is, and the verdict on it.
 
-A claim holds when every unit that has its cells holds, fails when one fails, and has "not enough
-cells" when no unit has them. `judge` is the only place that decides.
+A claim names cases: a network or a data set with its cells, and one number of them that the claim
+says is above 0. The number is taken for each pair of seeds. With three networks or more its mean
+over networks is judged, else the mean over the pairs of those that are there: by Student's 95 %
+interval, and a p that is adjusted after Holm for all claims of a page.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from pipeline.report.claims.measures import Measure
 from pipeline.report.claims.numbers import Numbers
+from pipeline.report.claims.values import Reading, Values
+from pipeline.report.statistics import FEWEST, LEVEL, Estimate, combined, holm, mean_of
+from pipeline.report.tables import names
 
-HOLDS, FAILS, UNKNOWN = "holds", "fails", "not enough cells"
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One case of a claim: how far its numbers lie on the claim's side.
+class Case:
+    """A unit of a claim: its name, its cells, and the measure that the claim says is above 0.
 
-    It holds when every number of ``above`` is > 0 and every number of ``at_least`` ≥ 0. NaN, or no
-    number at all, says that its cells are missing. values: a text of the numbers behind them.
+    part: of a claim that says several things at once, which one; all of them must hold.
     """
 
     name: str
-    values: str = ""
-    above: Sequence[float] = ()
-    at_least: Sequence[float] = ()
-
-    @property
-    def verdict(self) -> str:
-        margins = (*self.above, *self.at_least)
-        if not margins or any(math.isnan(margin) for margin in margins):
-            return UNKNOWN
-        held = all(value > 0 for value in self.above) and all(value >= 0 for value in self.at_least)
-        return HOLDS if held else FAILS
+    values: Values
+    measure: Measure
+    part: str = ""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a formula gives: units, and a sentence of evidence."""
-
-    units: Sequence[Unit]
-    evidence: str
-
-
-Formula = Callable[[Numbers], Found]
+Formula = Callable[[Numbers], Iterable[Case]]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim as it is stated; meaning: what it says when it fails on the published cells."""
+    """A claim as it is stated. counted: what the literal reading goes through; over: what cases are."""
 
     id: str
     sentence: str
     section: str
     formula: str
-    meaning: str
+    counted: str
+    over: str
+    note: str
     compute: Formula = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a claim says, judged over its cases: the reading, and over what it was taken."""
+
+    name: str
+    reading: Reading
+    over: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether anything can be said of it."""
+        return self.reading.estimate.decides
 
 
 @dataclass(frozen=True)
 class Claim(Statement):
     """A claim and what the cells say about it.
 
-    counts: units by verdict. rows: one per unit, with the columns unit, verdict and values.
+    p: two-sided, adjusted for the page. independent: the verdict with all published cells taken as
+    independent, "" where nothing had to be assumed. held, of: how many of the ``counted`` entries of
+    the means are as the claim says. rows: one per case.
     """
 
     verdict: str
-    counts: Mapping[str, int]
-    evidence: str
+    independent: str
+    parts: Sequence[Part]
+    p: float
+    held: int
+    of: int
     rows: pd.DataFrame = field(repr=False)
 
 
@@ -80,51 +91,172 @@ class Claim(Statement):
 STATED: defaultdict[str, list[Statement]] = defaultdict(list)
 
 
-def claim(section: str, formula: str, meaning: str = "") -> Callable[[Formula], Formula]:
+def claim(
+    section: str, formula: str, counted: str = "cells", over: str = "networks", note: str = ""
+) -> Callable[[Formula], Formula]:
     """State a claim: its id is the name of the function, its sentence the function's docstring."""
 
     def state(compute: Formula) -> Formula:
         name, sentence = compute.__name__.replace("_", "-"), " ".join(str(compute.__doc__).split())
-        stated = Statement(name, sentence, section, formula, meaning, compute)
+        stated = Statement(name, sentence, section, formula, counted, over, note, compute)
         STATED[compute.__module__].append(stated)
         return compute
 
     return state
 
 
-_NOTHING_TO_JUDGE = "no unit has the cells that the formula needs."
+def judge(stated: Sequence[Statement], numbers: Numbers) -> list[Claim]:
+    """The verdicts on the claims of one page, which share the level of their tests."""
+    found = [(one, list(one.compute(numbers))) for one in stated]
+    parts = [gather(cases, one.over) for one, cases in found]
+    verdicts, p = verdicts_on([[part.reading.estimate for part in own] for own in parts])
+    others, _ = verdicts_on([[alone(part.reading) for part in own] for own in parts])
+    return [
+        _claim(one, cases, own, (str(verdict), str(other)), float(adjusted))
+        for (one, cases), own, verdict, other, adjusted in zip(
+            found, parts, verdicts, others, p, strict=True
+        )
+    ]
 
 
-def judge(stated: Statement, numbers: Numbers) -> Claim:
-    """The verdict on one claim."""
-    found = stated.compute(numbers)
-    verdicts = [unit.verdict for unit in found.units]
-    counts = {verdict: verdicts.count(verdict) for verdict in (HOLDS, FAILS, UNKNOWN)}
-    verdict = FAILS if counts[FAILS] else HOLDS if counts[HOLDS] else UNKNOWN
+def alone(reading: Reading) -> Estimate:
+    """The estimate with all cells taken as independent."""
+    return reading.independent or reading.estimate
+
+
+def gather(cases: Iterable[Case], over: str) -> list[Part]:
+    """Every part of a claim over its cases, which are called ``over``."""
+    by_part: defaultdict[str, list[Reading]] = defaultdict(list)
+    for case in cases:
+        by_part[case.part].append(case.values.read(case.measure))
+    return [Part(name, *pooled(readings, over)) for name, readings in by_part.items()]
+
+
+def pooled(readings: Sequence[Reading], over: str) -> tuple[Reading, str]:
+    """The mean over cases, and what it is over; cases of fewer than three pairs decide nothing.
+
+    Three cases or more are a sample themselves; fewer are combined by their own errors.
+    """
+    able = [one for one in readings if one.estimate.decides]
+    if len(able) >= FEWEST:
+        return Reading(mean_of([one.estimate.value for one in able])), f"{len(able)} {over}"
+    if not able:
+        return _undecided(readings)
+    estimate, other = (combined(own) for own in zip(*map(_both, able), strict=True))
+    assumed = any(one.independent for one in able)
+    runs = f"{estimate.n} {'runs a cell' if assumed else 'clusters of pairs'}"
+    reading = Reading(estimate, other if assumed else None, _notes(able))
+    return reading, runs if len(able) == 1 else f"{runs}, {len(able)} {over}"
+
+
+def _undecided(readings: Sequence[Reading]) -> tuple[Reading, str]:
+    """The mean over cases none of which decides anything, and why."""
+    there = [one for one in readings if not np.isnan(one.estimate.value).any()]
+    if not there:
+        return Reading(Estimate(), note=_notes(readings)), "no cells"
+    most = max(one.estimate.n for one in there)
+    value = np.mean([one.estimate.value for one in there], axis=0)
+    why = "no spread is known" if most >= FEWEST else f"fewer than {FEWEST} independent pairs"
+    return Reading(Estimate(value, n=most), note=_notes(there)), why
+
+
+def _both(reading: Reading) -> tuple[Estimate, Estimate]:
+    return reading.estimate, alone(reading)
+
+
+def _notes(readings: Iterable[Reading]) -> str:
+    return "; ".join(dict.fromkeys(one.note for one in readings if one.note))
+
+
+def verdicts_on(claims: Sequence[Sequence[Estimate]]) -> tuple[np.ndarray, np.ndarray]:
+    """Verdict and adjusted p of every claim, each given by the estimates of its parts.
+
+    A claim of several parts is supported when each of them is above 0, so the largest p counts; it
+    is contradicted when one is below 0, so the smallest counts, times the number of parts. Estimates
+    may be arrays of draws; so are the results then, claims along the first axis.
+    """
+    sides = [_p(parts) for parts in claims]
+    p, side = (np.array(np.broadcast_arrays(*one)) for one in zip(*sides, strict=True))
+    adjusted = holm(p)
+    decided = adjusted <= 1 - LEVEL
+    verdict = np.where(side > 0, SUPPORTED, CONTRADICTED)
+    return np.where(decided, verdict, UNDECIDED), adjusted
+
+
+def _p(parts: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Two-sided p of a claim, NaN where a part is not known, and on which side it lies."""
+    able = [part for part in parts if part.decides]
+    if not able:
+        return np.array(np.nan), np.array(0)
+    p, value = np.array([part.p for part in able]), np.array([part.value for part in able])
+    above = (value > 0).all(axis=0)
+    lowest = np.where(value < 0, p, 1.0).min(axis=0) * len(parts)
+    largest = p.max(axis=0) if len(able) == len(parts) else np.nan
+    return np.where(above, largest, np.minimum(lowest, 1.0)), np.where(above, 1, -1)
+
+
+def _claim(
+    stated: Statement, cases: Sequence[Case], parts: Sequence[Part], verdicts: tuple[str, str], p: float
+) -> Claim:  # fmt: skip
+    literal = [case.measure.literal(case.values.means.dropna()) for case in cases]
+    assumed = any(part.reading.independent for part in parts)
     return Claim(
         **vars(stated),
-        verdict=verdict,
-        counts=counts,
-        evidence=found.evidence if verdict != UNKNOWN else _NOTHING_TO_JUDGE,
-        rows=pd.DataFrame(
-            [(unit.name, unit.verdict, unit.values) for unit in found.units],
-            columns=["unit", "verdict", "values"],
-        ),
+        verdict=verdicts[0],
+        independent=verdicts[1] if assumed else "",
+        parts=parts,
+        p=p,
+        held=sum(map(sum, literal)),
+        of=sum(map(len, literal)),
+        rows=_rows(cases, literal),
     )
 
 
-def known(units: Sequence[Unit]) -> list[Unit]:
-    """The units that have their cells."""
-    return [unit for unit in units if unit.verdict != UNKNOWN]
+def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool]]) -> pd.DataFrame:
+    """A row per case: estimate and interval of its own, how many entries hold, and the profile."""
+    rows = []
+    for case, held in zip(cases, literal, strict=True):
+        reading = case.values.read(case.measure)
+        one, other = reading.estimate, alone(reading)
+        values = profile_text(case.measure, case.values.means.dropna())
+        rows.append(
+            {
+                "unit": f"{case.name}, {case.part}" if case.part else case.name,
+                "estimate": one.value, "reach": one.reach if one.decides else np.nan,
+                "reach_independent": other.reach if other.decides else np.nan, "n": one.n,
+                "held": sum(held), "of": len(held), "values": values, "note": reading.note,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=ROW)
 
 
-def share(units: Sequence[Unit]) -> str:
-    """How many of the units that have their cells hold: ``3 of 5``."""
-    verdicts = [unit.verdict for unit in known(units)]
-    return f"{verdicts.count(HOLDS)} of {len(verdicts)}"
+_FEW = 6
 
 
-def share_but(units: Sequence[Unit], what: str) -> str:
-    """The share of units that hold as a sentence which names the others."""
-    failing = "; ".join(unit.name for unit in units if unit.verdict == FAILS)
-    return f"{share(units)} {what}" + (f"; not in {failing}." if failing else ".")
+def profile_text(measure: Measure, means: pd.DataFrame) -> str:
+    """The entries of a profile by what they go along; of many, the least, the mean and the most."""
+    profile = measure.profile(means).iloc[:, 0]
+    if len(profile) > _FEW:
+        low, middle, high = (
+            names.signed(v) for v in (profile.min(), profile.mean(), profile.max())
+        )
+        return f"{len(profile)} values: {low} to {high}, mean {middle}"
+    return "; ".join(
+        f"{_label(profile.index.names, key)}{names.signed(value)}" for key, value in profile.items()
+    )
+
+
+def _label(levels: Sequence[Any], key: Any) -> str:
+    """Where an entry of a profile stands: the levels that a reader knows by a sign."""
+    keys = dict(zip(levels, key if isinstance(key, tuple) else (key,), strict=True))
+    parts = [form(keys[level]) for level, form in _FORMS.items() if level in keys]
+    return f"{', '.join(parts)}: " if parts else ""
+
+
+_FORMS: dict[str, Callable[[Any], str]] = {
+    "width": "w = {:g}".format, "sparsity": names.percent, "rewind_epoch": "k = {:g}".format,
+    "split": str, "measure": str,
+}  # fmt: skip
+ROW = [
+    "unit", "estimate", "reach", "reach_independent", "n", "held", "of", "values", "note",
+]  # fmt: skip

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.interpolate import RegularGridInterpolator
 
-from pipeline.report.comparison import uncertainty
-from pipeline.report.tables.cells import KEYS
+from pipeline.connectivity.barrier import barrier
+from pipeline.report.claims.values import Values, printed, sampled
+from pipeline.report.tables.cells import KEYS, METRICS, select
 from pipeline.results import NETWORK
 
-_CELL = [*NETWORK, "sparsity", "rewind_epoch"]
-_NOTHING = 1e-9  # differences of two-decimal numbers are exact only to rounding
+#: The matching epoch of a matching at the end of training.
+END = math.inf
+MEASURES = ["test_accuracy", "ensemble_accuracy", "disagreement", "kl", "js"]
+_CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
+_CHAIN = ["experiment", "style", "split", "iteration", "correction"]
 
 
 @dataclass(frozen=True)
@@ -27,63 +33,142 @@ class Headline:
 
 @dataclass(frozen=True)
 class Numbers:
-    """One set of numbers; what is absent leaves its claims with "not enough cells".
+    """One set of numbers, None where there are none.
 
-    cells: a cell frame (`pipeline.report.published`) with both metrics and early matching. reuse:
-    cells of sparse runs whose mask comes from another data set. diversity, curves, imp_barriers:
-    frames as in `pipeline.results`.
+    cells, top5: accuracies in % by `KEYS`. reuse: those of sparse runs whose mask comes from another
+    data set. diverged: 1 for a sparse run that diverged, else 0. diversity: by network, method and
+    measure. barriers: of the line between π(a) and b in nats, by network, split, correction and
+    quantity (barrier, highest loss, loss at initialisation). chains: error barriers in % between
+    dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
+    by network and part (matching, a dense training).
     """
 
-    cells: pd.DataFrame
-    reuse: pd.DataFrame | None = None
-    diversity: pd.DataFrame | None = None
-    curves: pd.DataFrame | None = None
-    imp_barriers: pd.DataFrame | None = None
+    cells: Values | None = None
+    top5: Values | None = None
+    reuse: Values | None = None
+    diverged: Values | None = None
+    diversity: Values | None = None
+    barriers: Values | None = None
+    chains: Values | None = None
+    planes: Values | None = None
+    seconds: Values | None = None
     headline: Headline = Headline()
 
 
-def judged(
-    cells: pd.DataFrame | None, metric: str = "top1", *, early: bool = False
-) -> pd.DataFrame:
-    """Cells of a metric, each once, that have a mean; ``early``: matched before the end, too.
-
-    Cells with diverged runs are not judged, since their mean leaves the failures out.
-    """
-    if cells is None:
-        return pd.DataFrame(columns=[*KEYS, "metric", "mean", "std", "n"])
-    once = cells.drop_duplicates([*KEYS, "metric"])  # Table 15 repeats cells of Table 5
-    good = (once["metric"] == metric) & once["mean"].notna() & (once["n_diverged"] == 0)
-    return once[good if early else good & once["matching_epoch"].isna()]
+def of_published(cells: pd.DataFrame, metric: str = "top1") -> Values | None:
+    """The cells of a published frame, each once; Table 15 repeats some of Table 5."""
+    chosen = cells[cells["metric"] == metric].drop_duplicates(KEYS)
+    return printed(chosen.fillna({"matching_epoch": END}), KEYS)
 
 
-def gap(cells: pd.DataFrame, better: str, worse: str) -> pd.DataFrame:
-    """dataset, model, width, sparsity, rewind_epoch, gap of two methods in points; where both are.
+def of_runs(runs: pd.DataFrame, metric: str = "top1") -> Values | None:
+    """Accuracies of sparse runs; cells with diverged runs are left out, since means hide these."""
+    sparse = _sparse(runs)
+    value = pd.to_numeric(sparse[METRICS[metric]], errors="coerce").where(sparse["status"] == "ok")
+    diverged = sparse["status"].eq("diverged").groupby([sparse[key] for key in KEYS])
+    return sampled(sparse.assign(value=value)[~diverged.transform("any")], KEYS)
 
-    variance is that of the gap, s₁²/n₁ + s₂²/n₂; NaN where a spread is unknown.
-    """
-    spread = cells["std"] ** 2 / cells["n"]
-    one, other = (
-        cells.assign(variance=spread)[cells["method"] == method].set_index(_CELL)
-        for method in (better, worse)
+
+def of_failures(runs: pd.DataFrame) -> Values | None:
+    """1 for a sparse run that diverged and 0 for one that is finished."""
+    sparse = _sparse(runs)
+    failed = sparse["status"].map({"diverged": 1.0, "ok": 0.0})
+    return sampled(sparse.assign(value=failed), KEYS)
+
+
+def _sparse(runs: pd.DataFrame) -> pd.DataFrame:
+    return select(runs).fillna({"matching_epoch": END})
+
+
+def of_diversity(frame: pd.DataFrame | None) -> Values | None:
+    """Table 1's numbers; one ensemble for each method, so nothing is known of their spread."""
+    if frame is None:
+        return None
+    last = frame.drop_duplicates([*NETWORK, "method"], keep="last")
+    long = last.rename(columns={"test_accuracy_mean": "test_accuracy"}).melt(
+        [*NETWORK, "method"], MEASURES, "measure", "mean"
     )
-    gaps = {"gap": one["mean"] - other["mean"], "variance": one["variance"] + other["variance"]}
-    return pd.DataFrame(gaps).astype(float).dropna(subset=["gap"]).sort_index().reset_index()
+    return printed(
+        long.dropna(subset="mean").assign(std=math.nan, n=1), [*NETWORK, "method", "measure"]
+    )
 
 
-def bound(one: pd.Series, other: pd.Series) -> float:
-    """2 standard errors of the difference of two cells, in points; NaN where a spread is unknown."""
-    return float(uncertainty(one["std"], one["n"], other["std"], other["n"]))
+def of_curves(curves: pd.DataFrame | None, headline: Headline) -> Values | None:
+    """Barriers between π(a) and b on the headline's data."""
+    found = barriers(curves, headline.at)
+    found = found[found["matched"].astype(bool)]
+    if headline.split is not None:
+        found = found[found["split"] == headline.split]
+    keys = [*NETWORK, "split", "correction"]
+    long = found.melt([*keys, "a", "b"], ["barrier", "highest", "start"], "quantity", "value")
+    return sampled(long, [*keys, "quantity"])
 
 
-def rounded(difference: float) -> float:
-    """A difference of accuracies, 0 where it is none but for rounding."""
-    return 0.0 if abs(difference) <= _NOTHING else difference
+def of_chains(imp_barriers: pd.DataFrame | None) -> Values | None:
+    """Error barriers along pruning, a seed each."""
+    if imp_barriers is None:
+        return None
+    return sampled(imp_barriers.assign(b=math.nan, value=imp_barriers["error_barrier"]), _CHAIN)
 
 
-def groups(
-    frame: pd.DataFrame | None, by: list[str]
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The rows of equal keys, sorted by the keys; the keys by their column."""
-    if frame is not None and len(frame):
-        for key, group in frame.groupby(by):
-            yield dict(zip(by, key, strict=True)), group
+def of_planes(planes: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Values | None:
+    """Error barriers on the line between LTH and permuted solution, read off the grid of a plane."""
+    rows = []
+    for number, (grid, points) in enumerate(planes):
+        for name, own in grid.groupby("experiment"):
+            places = points[points["experiment"] == name].set_index("name")[["x", "y"]]
+            if {"lth", "permuted"} <= set(places.index):
+                value = _on_plane(own, places)
+                rows.append({"experiment": name, "a": number, "b": math.nan, "value": value})
+    return sampled(pd.DataFrame(rows), ["experiment"])
+
+
+def _on_plane(grid: pd.DataFrame, points: pd.DataFrame) -> float:
+    """Barrier of eq. 3 in the error (%) between two points of a plane, linear between grid points."""
+    errors = grid.pivot(index="x", columns="y", values="error").sort_index().sort_index(axis=1)
+    alphas = np.linspace(0, 1, 101)[:, None]
+    line = (1 - alphas) * points.loc["lth"].to_numpy() + alphas * points.loc["permuted"].to_numpy()
+    axes = (errors.index.to_numpy(float), errors.columns.to_numpy(float))
+    heights = RegularGridInterpolator(axes, errors.to_numpy(float), bounds_error=False)(line)
+    rows = [
+        {"alpha": float(alpha), "correction": "", "split": "", "error": float(height)}
+        for alpha, height in zip(alphas[:, 0], heights, strict=True)
+    ]
+    return barrier(rows, "", "", "error")
+
+
+def of_costs(costs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Values | None:
+    """Seconds of a matching at the end, and of the dense training of a."""
+    parts = []
+    for runs, matches in costs:
+        dense = runs[(runs["kind"] == "dense") & (runs["status"] == "ok")]
+        at_end = matches[matches["matching_epoch"].isna()]
+        parts += [dense.assign(part="training", b=math.nan), at_end.assign(part="matching")]
+    columns = [*NETWORK, "a", "b", "part", "seconds"]
+    if not parts:
+        return None
+    long = pd.concat([part[columns].astype({"b": float}) for part in parts]).drop_duplicates()
+    long["value"] = pd.to_numeric(long["seconds"], errors="coerce")
+    return sampled(long, [*NETWORK, "part"])
+
+
+def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:
+    """Barrier in the loss of every curve that has its ends and, with ``at``, that alpha.
+
+    ``curves`` as in `pipeline.results`; ``at`` as in `pipeline.connectivity.barrier`. Returns a row
+    per (dataset, model, width, a, b, correction, split, matched) with barrier, highest (the largest
+    loss) and start (the loss at initialisation), all in nats.
+    """
+    rows = []
+    for key, group in [] if curves is None else curves.groupby(_CURVE):
+        named = dict(zip(_CURVE, key, strict=True))
+        curve = group.drop_duplicates("alpha").sort_values("alpha")  # experiments may share a curve
+        alphas, losses = set(curve["alpha"]), curve["loss"]
+        wanted = {0.0, 1.0} if at is None else {0.0, 1.0, at}
+        if len(alphas) < 3 or not wanted <= alphas or not np.isfinite(losses).all():
+            continue
+        lines = curve.to_dict("records")
+        height = barrier(lines, named["correction"], named["split"], "loss", at)
+        start = curve["loss_at_init"].iloc[0]
+        rows.append({**named, "barrier": height, "highest": losses.max(), "start": start})
+    return pd.DataFrame(rows, columns=[*_CURVE, "barrier", "highest", "start"])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from pipeline.report import claims
 from pipeline.report.claims import Claim, Headline
-from pipeline.report.figures import imp_barrier
+from pipeline.report.figures import imp_barrier, plane
 from pipeline.report.shown import Shown
-from pipeline.report.tables import diversity
+from pipeline.report.tables import cost, diversity
 from pipeline.report.tables.table import Table
 from pipeline.results import Results
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs import Output
 from pipeline.study.outputs.accuracy import AccuracyVsRewind
 from pipeline.study.outputs.claims import Claims
+from pipeline.study.outputs.cost import Cost
 from pipeline.study.outputs.diversity import Diversity
 from pipeline.study.outputs.early_matching import EarlyMatching
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 from pipeline.study.outputs.interpolation import Interpolation
+from pipeline.study.outputs.plane import LossPlane
 from pipeline.study.outputs.rewind_grid import RewindGrid
 
 
@@ -31,17 +35,27 @@ def read(output: Claims, results: Results) -> list[Claim]:
         names = (name for o in sources if isinstance(o, kinds) for name in o.experiments)
         return [config.experiments[name] for name in dict.fromkeys(names)]
 
+    runs = results.runs(shown_by(RewindGrid, EarlyMatching, AccuracyVsRewind))
     barriers = [imp_barrier.read(o, results) for o in sources if isinstance(o, ImpBarriers)]
     diverse = [diversity.read(o, results) for o in sources if isinstance(o, Diversity)]
     curves = shown_by(Interpolation)
     return claims.on_results(
-        results.runs(shown_by(RewindGrid, EarlyMatching, AccuracyVsRewind)),
+        _matched_at_the_end(runs, config.experiments),
         reuse=output.reuse,
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
         curves=results.curves(curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
+        planes=[plane.read(o, results) for o in sources if isinstance(o, LossPlane)],
+        costs=[cost.read(o, results) for o in sources if isinstance(o, Cost)],
         headline=Headline(protocol.correction, protocol.barrier_at, protocol.barrier_split),
     )
+
+
+def _matched_at_the_end(runs: pd.DataFrame, experiments: Mapping[str, Experiment]) -> pd.DataFrame:
+    """The runs, a matching at the last epoch of an experiment's dense runs being one at the end."""
+    ends = runs["experiment"].map({name: one.horizon for name, one in experiments.items()})
+    epochs = pd.to_numeric(runs["matching_epoch"], errors="coerce")
+    return runs.assign(matching_epoch=epochs.mask(epochs == ends))
 
 
 def build(output: Claims, shown: Shown, judged: list[Claim]) -> Table:

@@ -3,6 +3,8 @@
 Runs of two methods on the same pair of seeds share dense networks and mask, so their difference
 varies less than either. Its mean over n pairs has the interval mean ± t·s/√n, with the sample
 standard deviation s and the 97.5 % quantile t of Student's distribution with n − 1 degrees of freedom.
+Pairs that share a dense run vary together: they are one cluster, averaged first, and n counts
+clusters.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from pipeline.report.shown import Shown
+from pipeline.report.statistics import clusters, interval
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import METRICS, read, select, varying
 from pipeline.report.tables.table import ABSENT, Table, row_labels
@@ -26,35 +27,18 @@ from pipeline.study.outputs.paired_difference import PairedDifference
 
 __all__ = ["build", "interval", "read"]
 
-LEVEL = 0.95
 _RULE = (
     "Percentage points, the first method minus the second on the same pair of seeds; a run from a's "
-    "own start (LTH) counts for every pair with this a. Interval: 95 % by Student's t over pairs; "
-    "p: paired t-test, two-sided. Bold: the interval leaves out 0."
+    "own start (LTH) counts for every pair with this a. Interval: 95 % by Student's t over pairs, "
+    "those that share a dense run averaged first; p: paired t-test, two-sided. Bold: the interval "
+    "leaves out 0."
 )
-
-
-def interval(differences: Iterable[float]) -> tuple[float, float, float, float]:
-    """Mean, lower and upper end of its 95 % interval, and the two-sided p of a paired t-test.
-
-    NaN where there is nothing to take it from: the mean of none, the rest of fewer than two, and
-    p where all differences are equal.
-    """
-    values = np.asarray(list(differences), dtype=float)
-    n = len(values)
-    mean = float(values.mean()) if n else math.nan
-    if n < 2:
-        return mean, math.nan, math.nan, math.nan
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else math.nan
-    return mean, mean - reach, mean + reach, p
 
 
 def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
     """Rows: cell × two methods (the later one in LTH, naive, perm. minus the earlier).
 
-    Columns: mean difference, its interval, p, and in how many pairs it is positive. Where the
+    Columns: mean difference, its interval, p, and in how many clusters of pairs it is positive. Where the
     output has several cells of a network, a row for each two methods over all of them follows: the
     cells of a pair are averaged first, so that its n is still the number of pairs. Only runs that
     are finished for both methods count; matchings before the end are left out.
@@ -71,6 +55,14 @@ def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
     )
     layout, bold = _lay_out(tidy, len(output.metrics) > 1, shown.labels)
     notes = [_RULE]
+    shared = tidy[tidy["n"] < tidy["n_pairs"]]
+    if len(shared):
+        least = int(shared["n"].min())
+        notes.append(
+            f"Pairs share dense runs: {int(shared['n_pairs'].max())} pairs are {least} "
+            f"cluster{'s' if least > 1 else ''}"
+            + (", and one cluster has no interval." if least == 1 else ".")
+        )
     unpaired = int(tidy["n_missing"].sum())
     if unpaired:
         notes.append(f"{unpaired} differences are missing: a run is missing or diverged.")
@@ -114,13 +106,15 @@ def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> p
 def _row(
     cell: tuple[float, float], later: str, earlier: str, metric: str, differences: pd.Series
 ) -> dict[str, Any]:
-    known = differences.dropna()
+    pairs = differences.dropna()
+    ends = [(a, a if pd.isna(b) else b) for a, b, _ in pairs.index]
+    known = pairs.groupby(clusters(ends)).mean()
     mean, low, high, p = interval(known)
     return {
         "sparsity": cell[0], "rewind_epoch": cell[1], "first": later, "second": earlier,
         "metric": metric, "difference": mean, "low": low, "high": high, "p": p,
-        "std": known.std(), "n": len(known),
-        "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(known),
+        "std": known.std(), "n": len(known), "n_pairs": len(pairs),
+        "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(pairs),
     }  # fmt: skip
 
 
