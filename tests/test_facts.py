@@ -47,7 +47,9 @@ def test_data_exchanged_under_one_name_are_refused_by_every_run_that_reads_them(
     before = getattr(few(), split)
     rewrite(own, **{array: shuffled((before.images if kind == "x" else before.labels).numpy())})
     part = f"{split} {'images' if kind == 'x' else 'labels'}"
-    refused(lambda: own.run(own.dense(1)), "data set 'few'", str(facts_file(own.config, "few")), part)
+    refused(
+        lambda: own.run(own.dense(1)), "data set 'few'", str(facts_file(own.config, "few")), part
+    )
     assert any(part in line for line in problems(own.config, results=False))
 
 

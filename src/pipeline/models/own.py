@@ -126,7 +126,9 @@ def _checked(made: object) -> nn.Module:
             raise UserError(f"puts {name} on {tensor.device}; make the network on the CPU")
         if isinstance(tensor, nn.Parameter) and tensor.dtype != torch.float32:
             raise UserError(f"gives {name} as {tensor.dtype}; expected torch.float32")
-        if any(step == 0 < count - 1 for step, count in zip(tensor.stride(), tensor.shape)):
+        if any(
+            step == 0 < count - 1 for step, count in zip(tensor.stride(), tensor.shape, strict=True)
+        ):
             raise UserError(f"gives {name} as an expanded view of fewer numbers: clone it")
         first = seen.setdefault(id(tensor), name)
         if first != name:

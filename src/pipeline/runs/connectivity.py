@@ -16,7 +16,9 @@ class Measured(Run):
         raise NotImplementedError
 
     def obstacle(self, study: Study, trial: Trial) -> str | None:
-        problem = trial.problems.get("repair") if "repair" in study.recipe(self).corrections else None
+        problem = (
+            trial.problems.get("repair") if "repair" in study.recipe(self).corrections else None
+        )
         return problem and f"{problem}: leave repair out of the recipe's corrections ({self.label})"
 
     def passes(self, study: Study) -> float:

@@ -69,7 +69,9 @@ class Mask(Run):
                 )
             left = last
         if left < 1:
-            return f"{self.sparsity_words} leaves none of its {entries:,} weights that may be pruned"
+            return (
+                f"{self.sparsity_words} leaves none of its {entries:,} weights that may be pruned"
+            )
         return None
 
     def kept(self, study: Study) -> float:

@@ -48,10 +48,11 @@ def write_facts(config: Config, name: str) -> None:
     write_json(facts_file(config, name), _facts(config, data))
 
 
-def compare_facts(config: Config, data: Data) -> bool:
+def compare_facts(config: Config, data: Data, *, renew: bool = True) -> bool:
     """Compare a data set with what was written down when it was first read; False: nothing was.
 
-    An entry that says other things of its data has other runs: its facts are written anew.
+    An entry that says other things of its data has other runs: its facts are written anew, unless
+    ``renew`` is false.
 
     Raises:
         UserError: other images or labels lie under the same name, or the facts are damaged.
@@ -66,7 +67,8 @@ def compare_facts(config: Config, data: Data) -> bool:
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; {mend(path)}") from None
     if recorded != {key: value for key, value in found.items() if key != "sha256"}:
-        write_json(path, found)
+        if renew:
+            write_json(path, found)
     elif changed:
         parts = ", ".join(part.replace("_", " ") for part in changed)
         raise UserError(

@@ -307,7 +307,9 @@ def read_back(build: Build, model: nn.Module, mask: pruning.Mask, images: Images
                 f"{'training' if training else 'evaluation'} mode: it keeps something that is "
                 "neither a parameter nor a persistent buffer, or changes its state as it is read"
             )
-    _same(model.state_dict(), fresh.state_dict(), "after a forward pass in training mode, its state")
+    _same(
+        model.state_dict(), fresh.state_dict(), "after a forward pass in training mode, its state"
+    )
 
 
 def _same(written: State, read: State, what: str) -> None:

@@ -116,7 +116,10 @@ class Costs:
 
     def _trial_mb(self, run: Run) -> int:
         """What the first dense run of a network of one's own needs to try it."""
-        network, tried = self.graph.config.models[run.home.model], known(self.graph.config, run.home)
+        network, tried = (
+            self.graph.config.models[run.home.model],
+            known(self.graph.config, run.home),
+        )
         if run.stage != Dense.stage or network.tested or (tried and tried.done):
             return 0
         return (tried or Trial(int(self.network_bytes(run) / 4), 0)).memory_mb

@@ -7,7 +7,7 @@ trained with it (`pipeline.stages.trial`), and kept below the results.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.machinery import PathFinder
@@ -73,18 +73,35 @@ def declared(graph: Graph) -> list[Run]:
     if not runs:
         for experiment in config.experiments.values():
             runs += [cell.run for cell in experiment.cells()]
-            matchings = map(experiment.matching, experiment.pairs)
-            runs += [Curve(matching, experiment.connectivity) for matching in matchings]
+            if any(method.permute for method in experiment.ways.values()):
+                matchings = map(experiment.matching, experiment.pairs)
+                runs += [Curve(matching, experiment.connectivity) for matching in matchings]
     return graph.closure(runs)
 
 
-def obstacles(graph: Graph, runs: Iterable[Run]) -> Iterator[str]:
-    """Why runs cannot be made, as the trials of their networks show; a line for each network."""
-    trials = cache(read)
+def misfits(graph: Graph, runs: Iterable[Run]) -> Iterator[str]:
+    """Why runs cannot be made as their recipes say; a line for each recipe and network."""
+    told: set[tuple[object, ...]] = set()
+    for run in runs:
+        of = (run.stage, run.label, run.home.network)
+        if of not in told and (problem := graph.misfit(run)):
+            told.add(of)
+            yield problem
+
+
+def obstacles(
+    graph: Graph, runs: Iterable[Run], made: Mapping[Path, Trial] | None = None
+) -> Iterator[str]:
+    """Why runs cannot be made, as the trials of their networks show; each line once.
+
+    ``made`` are trials, by their place, that need not be kept.
+    """
+    kept = cache(read)
     told: set[str] = set()
     for run in runs:
         for dense in run.networks:
-            trial = trials(place(graph.config, dense))
+            path = place(graph.config, dense)
+            trial = (made or {}).get(path) or kept(path)
             problem = run.obstacle(graph, trial) if trial and trial.done else None
             line = f"network {words(dense)}: {problem}"
             if problem and line not in told:
