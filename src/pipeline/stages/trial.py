@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline import models, pruning, symmetry
 from pipeline.artifacts.lock import LOCK, Lock
-from pipeline.artifacts.store import write_tensors, writing
+from pipeline.artifacts.store import clear, write_tensors, writing
 from pipeline.catalog.datasets import DataInfo
 from pipeline.catalog.networks import Network
 from pipeline.connectivity.barrier import curve
@@ -72,6 +72,7 @@ def hold(config: Config, dense: Dense, *, keep: bool = True) -> Trial:
     with writing(place), Lock(place.parent / LOCK).held(wait=True):
         if (found := trials.read(place)) and found.done:
             return found
+        clear(place.parent)
         life = Life(config, dense)
         trials.keep(place, life.size)  # for the job that is to be made, if this is killed
         trials.keep(place, life.trial)

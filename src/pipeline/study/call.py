@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -10,7 +11,9 @@ from typing import Any
 
 from pipeline import snakemake_internals
 from pipeline.artifacts import finished, slices
+from pipeline.artifacts.lock import LOCK
 from pipeline.artifacts.reservation import Reservation
+from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
 from pipeline.progress.workflow import Watch
@@ -31,6 +34,8 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
     config = read(Path(root), overrides)
     config.outputs  # noqa: B018 (checked before any job)
     freeze(config, snakemake_internals.NOTES / "pipeline")
+    # Jobs write their logs, and Snakemake its report, in UTF-8 whatever the terminal shows.
+    os.environ.setdefault("PYTHONUTF8", "1")
     return config
 
 
@@ -158,8 +163,8 @@ class Call:
         print(f"trying in small, before anything is trained: {names}", file=sys.stderr, flush=True)
         done = subprocess.run(
             [sys.executable, "workflow/scripts/write.py", "trials", *(dense.key for dense in todo)],
-            check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            encoding="utf-8", errors="replace",
+            check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
+            errors="replace", env=os.environ | {"PYTHONIOENCODING": "utf-8"},
         )  # fmt: skip
         if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
             return
@@ -199,6 +204,7 @@ class Call:
         self._reservation.take(reads - writes, writes)
         if self._reservation.alone:
             finished.forget_others(self.config.results, self._runs)
+            clear_all(self.config.results, but=LOCK)  # what is locked clears up itself
 
 
 def _run_of(job: Job) -> Run | None:
