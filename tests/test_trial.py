@@ -317,7 +317,7 @@ def test_jobs_ask_for_the_memory_of_the_trial_until_it_is_kept(place: Path) -> N
     trials.keep(path, Trial(parameters=57_000_000, activations=1_000_000))  # begun, and killed
     # as measured: the trial of torchvision's AlexNet takes 4,700 MB
     assert 4_700 < costs.memory_mb(first(own)) < 9_400
-    assert base < costs.memory_mb(own.cell("naive").run) < 4_700
+    assert base < costs.memory_mb(own.cell("naive").run) < costs.memory_mb(first(own))
     trials.keep(path, Trial(parameters=57_000_000, activations=1_000_000, done=True))
     assert costs.memory_mb(first(own)) == costs.memory_mb(own.cell("naive").run)
 

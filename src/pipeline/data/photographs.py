@@ -289,12 +289,14 @@ def decode(path: Path) -> Tensor:
     Raises:
         OSError, RuntimeError, ValueError: it is no image, or damaged.
     """
-    from torchvision.io import ImageReadMode, decode_image, read_file
+    from torchvision.io import ImageReadMode, decode_image
 
-    content: Tensor = read_file(str(path))
-    if not bytes(content[:8].tolist()).startswith(FAST):
+    content = bytearray(path.read_bytes())  # torchvision's own reader needs names that are text
+    if not content.startswith(FAST):
         return _pillow(path)
-    image: Tensor = decode_image(content, mode=ImageReadMode.RGB)
+    image: Tensor = decode_image(
+        torch.frombuffer(content, dtype=torch.uint8), mode=ImageReadMode.RGB
+    )
     if image.dtype == torch.uint16:
         image = (image.int() >> 8).to(torch.uint8)
     return image
@@ -303,10 +305,10 @@ def decode(path: Path) -> Tensor:
 def _pillow(path: Path) -> Tensor:
     """As ``decode``, of any format that Pillow reads; of several images in a file the first."""
     import numpy as np
-    from PIL import Image
+    from torchvision.datasets import folder
 
     try:
-        with Image.open(path) as image:
+        with folder.Image.open(path) as image:  # the one that torchvision reads folders with
             if image.mode.startswith("I"):  # Pillow itself would make them white
                 deep = np.array(image)
                 if not 0 <= deep.min() <= deep.max() < 1 << 16:
