@@ -91,6 +91,37 @@ def test_one_in_a_thousand_weights_at_width_one(tmp_path: Path) -> None:
     assert zeros == round(0.999 * entries)
 
 
+def test_layers_that_were_pruned_away_are_named_in_log_metrics_and_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At S = 0.998 beside S = 0.5, where every layer keeps weights."""
+    steep = {"epochs": 1, "batch_size": 64, "fraction": 0.9, "rounds_per_block": 3}
+    study = study_of(
+        tmp_path, {"imp": {"steep": steep}},
+        both=ONE_PAIR | {"sparsities": [0.5, 0.998], "imp": "steep", "methods": ["lth", "permuted"]},
+    )  # fmt: skip
+    metrics = make_all(study)
+    told = capsys.readouterr().out
+    gone = {}
+    for sparsity in (0.5, 0.998):
+        mask = study.config.experiments["both"].mask(0, sparsity)
+        kept = {name: int(m.sum()) for name, m in read_mask(study.path(mask)).items()}
+        gone[sparsity] = [name for name, count in kept.items() if not count]
+        assert metrics[f"mask/{mask.key}"].get("emptied", []) == gone[sparsity]
+    assert not gone[0.5] and gone[0.998]
+    assert f"pruned away entirely: {', '.join(gone[0.998])}\n" in told
+    for cell in study.config.experiments["both"].cells():
+        found = metrics[f"sparse/{cell.run.key}"]
+        assert found.get("emptied", []) == gone[cell.sparsity]
+    table = build.table(study.config, "grid")
+    assert dict(zip(table.tidy["sparsity"], table.tidy["n_emptied"], strict=True)) == {
+        0.5: 0, 0.998: 1
+    }  # fmt: skip
+    assert any(note.startswith("In 2 of 4 runs pruning left nothing") for note in table.notes)
+    shown = table.layout.to_numpy().ravel().tolist()
+    assert sum("(layers gone 1/1)" in text for text in shown) == 2
+
+
 def test_one_image_per_class_and_one_epoch(tmp_path: Path) -> None:
     """T = 1 and k = 0, which is T = k + 1, too."""
     study = study_of(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import random
+import struct
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import folder
+from pictures import draw, folder
 from PIL import Image
 from small import few, seeded
 from torch import Tensor
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import RandomResizedCrop, v2
 
-from pipeline.catalog.datasets import INFO, DataInfo, parse_entry, status
+from pipeline.catalog.datasets import IMAGE_FILES, INFO, DataInfo, parse_entry, status
 from pipeline.data import load
 from pipeline.data.photographs import (
     RATIO,
@@ -35,6 +40,7 @@ from pipeline.data.photographs import (
 from pipeline.errors import UserError
 from pipeline.runs import Curve, Dense, Match
 from pipeline.stages import lines as paths
+from pipeline.stages.data import _listing
 from pipeline.study.settings import ConnectivitySettings
 from pipeline.study.shares import Shares
 
@@ -258,6 +264,133 @@ def test_every_kind_of_file_in_imagenet_is_read(tmp_path: Path, mode: str, endin
     path = path.rename(tmp_path / "image.JPEG")
     image = decode(path)
     assert image.shape == (3, 10, 20) and image.dtype == torch.uint8
+
+
+def png(pixels: np.ndarray, kind: int, depth: int = 16) -> bytes:
+    """A PNG file of pixels [H, W, channels], unsigned of 8 or 16 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        length, check = len(content), zlib.crc32(name + content)
+        return struct.pack(">I", length) + name + content + struct.pack(">I", check)
+
+    height, width, _ = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in pixels)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_files_of_16_bits_have_the_pixels_of_their_upper_8(
+    tmp_path: Path, kind: int, channels: int
+) -> None:
+    """Grey and colour, with and without transparency."""
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (9, 7, channels))
+    pixels[0, 0] = 0x8000
+    (tmp_path / "deep.png").write_bytes(png(pixels, kind))
+    found = decode(tmp_path / "deep.png")
+    shown = pixels[..., :3] if channels > 2 else pixels[..., :1].repeat(3, axis=2)
+    assert found.dtype == torch.uint8 and found[0, 0, 0] == 128
+    assert torch.equal(found, torch.from_numpy(shown >> 8).permute(2, 0, 1).to(torch.uint8))
+
+
+@pytest.mark.parametrize("ending", ["tif", "pgm", "png"])
+def test_grey_files_of_16_bits_are_read_alike_whatever_their_format(
+    tmp_path: Path, ending: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (9, 7), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / f"deep.{ending}")
+    expected = torch.from_numpy((pixels >> 8).astype(np.uint8))
+    assert torch.equal(decode(tmp_path / f"deep.{ending}"), expected.expand(3, -1, -1))
+
+
+def test_the_endings_are_those_of_image_folder() -> None:
+    assert set(IMAGE_FILES) == set(IMG_EXTENSIONS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1", "CMYK"])
+@pytest.mark.parametrize("ending", [e.removeprefix(".") for e in IMG_EXTENSIONS])
+def test_every_ending_and_mode_has_pillows_pixels(tmp_path: Path, ending: str, mode: str) -> None:
+    source = draw("disc", 41, 23, random.Random(1)).convert(mode)
+    path = tmp_path / f"image.{ending}"
+    try:
+        source.save(path)
+    except (OSError, KeyError, ValueError):
+        return  # there is no such file
+    with Image.open(path) as image:
+        expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    found = decode(path).int()
+    near = 3 if ending in ("jpg", "jpeg") else 0  # two decoders, and for CMYK two conversions
+    assert found.shape == expected.shape
+    assert (found - expected.int()).abs().float().mean() <= near
+
+
+def test_folders_are_read_as_image_folder_reads_them(tmp_path: Path) -> None:
+    """Subfolders, links to folders, endings in capitals; hidden and foreign files are no images."""
+    place = folder(tmp_path / "shapes", train=3, test=1)
+    (place / "train" / "disc" / "b" / "c").mkdir(parents=True)
+    (place / "train" / "disc" / "a").mkdir()
+    picture = draw("disc", 30, 30, random.Random(0))
+    for name in ("b/c/1.png", "b/2.PNG", "a/9.bmp", "a.ppm", "zz.WEBP"):
+        picture.save(place / "train" / "disc" / name)
+    elsewhere = folder(tmp_path / "elsewhere", classes=1, train=2, test=1) / "train" / "cross"
+    (place / "train" / "disc" / "linked").symlink_to(elsewhere)
+    reference = ImageFolder(place / "train")
+    for name in ("disc/notes.txt", "disc/Thumbs.db", "disc/.DS_Store", "disc/._000.jpg"):
+        (place / "train" / name).write_bytes(b"nothing")
+    (place / "train" / "disc" / ".cache").mkdir()
+    picture.save(place / "train" / "disc" / ".cache" / "1.png")
+    (place / "train" / ".ipynb_checkpoints").mkdir()
+    (place / "train" / "README").write_text("not a folder")
+    count = len(reference.samples)
+    assert status(info(test_images=4), tmp_path) is None
+    data = load(info(train_images=count, test_images=4), tmp_path)
+    assert isinstance(data, Photographs)
+    read = [(str(data.train.folder / name), label) for name, label in
+            zip(data.train.names, data.train.labels.tolist(), strict=True)]  # fmt: skip
+    assert read == reference.samples
+    data.look(8)
+
+
+def test_what_is_no_image_or_class_is_named(tmp_path: Path) -> None:
+    place = folder(tmp_path / "shapes")
+    (place / "train" / "disc" / "photo.heic").write_bytes(b"other")
+    with pytest.raises(UserError, match=r"48 images, expected 49; .*: disc/photo\.heic"):
+        load(info(train_images=49), tmp_path)
+    (place / "val" / "__MACOSX").mkdir()
+    told = status(info(), tmp_path)
+    assert told is not None and "5 folders" in told and "__MACOSX" in told
+    (place / "val" / "__MACOSX").rmdir()
+    (place / "val" / "disc").rename(place / "val" / "\n")
+    with pytest.raises(UserError, match=r"differ in classes: '\\n', disc"):
+        load(info(), tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["tif", "bmp", "webp", "pgm"])
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"BM", b"P5\n9", b"RIFF\0\0\0\0WEBP"])
+def test_broken_files_of_other_formats_are_named_in_one_line(
+    tmp_path: Path, ending: str, content: bytes
+) -> None:
+    place = folder(tmp_path / "shapes", train=12, test=4)
+    path = place / "val" / "disc" / f"000.{ending}"
+    (place / "val" / "disc" / "000.jpg").unlink()
+    path.write_bytes(content)
+    data = load(info(), tmp_path)
+    assert isinstance(data, Photographs)
+    with pytest.raises(UserError) as caught:
+        list(data.test_batches(chunk=4, workers=0))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_whose_name_is_no_text_is_one_of_the_data(tmp_path: Path) -> None:
+    place = folder(tmp_path / "shapes")
+    path = place / "train" / "disc" / "000.jpg"
+    path.rename(path.with_name(os.fsdecode(b"\xff.jpg")))
+    data = load(info(), tmp_path)
+    assert isinstance(data, Photographs) and len(_listing(data.train)) == 64
+    data.look(TRAIN)
 
 
 # -- what is told of errors ---------------------------------------------------------------------------

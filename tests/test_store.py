@@ -18,11 +18,15 @@ from typing import Any
 
 import pytest
 import torch
-from small import REPOSITORY, same
+from small import REPOSITORY, same, write_study
 from torch import Tensor
 
 from pipeline.artifacts import store
+from pipeline.artifacts.lock import LOCK
+from pipeline.artifacts.record import PROVENANCE
+from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import UserError
+from pipeline.runs import STAGES
 from pipeline.weights import read_mask, read_state
 
 SOURCE = REPOSITORY / "src" / "pipeline"
@@ -287,3 +291,81 @@ def test_no_module_can_read_a_pickle() -> None:
                 for c in call:
                     assert "allow_pickle=False" in ast.unparse(c), f"{path}: {ast.unparse(c)}"
             assert not unsafe & {name.split(".")[0] for name in names}, path
+
+
+# -- what a kill leaves ----------------------------------------------------------------------------
+
+
+def killed(code: str, folder: Path) -> None:
+    """Run Python that is killed as soon as it would flush a file, or says so itself."""
+    kill = "import os, sys\nsys.stdout.flush()\nos.fsync = lambda file: os.kill(os.getpid(), 9)\n"
+    done = subprocess.run([sys.executable, "-c", kill + code], cwd=folder, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "store.write_json(path, {})",
+        "store.write_csv(path, ['x'], [[1]])",
+        "import torch; store.write_tensors(path, {'x': torch.zeros(3)})",
+        "(path.parent / 'other').write_text(''); store.put(path.parent / 'other', path, 0)",
+    ],
+)
+def test_what_a_killed_writer_leaves_is_told_from_results_and_cleared(
+    tmp_path: Path, write: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    place = "from pathlib import Path; path = Path('a/file.json').resolve()\n"
+    killed(f"from pipeline.artifacts import store\n{place}{write}", tmp_path)
+    left = [path for path in (tmp_path / "a").iterdir() if path.name != "other"]
+    assert len(left) == 1 and left[0].name.startswith(".file.json.")
+    store.clear_all(tmp_path, but=LOCK)
+    assert not left[0].exists()
+
+
+def test_a_report_that_was_being_rendered_is_told_from_results_and_cleared(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    root = write_study(tmp_path / "study")
+    killed(
+        "import subprocess\n"
+        "from pathlib import Path\n"
+        "from pipeline.report import page\n"
+        "from pipeline.study.config import read\n"
+        "def render(command, check):\n"  # what Snakemake does, cut off
+        "    Path(command[command.index('--report') + 1]).write_text('<html>')\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "subprocess.run = render\n"
+        f"config = read(Path({str(root)!r}), {{'results': {str(results)!r}}})\n"
+        "page.write_report(config, config.results / 'tiny' / 'report.html')\n",
+        REPOSITORY,
+    )
+    (left,) = (results / "tiny").iterdir()
+    assert left.suffix == ".html" and left.name.startswith(".report.html.")
+    store.clear_all(results, but=LOCK)
+    assert not left.exists()
+
+
+def test_nothing_but_what_is_being_written_is_cleared(tmp_path: Path) -> None:
+    """Results, states of unfinished runs, locks; and whole folders whose run is locked."""
+    names = {name for kind in STAGES.values() for name in kind.files}
+    names |= {
+        PROVENANCE,
+        RESUME,
+        ".trunk0003.safetensors",
+        ".round02.safetensors",
+        f"{'a' * 32}.json",
+    }
+    for name in names:
+        (tmp_path / "free").mkdir(exist_ok=True)
+        (tmp_path / "free" / name).write_text("x")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / LOCK).write_text("{}")
+    unfinished = store.temporary(locked / "weights.safetensors")
+    unfinished.write_text("x")
+    store.clear_all(tmp_path, but=LOCK)
+    assert {path.name for path in (tmp_path / "free").iterdir()} == names
+    assert unfinished.exists()
+    store.clear(locked)
+    assert {path.name for path in locked.iterdir()} == {LOCK}

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from micro import CELL, STUDY, Checkout
 
+from pipeline.artifacts.store import temporary
+
 pytestmark = pytest.mark.workflow
 
 
@@ -122,6 +124,26 @@ def test_a_data_check_that_was_killed_at_its_end_hides_no_job(checkout: Checkout
     path = checkout.folder / "results" / CELL / "metrics.json"
     path.rename(path.with_suffix(".kept"))
     assert checkout.plan("tables") == {"sparse": 1, "table": 1}
+
+
+def test_half_written_files_of_a_killed_workflow_are_cleared_by_the_next_start(
+    checkout: Checkout,
+) -> None:
+    results = checkout.folder / "results"
+    kept = results / "dense" / "digits" / ".resume.safetensors"  # not what a writer was at
+    kept.write_text("x")
+    left = [
+        temporary(results / "micro" / "report.html", ".html"),
+        temporary(results / "micro" / "tables" / "table_one.csv"),
+        temporary((results / CELL) / "metrics.json"),
+        temporary(results / ".progress" / "1.json"),
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    (results / "micro" / "tables" / "table_two.csv").unlink()
+    assert checkout.run("tables") == {"table": 1}
+    assert not any(path.exists() for path in left) and kept.exists()
 
 
 def test_settings_of_one_experiment_run_nothing_of_another(checkout: Checkout) -> None:

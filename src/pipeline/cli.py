@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -19,8 +20,19 @@ def _who() -> str:
     return "" if rank == "0" else f"process {rank}: "
 
 
+def show_anything() -> None:
+    """Let both streams write any text: what their encoding cannot show becomes a question mark.
+
+    A file's name that is no text, and a table on a terminal that is not UTF-8, must not end a job.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a test has put another one
+            stream.reconfigure(errors="replace")
+
+
 def main(job: Callable[[], None]) -> None:
     """Run ``job``; a user's mistake becomes one line on standard error and status 1."""
+    show_anything()
     try:
         job()
     except UserError as error:

@@ -102,6 +102,11 @@ def per_layer(mask: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: sparsity({name: m}) for name, m in mask.items()}
 
 
+def emptied(mask: Mapping[str, Tensor]) -> list[str]:
+    """The masked tensors of which nothing is kept: layers that were pruned away entirely."""
+    return [name for name, m in mask.items() if not bool(m.any())]
+
+
 def pack(mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Masks as bits, eight entries a byte (uint8, flattened, zero-padded)."""
     return {

@@ -28,7 +28,7 @@ NETWORK = ["dataset", "model", "width"]
 PLACE = ["experiment", *NETWORK]
 COLUMNS = [
     "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
-    "sparsity_exact", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
+    "sparsity_exact", "emptied", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
     "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
     "device", "path",
 ]  # fmt: skip
@@ -130,6 +130,7 @@ class Results:
         if found is not None:
             row |= {name: found.get(name) for name in _MEASURED}
             row["sparsity_exact"] = found.get("sparsity")
+            row["emptied"] = len(found.get("emptied", ()))
         return row | labels
 
     # -- frames ----------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class Workplace:
             str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(results.rglob("*"))
             if path.is_file() and not path.name.endswith(VOLATILE)
-            and not path.relative_to(results).parts[0].startswith(".")
+            and not any(part.startswith(".") for part in path.relative_to(results).parts)
         }  # fmt: skip
 
     def differences(self, other: Workplace) -> list[str]:

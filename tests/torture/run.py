@@ -6,9 +6,12 @@ weight is equal bit for bit, whatever else differed (one core or two, the folder
 half-written file ever stood under a result's name; each kill cost at most one snapshot interval
 per running job. Finished early, the study starts anew in an empty folder.
 
-TORTURE_KILLS    how often (50)
-TORTURE_SEED     of the moments (drawn, and printed)
-TORTURE_SECONDS  time limit (3600)
+TORTURE_KILLS    how often with each seed (50)
+TORTURE_SEED     of the moments: one, or several with commas between (drawn, and printed)
+TORTURE_SECONDS  time limit for each seed (3600)
+
+The run whose figure stands in docs/explanation/trust.md, 500 kills over ten seeds:
+TORTURE_KILLS=50 TORTURE_SEED=0,1,2,3,4,5,6,7,8,9 make torture
 """
 
 from __future__ import annotations
@@ -62,6 +65,12 @@ class Place(Workplace):
         found = self.payloads()
         return {k: v for k, v in found.items() if not k.startswith(NOT_COMPARED)}
 
+    def unfinished(self) -> list[str]:
+        """Hidden files beside results: what a writer left that was killed."""
+        results = self.folder / "results"
+        names = (path.relative_to(results) for path in results.rglob(".*") if path.is_file())
+        return sorted(str(name) for name in names if not name.parts[0].startswith("."))
+
     def trained(self) -> dict[tuple[str, int], list[ledger.Attempt]]:
         return ledger.read(self.ledger, self.folder / "results")
 
@@ -101,13 +110,13 @@ def survivors(folder: Path) -> list[int]:
 class Torture:
     """The tortured copy beside the undisturbed one."""
 
-    def __init__(self, folder: Path, draws: random.Random) -> None:
-        self.folder, self.draws = folder, draws
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.draws = folder, random.Random()
         self.running: subprocess.Popen[bytes] | None = None
         self.place = Place(folder / "tortured", HERE_AND_NOW)
         self.expected: dict[str, str] = {}
         self.epochs = self.took = 0.0
-        # Over all rounds: kills, jobs killed, epochs lost, and the most that they may be.
+        # Over all rounds and seeds: kills, jobs killed, epochs lost, and the most that they may be.
         self.kills = self.hit = 0
         self.lost = self.allowed = 0.0
         self._round_hit = 0
@@ -176,11 +185,7 @@ class Torture:
 
     def _whole(self) -> int:
         """Every file under a result's name is the whole result; how many there are."""
-        found = {
-            name: digest
-            for name, digest in self.place.compared().items()
-            if not Path(name).name.startswith(".")
-        }
+        found = self.place.compared()
         wrong = [name for name, digest in found.items() if self.expected.get(name) != digest]
         if wrong:
             raise Failure(f"after a kill, these are not what they should be: {wrong}")
@@ -189,6 +194,8 @@ class Torture:
     def compare(self) -> None:
         """The end of a round: the same files with the same bytes, and what the kills cost."""
         found = self.place.compared()
+        if left := self.place.unfinished():
+            raise Failure(f"half-written files that no start has cleared: {left[:9]}")
         wrong = [k for k in sorted(found | self.expected) if found.get(k) != self.expected.get(k)]
         if wrong:
             raise Failure(f"{len(wrong)} results differ from the undisturbed run's: {wrong[:9]}")
@@ -215,9 +222,11 @@ class Torture:
         self.lost, self.allowed = self.lost + lost, self.allowed + allowed
         self._round_hit = 0
 
-    def run(self, kills: int) -> None:
-        self.reference()
-        while self.kills < kills:
+    def run(self, kills: int, seed: int) -> None:
+        """So many kills at moments of a seed, to the end of the study."""
+        self.draws = random.Random(seed)
+        end = self.kills + kills
+        while self.kills < end:
             if self.attempt(kill=True):
                 self.compare()
                 self.place.anew()
@@ -236,7 +245,8 @@ class Torture:
 
 def main() -> int:
     kills = int(os.environ.get("TORTURE_KILLS", "50"))
-    seed = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(10**6))
+    drawn = str(random.SystemRandom().randrange(10**6))
+    seeds = [int(word) for word in (os.environ.get("TORTURE_SEED") or drawn).split(",")]
     limit = int(os.environ.get("TORTURE_SECONDS", "3600"))
 
     def late(signum: int, frame: object) -> None:
@@ -244,13 +254,17 @@ def main() -> int:
 
     signal.signal(signal.SIGALRM, late)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.alarm(limit)
-    print(f"{kills} kills at moments of seed {seed}, snapshots every {INTERVAL} s", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as name:
-        torture = Torture(Path(name).resolve(), random.Random(seed))
+        torture = Torture(Path(name).resolve())
         try:
-            torture.run(kills)
+            signal.alarm(limit)
+            torture.reference()
+            for seed in seeds:
+                signal.alarm(limit)
+                print(f"{kills} kills at moments of seed {seed}, snapshots every {INTERVAL} s")
+                torture.run(kills, seed)
+                torture.place.anew()
         except Failure as failure:
             print(f"FAILED: {failure}", file=sys.stderr)
             return 1
@@ -258,8 +272,8 @@ def main() -> int:
             signal.alarm(0)
             torture.end()
     print(
-        f"{torture.kills} kills hit {torture.hit} running jobs and cost {torture.lost:.2f} epochs "
-        f"(at most {torture.allowed:.2f}); all results equal bit for bit; "
+        f"{torture.kills} kills over {len(seeds)} seeds hit {torture.hit} running jobs and cost "
+        f"{torture.lost:.2f} epochs (at most {torture.allowed:.2f}); all results equal bit for bit; "
         f"{time.monotonic() - began:.0f} s"
     )
     return 0

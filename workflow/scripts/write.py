@@ -15,6 +15,12 @@ def job() -> None:
             from pipeline.stages.data import write_facts
 
             write_facts(config, name)
+        case ["trials", *keys]:
+            from pipeline.runs import parse
+            from pipeline.stages.trial import hold
+
+            for key in keys:
+                hold(config, parse("dense", key).home)
         case ["digits_turned", path]:
             from pipeline.data.npz import write_digits_turned
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+#: What ``temporary`` calls files.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.\w+)?", re.DOTALL)
 
 
 def canonical(value: object) -> str:
@@ -53,6 +58,31 @@ def writing(place: Path) -> Iterator[None]:
         raise UserError(f"{place}: cannot be written: {error.strerror}") from None
 
 
+def temporary(path: Path, ending: str = "") -> Path:
+    """A name for a file that is to be ``path``, while it is written, in the same folder.
+
+    Hidden, with 32 hexadecimal digits behind the file's name: no result is called so.
+    """
+    return path.with_name(f".{path.name}.{uuid4().hex}{ending}")
+
+
+def clear(folder: Path) -> None:
+    """Remove what was being written in a folder when its writer was killed; OSErrors go on.
+
+    No other process may be writing there.
+    """
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def clear_all(results: Path, but: str) -> None:
+    """``clear`` every folder of the results except those in which a file is called ``but``."""
+    for folder, _, files in os.walk(results):
+        if but not in files and any(map(_TEMPORARY.fullmatch, files)):
+            clear(Path(folder))
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary name in a file's folder; what was written there is flushed and takes its place.
@@ -60,14 +90,14 @@ def _replacing(path: Path) -> Iterator[Path]:
     Nothing half-written is left. OSErrors go on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    unfinished = temporary(path)
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
+        yield unfinished
+        with unfinished.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        unfinished.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # also where both are names of one file already
+        unfinished.unlink(missing_ok=True)  # also where both are names of one file already
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -76,8 +106,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full; nothing half-written is left.
     """
-    with writing(path), _replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with writing(path), _replacing(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -145,14 +175,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
         if ready[name].data_ptr() in seen:  # safetensors refuses two names for one memory
             ready[name] = ready[name].clone()
         seen.add(ready[name].data_ptr())
-    with writing(path), _replacing(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors would give the file to its owner alone
+    with writing(path), _replacing(path) as unfinished:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # safetensors would give the file to its owner alone
         try:
-            save_file(ready, temporary, {"info": canonical(info)})
+            save_file(ready, unfinished, {"info": canonical(info)})
         except SafetensorError as error:
             raise UserError(f"{path}: cannot be written: {error}") from None
-        temporary.chmod(mode)
+        unfinished.chmod(mode)
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -184,12 +214,12 @@ def put(source: Path, target: Path, moment: int) -> None:
 
     ``moment`` is the time of its last change, in ns. OSErrors go on.
     """
-    with _replacing(target) as temporary:
+    with _replacing(target) as unfinished:
         try:
-            os.link(source.resolve(), temporary)
+            os.link(source.resolve(), unfinished)
         except OSError:
-            shutil.copyfile(source, temporary)
-        os.utime(temporary, ns=(moment, moment))
+            shutil.copyfile(source, unfinished)
+        os.utime(unfinished, ns=(moment, moment))
 
 
 def existing(folder: Path) -> Path:

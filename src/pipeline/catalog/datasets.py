@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -162,8 +163,8 @@ INFO: dict[str, DataInfo] = {
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
-#: Endings of the names of image files in folders, in small letters.
-IMAGE_FILES = (".jpg", ".jpeg", ".png")
+#: Endings of the names of image files in folders, in small letters: those of ``ImageFolder``.
+IMAGE_FILES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 #: Folders of an image data set, for training and for testing.
 IMAGE_SPLITS = ("train", "val")
 
@@ -230,21 +231,34 @@ def _file_problem(info: DataInfo, root: str | Path) -> str | None:
     return _npz_problem(info, root) if info.kind == "npz" else None
 
 
+def class_folders(folder: Path) -> list[str]:
+    """The folders of classes in a split, sorted; hidden ones are none. OSErrors go on."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first of some names, for a message."""
+    ordered = [name if name.isprintable() else quote(name) for name in sorted(names)]
+    more = f" and {len(ordered) - most:,} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
+
+
 def _folder_problem(info: DataInfo, root: str | Path) -> str | None:
     """Whether there is a folder for each class; the files in them are not looked at."""
     for split in IMAGE_SPLITS:
         folder = locate(info, root, info.files[0][0]) / split
         try:
-            found = sum(entry.is_dir() for entry in os.scandir(folder))
+            found = class_folders(folder)
         except OSError as error:
             return (
                 f"looked in {folder} (below DATA_ROOT or data_root): {error.strerror}; expected "
                 f"{advice(info, root)}"
             )
-        if found != info.classes:
+        if len(found) != info.classes:
             return (
-                f"{folder} has {found:,} folders, expected one for each of {info.classes:,} "
-                f"classes: {advice(info, root)}"
+                f"{folder} has {len(found):,} folders ({some(found) or 'none'}), expected one for "
+                f"each of {info.classes:,} classes: {advice(info, root)}"
             )
     return None
 
@@ -315,7 +329,7 @@ class ImageFolder(Entry):
     @property
     def how_to_get(self) -> str:
         return (
-            f"a folder of JPEG files for each class, {self.path}/train/<class>/*.jpg and "
+            f"a folder of image files for each class, {self.path}/train/<class>/*.jpg and "
             f"{self.path}/val/<class>/*.jpg"
         )
 
@@ -352,6 +366,12 @@ def parse_entry(name: str, raw: object, results: Path = Path("results")) -> Data
             raise UserError(
                 f"{where}: {key}: expected a number for each channel ({entry.channels}), "
                 f"got {describe(list(values))}"
+            )
+    for key, most in (("mean", 1.0), ("std", 0.5)):
+        if odd := [value for value in getattr(entry, key) if not 0 <= value <= most]:
+            raise UserError(
+                f"{where}: {key}: {odd[0]} is not of pixels scaled to [0, 1], where it is at most "
+                f"{most}; divide what was computed of 0 to 255 by 255"
             )
     if entry.pad > entry.size:
         raise UserError(f"{where}: pad: {entry.pad} must not exceed size = {entry.size}")

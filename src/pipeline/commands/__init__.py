@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; exit status 1 and one line for a user's mistake."""
+    cli.show_anything()  # the help, too
     arguments = parser().parse_args(words)
     given = {"study": arguments.study, "protocol": arguments.protocol}
 

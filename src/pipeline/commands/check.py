@@ -1,8 +1,9 @@
-"""Check study, data and device, and with --results every artifact; one line per problem, status 1."""
+"""Check study, data, networks and machine, with --results every artifact; a line per problem, status 1."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.artifacts.store import digest, mend
 from pipeline.catalog import datasets as catalog
 from pipeline.errors import UserError
 from pipeline.runs import STAGES, Run, parse
+from pipeline.study import trials
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 
@@ -27,24 +29,94 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def problems(config: Config, results: bool) -> Iterator[str]:
-    """One line per problem; reading the study itself has raised for its own mistakes before."""
-    graph = Graph(config)
-    regular = [name for name, output in config.outputs.items() if not output.optional]
-    wanted = {run.home.dataset for run in graph.closure(graph.outputs(regular))}
-    for name in sorted(wanted):
-        info = config.datasets[name]
-        generated = any(path.startswith(str(config.results.resolve())) for path, _, _ in info.files)
-        if not generated and (problem := catalog.status(info, config.data_root)):
-            yield problem
-    if config.main.device == "cuda":
-        import torch
+class Check:
+    """What is looked at, and how much of it; the problems are found by the way."""
 
-        if not torch.cuda.is_available():
-            yield "config.yaml: device: cuda, but no GPU can be used here"
-    if results:
-        yield from damaged(config.results)
-        yield from wrong_tables(config)
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.graph = Graph(config)
+        self.runs = trials.declared(self.graph)
+        #: What was looked at and is fine, for people.
+        self.fine: list[str] = []
+
+    def problems(self, results: bool) -> Iterator[str]:
+        """One line per problem; reading the study itself has raised for its own mistakes before."""
+        yield from trials.misfits(self.graph, self.runs)
+        yield from self._data()
+        yield from self._networks()
+        yield from self._machine()
+        if results:
+            yield from self._results()
+
+    def _data(self) -> Iterator[str]:
+        """Every data set of the study, read, and compared with what was written of it before."""
+        from pipeline.data import load
+        from pipeline.stages.data import check_scale, compare_facts
+
+        for name in sorted({dense.dataset for run in self.runs for dense in run.networks}):
+            info = self.config.datasets[name]
+            made = any(
+                path.startswith(str(self.config.results.resolve())) for path, *_ in info.files
+            )
+            try:
+                if problem := catalog.status(info, self.config.data_root):
+                    if not made:  # by the workflow, when it is needed
+                        yield problem
+                    continue
+                data = load(info, self.config.data_root, download=False)
+                check_scale(data)
+                again = compare_facts(self.config, data, renew=_writable(self.config.results))
+            except UserError as error:
+                yield str(error)
+            else:
+                self.fine.append(f"data {name} {'as recorded' if again else 'read'}")
+
+    def _networks(self) -> Iterator[str]:
+        """The trial of every network of the study, and whether the runs can be made with it."""
+        from pipeline.stages.trial import hold
+
+        keep = _writable(self.config.results)
+        networks = {trials.place(self.config, d): d for run in self.runs for d in run.networks}
+        found = {}
+        for place, dense in networks.items():
+            try:
+                found[place] = hold(self.config, dense, keep=keep)
+            except UserError as error:
+                yield str(error)
+            else:
+                self.fine.append(f"network {trials.words(dense)} tried")
+        yield from trials.obstacles(self.graph, self.runs, found)
+
+    def _machine(self) -> Iterator[str]:
+        if self.config.main.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                yield "config.yaml: device: cuda, but no GPU can be used here"
+        place = self.config.results
+        if _writable(place):
+            self.fine.append(f"{place} can be written")
+        else:
+            self.fine.append(f"{place} can be read, not written: nothing can be run here")
+
+    def _results(self) -> Iterator[str]:
+        yield from damaged(self.config.results)
+        yield from wrong_tables(self.config)
+        runs = sum(1 for _ in self.config.results.rglob(PROVENANCE))
+        self.fine.append(f"{runs:,} run{'' if runs == 1 else 's'} verified")
+
+
+def problems(config: Config, results: bool) -> Iterator[str]:
+    """One line per problem of a study, its data, networks and machine, and with ``results`` of those."""
+    return Check(config).problems(results)
+
+
+def _writable(results: Path) -> bool:
+    """Whether files can be written to the results folder, or it can be made."""
+    place = results.resolve()
+    while not place.exists():
+        place = place.parent
+    return os.access(place, os.W_OK | os.X_OK)
 
 
 def damaged(results: Path) -> Iterator[str]:
@@ -117,13 +189,13 @@ def _run_of(folder: Path) -> Run | None:
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
+    check = Check(config)
     found = 0
-    for problem in problems(config, arguments.results):
+    for problem in check.problems(arguments.results):
         print(problem, file=sys.stderr)
         found += 1
     if found:
         sys.exit(1)
     names = f"{len(config.experiments)} experiments, {len(config.outputs)} outputs"
-    print(
-        f"study {config.main.study}, protocol {config.main.protocol}: {names}, data and device are fine"
-    )
+    print(f"study {config.main.study}, protocol {config.main.protocol}: {names} are fine")
+    print(*check.fine, sep="\n")

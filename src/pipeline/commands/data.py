@@ -17,10 +17,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.data import load
+    from pipeline.stages.data import check_scale
 
     for name in arguments.names:
         if name not in config.datasets:
             raise UserError(f"unknown data set {name!r}; {suggest(name, sorted(config.datasets))}")
         data = load(config.datasets[name], config.data_root)
+        check_scale(data)
         shape = f"{data.channels}×{data.size}×{data.size}"
         print(f"{name}: {len(data.train)} training and {len(data.test)} test images, {shape}: fine")

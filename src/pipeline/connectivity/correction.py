@@ -48,7 +48,8 @@ def measured_modules(model: nn.Module) -> dict[str, _BatchNorm | _ConvNd]:
     """The modules at whose output REPAIR acts, in module order.
 
     Every BatchNorm layer of a network that has any; every convolution (before its ReLU) of one that
-    has none. ValueError if there is neither, or if a convolution has no bias to hold a shift.
+    has none. ValueError if there is neither, if one has no bias to hold a shift, or a BatchNorm has
+    no running statistics.
     """
     kind = _BatchNorm if has_batch_norm(model) else _ConvNd
     modules = {name: module for name, module in model.named_modules() if isinstance(module, kind)}
@@ -57,6 +58,8 @@ def measured_modules(model: nn.Module) -> dict[str, _BatchNorm | _ConvNd]:
     for name, module in modules.items():
         if module.bias is None:
             raise ValueError(f"REPAIR needs a bias in {name} to hold the corrected mean")
+        if isinstance(module, _BatchNorm) and module.running_var is None:
+            raise ValueError(f"REPAIR needs running statistics in {name} to hold what it corrects")
     return modules
 
 

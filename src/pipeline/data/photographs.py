@@ -24,7 +24,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.catalog.datasets import IMAGE_FILES, DataInfo, locate
+from pipeline.catalog.datasets import (
+    IMAGE_FILES,
+    IMAGE_SPLITS,
+    DataInfo,
+    class_folders,
+    locate,
+    some,
+)
 from pipeline.data import Split
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
@@ -39,6 +46,8 @@ Draw = tuple[int, int] | None
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 #: Shorter side of a test image before the centre crop, as a share of the crop (256 : 224).
 RESIZE = 256 / 224
+#: How files begin that torchvision decodes: JPEG and PNG.
+FAST = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,17 @@ class Photographs:
         """As ``DataSet.test_split``."""
         return self._kept(self.test_batches(chunk=64, workers=default_workers()), len(self.test))
 
+    def look(self, count: int) -> Tensor:
+        """Some training images, cropped as test images are: uint8 [n, 3, size, size].
+
+        At most ``count``, evenly spread over the files; as many test images are decoded as well.
+        Raises UserError for an image that cannot be read.
+        """
+        for files in (self.test, self.train):
+            tasks = _cut(range(0, len(files), -(-len(files) // count)), 8)
+            seen = [images for images, _ in self._load(files, tasks, None, workers=0)]
+        return torch.cat(seen)
+
     def _kept(self, batches: Iterator[Batch], count: int) -> Split:
         """The images of ``batches``, ``count`` in all, decoded once and kept in memory as uint8."""
         images = torch.empty((count, self.channels, self.size, self.size), dtype=torch.uint8)
@@ -181,38 +201,52 @@ def default_workers(processes: int = 1) -> int:
 def read_photographs(info: DataInfo, root: str | Path) -> Photographs:
     """List the files of a data set; the images are read later. ``UserError`` if not as declared."""
     folder = locate(info, root, info.files[0][0])
-    train, test = (_list(info, folder / split) for split in ("train", "val"))
-    names = [sorted({name.partition("/")[0] for name in part.names}) for part in (train, test)]
-    if names[0] != names[1]:
-        odd = ", ".join(sorted(set(names[0]) ^ set(names[1]))[:3])
-        raise UserError(f"data set '{info.name}': {folder}: train and val differ in classes: {odd}")
-    for part, count in ((train, info.train_images), (test, info.test_images)):
+    parts = []
+    for split, count in zip(IMAGE_SPLITS, (info.train_images, info.test_images), strict=True):
+        part, others = _list(info, folder / split)
         if len(part) != count:
+            rest = f"; no images by their names: {some(others)}" if others else ""
             raise UserError(
-                f"data set '{info.name}': {part.folder} has {len(part):,} images, "
-                f"expected {count:,}"
+                f"data set '{info.name}': {part.folder} has {len(part):,} images, expected "
+                f"{count:,}{rest}"
             )
+        parts.append(part)
+    train, test = parts
+    names = [{name.partition("/")[0] for name in part.names} for part in parts]
+    if odd := names[0] ^ names[1]:
+        raise UserError(
+            f"data set '{info.name}': {folder}: {' and '.join(IMAGE_SPLITS)} differ in classes: "
+            f"{some(odd)}"
+        )
     return Photographs(
         info.name, info.classes, info.size, info.mean, info.std, info.flip, train, test
     )
 
 
-def _list(info: DataInfo, folder: Path) -> Files:
-    """The image files of a split; classes are numbered in the order of their folders' names."""
+def _list(info: DataInfo, folder: Path) -> tuple[Files, list[str]]:
+    """The image files of a split, and the other files in its folders that are not hidden.
+
+    As torchvision's ``ImageFolder`` lists them: classes are numbered in the order of their
+    folders' names, subfolders belong to their class, links to folders are followed. What is hidden
+    (a name that begins with a dot) is left out.
+    """
     names: list[str] = []
     labels: list[int] = []
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    for label, kind in enumerate(classes):
-        found = sorted(
-            f"{kind}/{entry.name}"
-            for entry in os.scandir(folder / kind)
-            if entry.name.lower().endswith(IMAGE_FILES)
-        )
-        if not found:
+    others: list[str] = []
+    for label, kind in enumerate(class_folders(folder)):
+        found = []
+        for place, below, files in os.walk(folder / kind, followlinks=True):
+            below[:] = [name for name in below if not name.startswith(".")]
+            inside = os.path.relpath(place, folder)
+            shown = [f"{inside}/{name}" for name in files if not name.startswith(".")]
+            found.append((place, sorted(n for n in shown if n.lower().endswith(IMAGE_FILES))))
+            others += [name for name in shown if not name.lower().endswith(IMAGE_FILES)]
+        images = [name for _, part in sorted(found) for name in part]
+        if not images:
             raise UserError(f"data set '{info.name}': {folder / kind} holds no images")
-        names += found
-        labels += [label] * len(found)
-    return Files(folder, tuple(names), torch.tensor(labels, dtype=torch.int64))
+        names += images
+        labels += [label] * len(images)
+    return Files(folder, tuple(names), torch.tensor(labels, dtype=torch.int64)), others
 
 
 class _Reader(Dataset[tuple[Tensor, list[int], str]]):
@@ -227,7 +261,7 @@ class _Reader(Dataset[tuple[Tensor, list[int], str]]):
             path = self.files.folder / self.files.names[index]
             try:
                 images[place] = self._read(path, index)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 # an exception would reach the main process as a traceback
                 reason = str(error).partition("\n")[0]
                 return torch.empty(0), indices, f"{path} cannot be read as an image: {reason}"
@@ -246,15 +280,47 @@ class _Reader(Dataset[tuple[Tensor, list[int], str]]):
 
 
 def decode(path: Path) -> Tensor:
-    """An image file as uint8 [3, H, W], by what it holds whatever its name; RuntimeError if damaged.
+    """An image file as uint8 [3, H, W], by what it holds whatever its name; an error if damaged.
 
     torchvision's decoder with resizing on tensors is the fastest of what installs everywhere that
-    the pipeline does: benchmarks/decode.py.
-    """
-    from torchvision.io import ImageReadMode, decode_image, read_file
+    the pipeline does: benchmarks/decode.py. It reads JPEG and PNG, of 16 bits a channel the upper
+    8; Pillow, which it brings, reads the rest.
 
-    image: Tensor = decode_image(read_file(str(path)), mode=ImageReadMode.RGB)
+    Raises:
+        OSError, RuntimeError, ValueError: it is no image, or damaged.
+    """
+    from torchvision.io import ImageReadMode, decode_image
+
+    content = bytearray(path.read_bytes())  # torchvision's own reader needs names that are text
+    if not content.startswith(FAST):
+        return _pillow(path)
+    image: Tensor = decode_image(
+        torch.frombuffer(content, dtype=torch.uint8), mode=ImageReadMode.RGB
+    )
+    if image.dtype == torch.uint16:
+        image = (image.int() >> 8).to(torch.uint8)
     return image
+
+
+def _pillow(path: Path) -> Tensor:
+    """As ``decode``, of any format that Pillow reads; of several images in a file the first."""
+    import numpy as np
+    from torchvision.datasets import folder
+
+    try:
+        with folder.Image.open(path) as image:  # the one that torchvision reads folders with
+            if image.mode.startswith("I"):  # Pillow itself would make them white
+                deep = np.array(image)
+                if not 0 <= deep.min() <= deep.max() < 1 << 16:
+                    raise ValueError("more than 16 bits a pixel")
+                pixels = np.repeat((deep >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            elif image.mode == "F":
+                raise ValueError("pixels are floating-point numbers")
+            else:
+                pixels = np.array(image.convert("RGB"))
+    except Exception as error:  # a broken file makes Pillow raise all kinds
+        raise ValueError(str(error) or type(error).__name__) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def centre_box(width: int, height: int) -> Box:

@@ -8,6 +8,9 @@ checks the unpacked files of FashionMNIST for existence only.
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -76,7 +79,13 @@ def download_missing(info: DataInfo, root: str | Path) -> None:
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+        mine = f".download-{platform.node()}-"
+        for left in root.glob(f"{mine}*"):  # by a process that was killed
+            try:
+                os.kill(int(left.name.removeprefix(mine).partition("-")[0]), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=f"{mine}{os.getpid()}-") as folder:
             for archive in info.archives:
                 if _matches(locate(info, root, archive[0]), archive):
                     link = Path(folder, archive[0])

@@ -55,6 +55,7 @@ def traced(
     *,
     taps: str = "last",
     images: tuple[int, int] | None = None,
+    proven: str = "",
 ) -> Traced:
     """Permutation groups of a built network, and the layers that are in none, with the reason.
 
@@ -63,13 +64,14 @@ def traced(
     block but one, as the authors' code does; the groups and axes are the same for both.
     ``images`` are channels and size of the images that it reads; a built-in network knows its own.
 
-    The groups of a user's network are proven on it, and ``taps`` changes nothing there. Raises
+    The groups of a user's network are proven on it, unless they are those ``proven`` before (their
+    digest), and ``taps`` changes nothing there. Raises
     `UserError` for an unknown name or tap and for a network of the user's that cannot be traced,
     and `ValueError` where what the file of a built-in one declares does not fit its groups.
     """
     found, maker = _maker(network)
     choose(taps, ("last", "authors"), found.name, "taps")
-    groups: Traced = maker.traced(found, model, images, taps)
+    groups: Traced = maker.traced(found, model, images, taps, proven)
     return groups
 
 

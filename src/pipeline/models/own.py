@@ -11,7 +11,7 @@ import importlib
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import torch
 from torch import Generator, nn
 from torch.nn.parameter import is_lazy
 
+from pipeline.artifacts.store import digest
 from pipeline.catalog.networks import FILE, OwnNetwork
 from pipeline.errors import UserError
 from pipeline.symmetry import trace as tracing
+from pipeline.symmetry.permutation import PermutationSpec
 from pipeline.symmetry.trace import Traced
 
 
@@ -45,13 +47,28 @@ def build(own: OwnNetwork, arguments: Mapping[str, Any], generator: Generator | 
         raise UserError(f"{place} {error}") from error.__cause__
 
 
-def traced(own: OwnNetwork, model: nn.Module, images: tuple[int, int] | None, taps: str) -> Traced:
-    """As `pipeline.models.traced`: proven, observed after each group's last activation."""
+def traced(
+    own: OwnNetwork, model: nn.Module, images: tuple[int, int] | None, taps: str, proven: str
+) -> Traced:
+    """As `pipeline.models.traced`: proven, observed after each group's last activation.
+
+    The proof needs many times the memory of the trace.
+    """
     del own, taps
     if images is None:
         raise ValueError("a network of the user's own is traced on the images that it reads")
     channels, size = images
+    if proven:
+        with suppress(UserError, RuntimeError):
+            found = tracing.trace(model, torch.zeros(2, channels, size, size))
+            if groups_digest(found.spec) == proven:
+                return found
     return tracing.permutation_spec(model, channels=channels, size=size)
+
+
+def groups_digest(spec: PermutationSpec) -> str:
+    """Digest of permutation groups: equal for equal ones."""
+    return digest(repr(spec))
 
 
 def _built(path: str, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
@@ -59,7 +76,7 @@ def _built(path: str, arguments: Mapping[str, Any], generator: Generator | None)
     seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
 
     def make() -> nn.Module:
-        with torch.random.fork_rng(devices=[]), _telling("fails"):
+        with torch.random.fork_rng(devices=[]), telling("fails"):
             torch.default_generator.manual_seed(seed)
             made = factory(**arguments)
         return _checked(made)
@@ -83,7 +100,7 @@ def _factory(path: str) -> Any:
     place = str(Path().resolve())
     if place not in sys.path:
         sys.path.append(place)  # last: it hides no installed package
-    with _telling("cannot be imported"):
+    with telling("cannot be imported"):
         found = getattr(importlib.import_module(module), name)
     if not callable(found):
         raise UserError("is not a function")
@@ -94,6 +111,12 @@ def _checked(made: object) -> nn.Module:
     """What was made, if training, masks and files can name each of its tensors."""
     if not isinstance(made, nn.Module):
         raise UserError(f"gives {type(made).__name__}, not a torch.nn.Module")
+    for name, module in made.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+            raise UserError(
+                f"gives a network in which the weight of {name or 'the network'} is no parameter of "
+                "its own but made of others (weight_norm, spectral_norm, torch's pruning)"
+            )
     state = made.state_dict(keep_vars=True)
     if any(not isinstance(tensor, torch.Tensor) or is_lazy(tensor) for tensor in state.values()):
         raise UserError("gives a network with state that is no tensor, or lazy parameters")
@@ -103,6 +126,10 @@ def _checked(made: object) -> nn.Module:
             raise UserError(f"puts {name} on {tensor.device}; make the network on the CPU")
         if isinstance(tensor, nn.Parameter) and tensor.dtype != torch.float32:
             raise UserError(f"gives {name} as {tensor.dtype}; expected torch.float32")
+        if any(
+            step == 0 < count - 1 for step, count in zip(tensor.stride(), tensor.shape, strict=True)
+        ):
+            raise UserError(f"gives {name} as an expanded view of fewer numbers: clone it")
         first = seen.setdefault(id(tensor), name)
         if first != name:
             raise UserError(f"shares one tensor as {first} and {name}; use one module twice")
@@ -122,7 +149,7 @@ def _check_forward(network: nn.Module, classes: int, channels: int, size: int) -
     images = f"images [2, {channels}, {size}, {size}]"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
-        with _telling(f"gives a network that fails on {images}"):
+        with telling(f"gives a network that fails on {images}"):
             logits = probe(torch.zeros(2, channels, size, size))
         drawn = not torch.equal(before, torch.get_rng_state())
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -136,10 +163,12 @@ def _check_forward(network: nn.Module, classes: int, channels: int, size: int) -
 
 
 @contextmanager
-def _telling(problem: str) -> Iterator[None]:
+def telling(problem: str) -> Iterator[None]:
     """What the user's code raises inside, whatever it is, in one line after the problem."""
     try:
         yield
+    except UserError:
+        raise  # told already
     except Exception as error:
         text = " ".join(str(error).split())
         told = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

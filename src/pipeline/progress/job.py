@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.store import temporary
 from pipeline.runs import Run
 
 FOLDER = ".progress"
@@ -69,9 +70,9 @@ class Writer:
         }  # fmt: skip
         with suppress(OSError):  # a hint for people: a full disk must not stop the run here
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(record))
-            temporary.replace(self._path)
+            unfinished = temporary(self._path)
+            unfinished.write_text(json.dumps(record))
+            unfinished.replace(self._path)
 
     def close(self) -> None:
         with suppress(OSError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from pipeline import snakemake_internals
-from pipeline.artifacts.store import write_atomic
+from pipeline.artifacts.store import temporary, write_atomic
 from pipeline.errors import UserError
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
@@ -32,21 +31,21 @@ def write_archive(config: Config, path: Path) -> None:
     Raises:
         UserError: Snakemake could not render it; its own words stand above in the log.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    unfinished = temporary(path, path.suffix)  # Snakemake looks at how the name ends
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "snakemake", *targets(config), "--report", str(temporary), "--cores", "1",
+        sys.executable, "-m", "snakemake", *targets(config), "--report", str(unfinished), "--cores", "1",
         "--report-stylesheet", str(PARTS / "report.css"),
         "--config", f"study={config.main.study}", f"protocol={config.main.protocol}",
     ]  # fmt: skip
     try:
-        if subprocess.run(command, check=False).returncode or not temporary.exists():
+        if subprocess.run(command, check=False).returncode or not unfinished.exists():
             raise UserError(f"{path}: Snakemake could not write the report; see above")
         page = snakemake_internals.page(
-            temporary.read_text(encoding="utf-8"),
+            unfinished.read_text(encoding="utf-8"),
             config.title,
             (PARTS / "report.js").read_text(encoding="utf-8"),
         )
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     write_atomic(path, page.encode())

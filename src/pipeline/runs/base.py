@@ -16,6 +16,7 @@ from pipeline.runs.form import Form, Parts
 if TYPE_CHECKING:
     from pipeline.catalog.datasets import DataInfo
     from pipeline.runs.dense import Dense
+    from pipeline.runs.trial import Trial
 
 
 class Study(Protocol):
@@ -143,6 +144,11 @@ class Run:
 
     def check(self, study: Study) -> None:
         """Raise UserError where the run, asked for by its path, does not fit the study's methods."""
+
+    def obstacle(self, study: Study, trial: Trial) -> str | None:
+        """Why it cannot be made with a network of its own, as the trial of that shows it."""
+        del study, trial
+        return None
 
     def limits(self, study: Study) -> dict[str, int]:
         """Epochs that must lie below the end of its home, by what they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.runs.base import Run, Study
+from pipeline.runs.trial import Trial
 
 
 class Measured(Run):
@@ -13,6 +14,12 @@ class Measured(Run):
     def points(self, study: Study) -> int:
         """Networks that it evaluates, for each correction."""
         raise NotImplementedError
+
+    def obstacle(self, study: Study, trial: Trial) -> str | None:
+        problem = (
+            trial.problems.get("repair") if "repair" in study.recipe(self).corrections else None
+        )
+        return problem and f"{problem}: leave repair out of the recipe's corrections ({self.label})"
 
     def passes(self, study: Study) -> float:
         recipe, info = study.recipe(self), study.info(self)

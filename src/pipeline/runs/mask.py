@@ -11,6 +11,7 @@ from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, sparsity_text
 from pipeline.runs.imp import round_weights
+from pipeline.runs.trial import Trial
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
 ROUNDING = 1e-9
@@ -52,6 +53,26 @@ class Mask(Run):
 
     def inputs(self, study: Study) -> dict[str, File]:
         return {"weights": self.source(study)}
+
+    def obstacle(self, study: Study, trial: Trial) -> str | None:
+        recipe = study.recipe(self)
+        left = entries = trial.prunable[recipe.prunable]
+        full = self.prunes(study) - (self.target[0] == "S")
+        for _ in range(full):  # as `pipeline.pruning` rounds them
+            left -= round(recipe.fraction * left)
+        if self.target[0] == "S":
+            last = entries - round(float(self.target[1:]) * entries)
+            if last > left:
+                return (
+                    f"{full} full prunes of its {entries:,} weights that may be pruned leave {left:,}, "
+                    f"fewer than {self.sparsity_words} ({last:,})"
+                )
+            left = last
+        if left < 1:
+            return (
+                f"{self.sparsity_words} leaves none of its {entries:,} weights that may be pruned"
+            )
+        return None
 
     def kept(self, study: Study) -> float:
         """Share of the prunable weights that the mask keeps."""

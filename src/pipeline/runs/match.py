@@ -9,6 +9,7 @@ from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, Parts
 from pipeline.runs.snapshot import solution_of, weights_at
+from pipeline.runs.trial import Trial
 
 #: Who is matched; a may come from other data or another recipe, b from an earlier epoch.
 WHO = Form("a<a>[@<source_dataset>@<source_dense>]-b<b>[@t<t>]")
@@ -57,6 +58,9 @@ class Match(Run):
     def inputs(self, study: Study) -> dict[str, File]:
         end = study.recipe(self.b).epochs if self.epoch is None else self.epoch
         return {"a": solution_of(self.a), "b": weights_at(study, self.b, end)}
+
+    def obstacle(self, study: Study, trial: Trial) -> str | None:
+        return trial.problems.get("groups")
 
     def limits(self, study: Study) -> dict[str, int]:
         return {} if self.epoch is None else {"matching epoch t": self.epoch}

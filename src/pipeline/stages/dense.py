@@ -12,7 +12,9 @@ from pipeline.runs import Dense
 from pipeline.runs.dense import epoch_prefix
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import leave
+from pipeline.stages.trial import hold
 from pipeline.streams import generator
+from pipeline.study import trials
 from pipeline.training.loop import Schedule, Training, graceful
 
 
@@ -20,6 +22,7 @@ def execute(job: Job) -> None:
     """Train, and write weights, trunk states, history and metrics."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Dense)
+    _try(job, run)
     model = job.model(run, generator(run.seed, "init"))
     parts = {e: job.folder / f".trunk{e:04d}.safetensors" for e in settings.trunk}
 
@@ -56,6 +59,24 @@ def execute(job: Job) -> None:
     job.write_tensors("trunk.safetensors", trunk)
     job.write_tensors("weights.safetensors", model.state_dict())
     leave(job, outcome, sparsity=0.0)
+
+
+def _try(job: Job, run: Dense) -> None:
+    """Try a network of the user's own, unless the start of the workflow has done so.
+
+    Raises:
+        UserError: it cannot be trained, or not be used as the study's other runs will use it.
+    """
+    if job.config.models[run.model].tested or not job.leads:
+        return
+    hold(job.config, run)
+    concerned = [
+        other
+        for other in trials.declared(job.graph)
+        if any(each.network == run.network for each in other.networks)
+    ]
+    for line in trials.obstacles(job.graph, concerned):
+        raise UserError(line)
 
 
 def _written(path: Path, digest: str) -> bool:

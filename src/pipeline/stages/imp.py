@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.runs import ImpBlock
 from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import finite
+from pipeline.stages.outcome import emptied, finite
 from pipeline.streams import generator
 from pipeline.training.loop import HISTORY, Outcome, Schedule, Training, graceful
 from pipeline.weights import dense_state, is_sparse, sparse_state, state_of
@@ -95,7 +95,9 @@ def execute(job: Job) -> None:
                 rows.append({"round": number, **dict(zip(HISTORY, row, strict=True))})
             status = info["status"] if status == "ok" else status
             measured.append(
-                {"round": number, "sparsity": pruning.sparsity(mask), **info["measured"]}
+                {"round": number, "sparsity": pruning.sparsity(mask)}
+                | info["measured"]
+                | emptied(mask)
             )
     job.write_tensors("rounds.safetensors", kept)
     job.write_csv("history.csv", ("round", *HISTORY), rows)

@@ -27,6 +27,8 @@ from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
 from pipeline.runs import Dense, Match, Run
+from pipeline.stages.data import compare_facts
+from pipeline.study import trials
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.symmetry.permutation import PermutationSpec
@@ -120,9 +122,12 @@ class Job:
 
     @cached_property
     def data(self) -> DataSet | Photographs:
-        """The run's data set, on the CPU."""
+        """The run's data set, on the CPU; the same as when it was first read."""
         info = self.config.datasets[self.run.home.dataset]
-        return load(info, self.config.data_root, download=False)
+        found = load(info, self.config.data_root, download=False)
+        if self.team.local == 0:  # once on each machine
+            compare_facts(self.config, found)
+        return found
 
     # -- network ---------------------------------------------------------------------------
 
@@ -158,17 +163,7 @@ class Job:
 
     def _model(self, dense: Dense, generator: torch.Generator | None) -> nn.Module:
         info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
-        model = models.build(network, width=float(dense.width), generator=generator, **info.shape)
-        if generator is not None and not network.tested and self._permuted(dense.model):
-            self._groups(dense, model)  # refused now rather than after hours of training
-        return model
-
-    def _permuted(self, model: str) -> bool:
-        """Whether the study permutes masks of a network."""
-        experiments = self.config.experiments.values()
-        return any(
-            e.model == model and any(m.permute for m in e.ways.values()) for e in experiments
-        )
+        return models.build(network, width=float(dense.width), generator=generator, **info.shape)
 
     def spec(self, match: Match) -> PermutationSpec:
         """The permutation groups of a matching's networks."""
@@ -177,7 +172,11 @@ class Job:
     def _groups(self, dense: Dense, model: nn.Module, taps: str = "last") -> PermutationSpec:
         """The permutation groups of a network; the log says which layers are in none."""
         info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
-        found = models.traced(network, model, taps=taps, images=(info.channels, info.size))
+        tried = trials.known(self.config, dense)
+        found = models.traced(
+            network, model, taps=taps, images=(info.channels, info.size),
+            proven=tried.groups if tried else "",
+        )  # fmt: skip
         for layer, reason in found.stay.items():
             print(f"not permuted: {layer}: {reason}", flush=True)
         return found.spec

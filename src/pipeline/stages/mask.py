@@ -6,7 +6,7 @@ from pipeline import models, pruning
 from pipeline.runs import Mask
 from pipeline.stages.imp import masked_state
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import finite
+from pipeline.stages.outcome import emptied, finite
 from pipeline.weights import write_mask
 
 
@@ -30,4 +30,5 @@ def execute(job: Job) -> None:
         zeros=zeros,
         prunable=entries,
         per_layer=pruning.per_layer(mask),
+        **emptied(mask),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pipeline import pruning
 from pipeline.stages.job import Job
 from pipeline.training.loop import HISTORY, Outcome
 
@@ -31,6 +32,17 @@ def leave(job: Job, outcome: Outcome, **more: object) -> None:
     )
     if final and final.logits is not None:
         job.write_tensors("logits.safetensors", {"logits": final.logits})
+
+
+def emptied(mask: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """For the metrics of a run under a mask: the layers that it prunes away entirely, if any.
+
+    The log says so, too.
+    """
+    names = pruning.emptied(mask)
+    if names:
+        print(f"pruned away entirely: {', '.join(names)}", flush=True)
+    return {"emptied": names} if names else {}
 
 
 def finite(state: Mapping[str, Tensor]) -> bool:

@@ -8,7 +8,7 @@ from pipeline.pruning import sparsity
 from pipeline.runs import Solution
 from pipeline.stages.imp import Rounds
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import NOT_BEGUN, finite, leave
+from pipeline.stages.outcome import NOT_BEGUN, emptied, finite, leave
 from pipeline.training.loop import graceful
 from pipeline.weights import read_mask, sparse_state, state_of
 
@@ -25,7 +25,7 @@ def execute(job: Job) -> None:
         with graceful():
             outcome = rounds.train(run.mask.prunes(job.graph), state, mask, keep_logits=True)
         state = state_of(model)
-        leave(job, outcome, sparsity=sparsity(mask))
+        leave(job, outcome, sparsity=sparsity(mask), **emptied(mask))
     else:
         outcome = NOT_BEGUN
         leave(job, outcome, reason="the weights to start from are not finite")

@@ -7,7 +7,7 @@ from pipeline.artifacts.store import read_tensors
 from pipeline.pruning import sparsity
 from pipeline.runs import Sparse
 from pipeline.stages.job import Job
-from pipeline.stages.outcome import NOT_BEGUN, finite, leave
+from pipeline.stages.outcome import NOT_BEGUN, emptied, finite, leave
 from pipeline.streams import generator
 from pipeline.training.loop import Schedule, Training, graceful
 from pipeline.weights import read_mask, sparse_state, state_of
@@ -42,4 +42,4 @@ def execute(job: Job) -> None:
         outcome = job.train(model, training)
     if settings.keep_weights:
         job.write_tensors("weights.safetensors", sparse_state(state_of(model), mask))
-    leave(job, outcome, sparsity=sparsity(mask))
+    leave(job, outcome, sparsity=sparsity(mask), **emptied(mask))

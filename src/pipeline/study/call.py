@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -10,12 +11,15 @@ from typing import Any
 
 from pipeline import snakemake_internals
 from pipeline.artifacts import finished, slices
+from pipeline.artifacts.lock import LOCK
 from pipeline.artifacts.reservation import Reservation
+from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
 from pipeline.progress.workflow import Watch
-from pipeline.runs import STAGES, Run, parse
+from pipeline.runs import STAGES, Dense, Run, parse
 from pipeline.snakemake_internals import Job
+from pipeline.study import trials
 from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
@@ -30,6 +34,8 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
     config = read(Path(root), overrides)
     config.outputs  # noqa: B018 (checked before any job)
     freeze(config, snakemake_internals.NOTES / "pipeline")
+    # Jobs write their logs, and Snakemake its report, in UTF-8 whatever the terminal shows.
+    os.environ.setdefault("PYTHONUTF8", "1")
     return config
 
 
@@ -110,21 +116,66 @@ class Call:
         snakemake_internals.forget(files, "incomplete", "metadata")
 
     def started(self, jobs: list[Job], cores: int) -> None:
-        """Reserve the files of all jobs, and show progress and the time left while they run.
+        """Reserve the files of all jobs, try the networks that they train, and show progress.
 
         Raises:
-            UserError: another workflow is working on these files.
+            UserError: another workflow is working on these files, or a network cannot be used as
+                the jobs, or the study, will use it.
         """
         self._reserve(jobs)
+        runs = {id(job): run for job in jobs if (run := _run_of(job))}
+        try:
+            self._try(list(runs.values()))
+        except UserError:
+            self.ended(False)
+            raise
         self._watch = Watch(self.config.results)
         for job in jobs:
-            stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
-            seconds = self.jobs.costs.wall(parse(stage, key)) if stage and key else 3.0
+            run = runs.get(id(job))
+            seconds = self.jobs.costs.wall(run) if run else 3.0
             self._watch.expect(next(iter(job.outputs), None), seconds, next(iter(job.logs), None))
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
             self._watch.start(cores)
+
+    def _try(self, runs: list[Run]) -> None:
+        """Try each network that was not tried, in a process of its own, before any job."""
+        networks = {dense.network for run in runs for dense in run.networks}
+        concerned = runs + [
+            run
+            for run in trials.declared(self.graph)
+            if networks & {dense.network for dense in run.networks}
+        ]
+        for problem in trials.misfits(self.graph, concerned):
+            raise UserError(problem)
+        if todo := trials.untried(self.config, runs):
+            self._live(todo)
+        for problem in trials.obstacles(self.graph, concerned):
+            raise UserError(problem)
+
+    def _live(self, todo: list[Dense]) -> None:
+        """Try the networks of these dense runs in a process that may need much memory.
+
+        On a submit host that has too little, the first dense job of a network of one's own does it.
+        """
+        names = ", ".join(map(trials.words, todo))
+        print(f"trying in small, before anything is trained: {names}", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [sys.executable, "workflow/scripts/write.py", "trials", *(dense.key for dense in todo)],
+            check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
+            errors="replace", env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
+            return
+        told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        if told and done.returncode > 0:
+            raise UserError(told[-1].removeprefix("error: "))
+        sys.stderr.write(done.stderr)
+        need = max(self.jobs.costs.memory_mb(dense) for dense in todo)
+        raise UserError(
+            f"trying {names} ended with status {done.returncode}; it needs about {need:,} MB of memory"
+        )
 
     def ended(self, fine: bool, stopped: bool = False) -> bool:
         """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
@@ -153,6 +204,13 @@ class Call:
         self._reservation.take(reads - writes, writes)
         if self._reservation.alone:
             finished.forget_others(self.config.results, self._runs)
+            clear_all(self.config.results, but=LOCK)  # what is locked clears up itself
+
+
+def _run_of(job: Job) -> Run | None:
+    """The run that a job makes, if it makes one."""
+    stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
+    return parse(stage, key) if stage and key else None
 
 
 def wanted(graph: Graph, runs: Iterable[Run], *, light: bool = False) -> list[slices.Wanted]:

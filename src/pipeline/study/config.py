@@ -41,7 +41,7 @@ from pipeline.study.strict_yaml import read_yaml
 FROZEN = "PIPELINE_CONFIG"
 DATA_ROOT = "DATA_ROOT"
 #: Folders below the results that no study may be named after.
-RESERVED = {*STAGES, "data", "logs", "benchmarks", "tensorboard"}
+RESERVED = {*STAGES, "data", "trials", "logs", "benchmarks", "tensorboard"}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.artifacts.record import facts_of
-from pipeline.runs import Run
+from pipeline.runs import Dense, Run
+from pipeline.runs.trial import Trial
 from pipeline.study.graph import Graph
+from pipeline.study.trials import known
 
 #: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
 ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
@@ -92,9 +94,13 @@ class Costs:
         return epochs * self.rate(run).seconds if epochs else 0.0
 
     def network_bytes(self, run: Run) -> float:
-        """Bytes of the parameters of a run's network."""
+        """Bytes of the parameters of a run's network; 0 where their number is not known."""
         network = self.graph.config.models[run.home.model]
-        return 4.0 * network.parameters(float(run.home.width))
+        declared = network.parameters(float(run.home.width))
+        if declared or network.tested:
+            return 4.0 * declared
+        tried = known(self.graph.config, run.home)
+        return 4.0 * tried.parameters if tried else 0.0
 
     def disk(self, run: Run) -> float:
         """Expected bytes of a run's files."""
@@ -106,6 +112,19 @@ class Costs:
         Of photographs only those that a run keeps, and batches under way: some thousand images. Of
         a run that is shared, all its processes on one machine.
         """
+        return max(self._work_mb(run), self._trial_mb(run))
+
+    def _trial_mb(self, run: Run) -> int:
+        """What the first dense run of a network of one's own needs to try it."""
+        network, tried = (
+            self.graph.config.models[run.home.model],
+            known(self.graph.config, run.home),
+        )
+        if run.stage != Dense.stage or network.tested or (tried and tried.done):
+            return 0
+        return (tried or Trial(int(self.network_bytes(run) / 4), 0)).memory_mb
+
+    def _work_mb(self, run: Run) -> int:
         info = self.graph.info(run)
         pixels = info.channels * info.size**2
         network = 12 * self.network_bytes(run) / 1e6

@@ -71,6 +71,24 @@ class Graph:
             if epoch >= horizon:
                 raise UserError(f"{where}: {what}: {epoch} must lie below T = {horizon}")
 
+    def misfit(self, run: Run) -> str | None:
+        """Why a run cannot train as its recipe says: batch against images, warm-up against epochs."""
+        if not run.trains:
+            return None
+        settings, info = run.training(self), self.info(run)
+        # a sparse run has the dense recipe's epochs, less k
+        epochs = getattr(settings, "epochs", self.recipe(run.home).epochs)
+        if settings.batch_size > info.train_images:
+            return (
+                f"{run.folder}: batch_size {settings.batch_size:,} is more than the "
+                f"{info.train_images:,} training images of {info.name}"
+            )
+        if settings.warmup_epochs and settings.warmup_epochs >= epochs:
+            return (
+                f"{run.folder}: warmup_epochs {settings.warmup_epochs} must lie below T = {epochs}"
+            )
+        return None
+
     def processes(self, run: Run) -> int:
         """Processes that share a run: ``processes`` of config.yaml for trainings on photographs.
 

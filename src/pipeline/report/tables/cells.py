@@ -68,7 +68,8 @@ def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
 
     Columns: `KEYS`, metric, mean, std (both in %), n (finished), n_diverged, n_missing. The mean
     is over the finished runs; std is NaN for fewer than two of them. A finished run that lacks
-    the metric counts as missing.
+    the metric counts as missing. Where whole layers of any run were pruned away, n_emptied counts
+    these runs.
     """
     value = pd.to_numeric(runs[METRICS[metric]], errors="coerce")
     frame = runs[KEYS].astype({key: float for key in KEYS if key in _NUMBERS}).round(6)
@@ -78,6 +79,10 @@ def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     frame["n_diverged"] = diverged.astype(int)
     frame["n_missing"] = (~finished & ~diverged).astype(int)
     counts = {key: (key, "sum") for key in ("n_diverged", "n_missing")}
+    emptied = pd.to_numeric(runs["emptied"], errors="coerce").fillna(0) > 0
+    if emptied.any():
+        frame["n_emptied"] = emptied.astype(int)
+        counts["n_emptied"] = ("n_emptied", "sum")
     cells = spread(frame, KEYS, sort=False, **counts)
     cells.insert(len(KEYS), "metric", metric)
     return sort(cells)

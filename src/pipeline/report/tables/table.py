@@ -39,12 +39,14 @@ class Table:
 
 
 def cell_text(cell: Mapping[str, Any], decimals: int = 2) -> str:
-    """Display of one cell: ``90.10 ± 0.20``, with what is missing or diverged beside it."""
+    """Display of one cell: ``90.10 ± 0.20``, beside it what is missing, diverged or without layers."""
     counts = {"diverged": cell["n_diverged"], "missing": cell["n_missing"]}
     total = cell["n"] + sum(counts.values())
     troubles = [f"{what} {count}/{total}" for what, count in counts.items() if count]
     if not cell["n"]:
         return "missing" if not cell["n_diverged"] else ", ".join(troubles)
+    if gone := cell.get("n_emptied"):
+        troubles.append(f"layers gone {gone:g}/{total:g}")
     value = mean_text(cell["mean"], cell["std"], decimals)
     return f"{value} ({', '.join(troubles)})" if troubles else value
 
@@ -136,6 +138,11 @@ def count_notes(cells: pd.DataFrame) -> list[str]:
         notes.append(
             f"{diverged} of {runs} runs diverged; the mean of such a cell is over the runs that "
             "finished, and it is never marked as the best."
+        )
+    if "n_emptied" in cells:
+        notes.append(
+            f"In {int(cells['n_emptied'].sum())} of {runs} runs pruning left nothing of at least one "
+            "layer; their metrics name it."
         )
     if ((cells["n"] == 1) & cells["std"].isna()).any():
         notes.append("A cell without ± stands on a single run.")

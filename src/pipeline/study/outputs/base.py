@@ -30,6 +30,12 @@ RULES = {
     *(stage.replace("-", "_") for stage in STAGES),
 }  # fmt: skip
 
+#: The published tables of accuracies (`pipeline.report.published`): the paper's and the thesis'.
+ACCURACIES = (
+    *(str(number) for number in range(5, 16)),
+    *(f"4.{number}" for number in (1, 2, *range(7, 17))),
+)
+
 #: Every kind by its name; a class that has one enters itself.
 KINDS: dict[str, type[Output]] = {}
 
@@ -42,6 +48,8 @@ class Output:
     what: ClassVar[Literal["table", "figure", "claims", "group"]] = "table"
     #: What a caption says of every output of this kind.
     shows: ClassVar[str] = ""
+    #: Numbers of the published tables beside which one of this kind can be put.
+    numbers: ClassVar[tuple[str, ...]] = ()
 
     title: str = option("", "title, printed above")
     note: str = option("", "a sentence for the note below")
@@ -217,5 +225,9 @@ def parse_output(
     entry = dict(mapping(raw, where))
     kind = choose(entry.pop("kind", None), KINDS, where, "kind")
     output = parse(KINDS[kind], entry, where).under(protocol)
+    if output.published is not None:
+        if not output.numbers:
+            raise UserError(f"{where}: published: no numbers were published for kind {kind!r}")
+        choose(output.published, output.numbers, f"{where}: published", "table")
     output.check(experiments, where)
     return output

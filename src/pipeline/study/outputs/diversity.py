@@ -23,6 +23,7 @@ class Diversity(Output):
     """
 
     kind = "diversity"
+    numbers = ("1", "4.3")
     shows = (
         "Accuracy of single networks and of their ensemble, and how differently the networks "
         "decide, per method; ± sample standard deviation."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.study.outputs.base import OneAccuracy
+from pipeline.study.outputs.base import ACCURACIES, OneAccuracy
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,7 @@ class EarlyMatching(OneAccuracy):
     """Accuracy by sparsity and method (rows) and matching epoch (columns): Table 15."""
 
     kind = "early-matching"
+    numbers = ACCURACIES
     shows = (
         "Test accuracy in % where a at its end is matched with b at epoch t, mean ± sample standard "
         "deviation over seeds."

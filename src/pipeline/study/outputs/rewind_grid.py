@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.study.outputs.base import Cells
+from pipeline.study.outputs.base import ACCURACIES, Cells
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,7 @@ class RewindGrid(Cells):
     """Accuracy by sparsity and method (rows) and rewind epoch (columns): Tables 5-14."""
 
     kind = "rewind-grid"
+    numbers = ACCURACIES
     shows = (
         "Test accuracy in % by sparsity S, method and rewind epoch k, mean ± sample standard "
         "deviation over seeds. Bold: the best method from a new initialisation at each sparsity."
