@@ -10,7 +10,7 @@ ends at a local optimum, which depends on the start and on the order of the grou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,7 +129,7 @@ class Problem:
         if len(axes) > 2:
             return float(a.norm() * b.norm())
         if len(axes) == 1:
-            a, b = (self._units(tensor, name, axes[0]) for tensor in (a, b))
+            a, b = (self.units(tensor, name, axes[0]) for tensor in (a, b))
             if a.shape[1] == 1:
                 return float(a.flatten().sort().values @ b.flatten().sort().values)
             scores = (b @ a.mT).cpu().numpy()
@@ -138,7 +138,7 @@ class Problem:
         a, b = (torch.linalg.svdvals(self._matrices(tensor, name, axes)) for tensor in (a, b))
         return float((a * b).sum())
 
-    def _units(self, tensor: Tensor, name: str, axis: int) -> Tensor:
+    def units(self, tensor: Tensor, name: str, axis: int) -> Tensor:
         """A tensor as [units, the rest]: consecutive entries of one unit stay together."""
         units = tensor.shape[axis] // self.spec.owned(name, axis)
         return tensor.movedim(axis, 0).reshape(units, -1)
@@ -166,7 +166,7 @@ class Problem:
         A sweep visits the groups of which a neighbour moved since their last visit, in an order
         that ``generator`` draws anew each time, or in the ``"forward"`` one.
         """
-        at = _Place(self, start)
+        at = Place(self, start)
         groups = list(self.places)
         objectives = [at.objective()]
         moved: list[int] = []
@@ -190,11 +190,11 @@ class Problem:
 
     def objective(self, permutation: Permutation) -> float:
         """F of a permutation, in double precision."""
-        return _Place(self, permutation).objective()
+        return Place(self, permutation).objective()
 
     def quality(self, permutation: Permutation) -> dict[str, WeightQuality]:
         """How good a permutation is, by group; groups that no tensor carries are left out."""
-        at = _Place(self, permutation)
+        at = Place(self, permutation)
         found = {}
         for group, places in self.places.items():
             if not places:
@@ -211,11 +211,11 @@ class Problem:
 
     def _dead(self, state: Mapping[str, Tensor], group: str) -> Tensor:
         """Units without any weight (bool [size])."""
-        parts = [self._units(state[n], n, axis).any(1) for n, axis in self.places[group]]
+        parts = [self.units(state[n], n, axis).any(1) for n, axis in self.places[group]]
         return ~torch.stack(parts).any(0)
 
 
-class _Place:
+class Place:
     """A permutation, and the weights of a under it."""
 
     def __init__(self, problem: Problem, permutation: Permutation) -> None:
@@ -231,16 +231,19 @@ class _Place:
         pairs = ((moved[name].double(), self.problem.b[name].double()) for name in moved)
         return float(sum((left * right).sum() for left, right in pairs))
 
+    def operands(self, group: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Units of b and of a as they stand now, of each tensor that carries them; float64."""
+        problem = self.problem
+        for name, axis in problem.places[group]:
+            b, a = (problem.units(s[name], name, axis).double() for s in (problem.b, self.a))
+            yield b, a
+
     def scores(self, group: str) -> Tensor:
         """Gram matrix [units of b, units of a as they stand now] of a group; float64."""
-        problem = self.problem
-        size = problem.spec.sizes[group]
+        size = self.problem.spec.sizes[group]
         device = next(iter(self.a.values())).device
         total = torch.zeros(size, size, dtype=torch.float64, device=device)
-        for name, axis in problem.places[group]:
-            a, b = (
-                problem._units(state[name], name, axis).double() for state in (self.a, problem.b)
-            )
+        for b, a in self.operands(group):
             total.addmm_(b, a.mT)
         return total
 
