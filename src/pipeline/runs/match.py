@@ -66,6 +66,8 @@ class Match(Run):
         return {} if self.epoch is None else {"matching epoch t": self.epoch}
 
     def passes(self, study: Study) -> float:
+        if not study.recipe(self).looks:
+            return 0.0
         images = study.recipe(self).images
         share = min(1.0, images / study.info(self).train_images) if images else 1.0
         return 2 * share / 3

@@ -29,7 +29,7 @@ def execute(job: Job) -> None:
         status, found = "diverged", matching.Match(symmetry.identity(pair.spec), {})
     job.write_tensors("permutation.safetensors", found.permutation)
     quality = {name: asdict(group) for name, group in found.quality.items()}
-    job.metrics(status=status, images=found.images, groups=quality)
+    job.metrics(status=status, images=found.images, groups=quality, **found.search)
 
 
 def _pair(job: Job, run: Match) -> Pair:

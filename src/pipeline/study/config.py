@@ -185,6 +185,9 @@ class Config:
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
+        ways = self._ways(entry.methods, where)
+        for match in dict.fromkeys([labels["match"], *(m.match for m in ways.values() if m.match)]):
+            self.check_fit("match", match, entry.model, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         imp = self.recipes.resolve("imp", labels["imp"])
@@ -194,7 +197,7 @@ class Config:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
-            ways=self._ways(entry.methods, where), horizon=horizon,
+            ways=ways, horizon=horizon,
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
@@ -218,6 +221,21 @@ class Config:
         problem = info.width_error(width)
         if problem:
             raise UserError(f"{where}: width: {problem}")
+
+    def check_fit(self, kind: str, label: str, model: str, where: str) -> None:
+        """Raise UserError where a recipe of matching or connectivity does not fit a network."""
+        recipe, network = self.recipes.resolve(kind, label), self.models[model]
+        if kind == "match" and recipe.taps not in network.taps:
+            raise UserError(
+                f"{where}: match: {label}: taps: {recipe.taps} does not fit {model!r}, a network of "
+                "your own, which is observed where tracing finds its groups; allowed: "
+                f"{', '.join(network.taps)}"
+            )
+        if kind == "connectivity" and "repair" in recipe.corrections and not network.repairs:
+            raise UserError(
+                f"{where}: connectivity: {label}: corrections: repair does not fit {model!r}, which "
+                "has neither BatchNorm nor convolutions with biases; allowed: none, reset"
+            )
 
     def check_shapes(self, source: str, target: str, where: str) -> None:
         """Raise UserError where a mask of one data set's network does not fit the other's."""

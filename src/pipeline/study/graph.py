@@ -65,6 +65,7 @@ class Graph:
             self.config.check_network(network.dataset, network.model, float(network.width), where)
             self.config.check_shapes(network.dataset, run.home.dataset, where)
         self.recipe(run)
+        self.config.check_fit(run.kind, run.label, run.home.model, where)
         run.check(self)
         horizon = self.recipe(run.home).epochs
         for what, epoch in run.limits(self).items():
