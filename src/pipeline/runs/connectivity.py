@@ -16,9 +16,10 @@ class Measured(Run):
 
     def passes(self, study: Study) -> float:
         recipe, info = study.recipe(self), study.info(self)
+        test = min(recipe.test_images or info.test_images, info.test_images)
         share = 1.0
         if recipe.images:  # those that give statistics, and the two splits evaluated
-            share = min(1.0, (2 * recipe.images + info.test_images) / (2 * info.train_images))
+            share = min(1.0, (2 * recipe.images + test) / (2 * info.train_images))
         return float(share * self.points(study) * len(recipe.corrections) * 2 / 3)
 
     def images(self, study: Study) -> float:

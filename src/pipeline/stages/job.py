@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +26,7 @@ from pipeline.kernels.build import in_use
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
-from pipeline.runs import Dense, Match, Run
+from pipeline.runs import Align, Dense, File, Match, Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.symmetry.permutation import PermutationSpec
@@ -118,6 +118,15 @@ class Job:
         """The network's state that an input holds."""
         return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
 
+    def states(self) -> Callable[[File], dict[str, Tensor]]:
+        """Reads the states in files that are inputs; the last two stay in memory, and no more."""
+
+        @lru_cache(maxsize=2)
+        def read(file: File) -> dict[str, Tensor]:
+            return read_state(self.read(file.run, file.name), file.prefix)
+
+        return read
+
     @cached_property
     def data(self) -> DataSet | Photographs:
         """The run's data set, on the CPU."""
@@ -170,9 +179,10 @@ class Job:
             e.model == model and any(m.permute for m in e.ways.values()) for e in experiments
         )
 
-    def spec(self, match: Match) -> PermutationSpec:
+    def spec(self, match: Match | Align) -> PermutationSpec:
         """The permutation groups of a matching's networks."""
-        return self._groups(match.b, self._model(match.b, None), self.graph.recipe(match).taps)
+        home = match.home
+        return self._groups(home, self._model(home, None), self.graph.recipe(match).taps)
 
     def _groups(self, dense: Dense, model: nn.Module, taps: str = "last") -> PermutationSpec:
         """The permutation groups of a network; the log says which layers are in none."""

@@ -21,6 +21,7 @@ from pipeline.catalog import datasets as data_catalog
 from pipeline.catalog import networks as model_catalog
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
+    Checked,
     check_name,
     choose,
     extended,
@@ -32,10 +33,11 @@ from pipeline.catalog.schema import (
 )
 from pipeline.errors import UserError
 from pipeline.runs import STAGES
+from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Checked, Method, Protocol
+from pipeline.study.settings import Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
@@ -104,6 +106,9 @@ class StudyFile:
     experiments: Any = option(help="experiments by name")
     title: str = option("", "title, printed above the report")
     outputs: Any = option(None, "tables and figures by name")
+    extends: str | None = option(
+        None, "study over whose experiments, tables and figures these are laid; null drops one"
+    )
 
 
 class Config:
@@ -187,6 +192,7 @@ class Config:
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
+        labels |= self._sweep(entry, labels, where)
         imp = self.recipes.resolve("imp", labels["imp"])
         if imp.style == "rewind":
             end = self.recipes.resolve("dense", mask_dense).epochs
@@ -198,6 +204,33 @@ class Config:
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
+
+    def _sweep(
+        self, entry: ExperimentEntry, labels: Mapping[str, str], where: str
+    ) -> dict[str, Any]:
+        """The sweep of an experiment and its matching recipes, as labels; checked."""
+        if entry.sweep is None:
+            if entry.matches:
+                raise UserError(f"{where}: matches go with a sweep")
+            return {}
+        label = self.recipes.label("sweep", entry.sweep, self.protocol, f"{where}: sweep")
+        sweep: Sweep = self.recipes.resolve("sweep", label)
+        if not entry.pairs:
+            raise UserError(f"{where}: pairs: a sweep needs at least one pair [a, b] of seeds")
+        if entry.mask_from:
+            raise UserError(f"{where}: sweep goes with no mask_from: a and b have one recipe")
+        for seeds in sweep.members(entry.pairs):
+            sweep.fit(
+                seeds, self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
+            )
+        return {
+            "sweep": label,
+            "over": sweep,
+            "matches": tuple(
+                self.recipes.label("match", match, self.protocol, f"{where}: matches")
+                for match in entry.matches or (entry.match,)
+            ),
+        }
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
@@ -256,6 +289,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
     choose(parsed.study, studies, "config.yaml", "study")
+    named_study = laid_over(folder / "studies", parsed.study)
     datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
         {
@@ -263,9 +297,38 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "recipes": read_yaml(folder / "recipes.yaml"),
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
-            "study": read_yaml(folder / "studies" / f"{parsed.study}.yaml"),
+            "study": named_study,
         }
     )
+
+
+def laid_over(folder: Path, name: str) -> dict[str, Any]:
+    """A study file, laid over the one that its key ``extends`` names, and so on.
+
+    Experiments, tables and figures of one name are joined key by key; one that is null is dropped.
+
+    Raises:
+        UserError: ``extends`` names no study, or leads back.
+    """
+    files = {path.stem: path for path in folder.glob("*.yaml")}
+    chain, found = [name], dict(mapping(read_yaml(files[name]), f"config/studies/{name}.yaml"))
+    while (parent := found.pop("extends", None)) is not None:
+        where = f"config/studies/{chain[-1]}.yaml: extends"
+        chain.append(choose(parent, files, where, "study"))
+        if chain[-1] in chain[:-1]:
+            raise UserError(f"{where}: {chain[-1]!r} leads back to itself")
+        below = mapping(read_yaml(files[parent]), f"config/studies/{parent}.yaml")
+        for section in ("experiments", "outputs"):
+            place = f"config/studies/{chain[-2]}.yaml: {section}"
+            entries = dict(mapping(below.get(section), place))
+            for key, entry in mapping(found.get(section), place).items():
+                entries[key] = entry and {
+                    **(entries.get(key) or {}),
+                    **mapping(entry, f"{place}: {key}"),
+                }
+            found[section] = {key: entry for key, entry in entries.items() if entry is not None}
+        found = {**below, **found}
+    return found
 
 
 def freeze(config: Config, folder: Path) -> Path:
