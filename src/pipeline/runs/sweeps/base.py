@@ -87,6 +87,10 @@ class Sweep(Checked):
         """The lines that are measured; those between the same states follow each other."""
         raise NotImplementedError
 
+    def roles(self, at: Collection[str]) -> Collection[str]:
+        """The questions that its lines answer, by the names that figures have for them."""
+        raise NotImplementedError
+
     def declared(self) -> dict[str, Any]:
         """The recipe, without settings that are the default."""
         return {"over": self.over, **without_defaults(self)}

@@ -80,3 +80,9 @@ class Epochs(Sweep):
                 yield Line("none", None, None, now, a, b)
                 for point, then in wanted:
                     yield Line("matched", point, then, now, a, b)
+
+    def roles(self, at: Collection[str]) -> Collection[str]:
+        """``own``: pi_t at t; ``end``: pi_t at the end; ``along``: that of the end at every t;
+        ``fixed``: each of them at every epoch."""
+        every = {"own", "end", "along", "fixed"}
+        return {"none"} | (every if "all" in at else {*at})

@@ -84,3 +84,7 @@ class Triples(Sweep):
             for path in indirect:
                 if path.startswith(f"{point}."):
                     yield Line("indirect", path, end, end, *ends)
+
+    def roles(self, at: Collection[str]) -> Collection[str]:
+        del at
+        return ("none", "direct", "indirect")
