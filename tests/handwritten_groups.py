@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from pipeline.models import resnet, resnet50
@@ -12,9 +14,12 @@ Axes = dict[str, tuple[str | None, ...]]
 
 def handwritten(name: str, model: nn.Module, *, taps: str = "last") -> PermutationSpec:
     """Groups of a network, in order, with their taps and the axes of every tensor."""
-    if name == "resnet20":
-        return resnet20_groups(model, taps)
-    return {"vgg11": vgg11_groups, "resnet50": resnet50_groups}[name](model)
+    if name.startswith("resnet20"):
+        return resnet20_groups(model, taps, conv_bn if name == "resnet20" else conv_norm)
+    if name == "resnet50":
+        return resnet50_groups(model, taps)
+    layers = {"vgg11": 8, "vgg8_ln": 6, "vgg16_ln": 13, "mlp": 3}[name]
+    return chain_groups(model, layers, "linear" if name == "mlp" else "conv")
 
 
 def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> Axes:
@@ -28,12 +33,18 @@ def conv_bn(conv: str, bn: str, outputs: str, inputs: str | None) -> Axes:
     return axes | {f"{bn}.num_batches_tracked": ()}
 
 
+def conv_norm(conv: str, norm: str, outputs: str, inputs: str | None) -> Axes:
+    """As ``conv_bn``, with LayerNorm over channels, which has no statistics."""
+    axes = conv_bn(conv, norm, outputs, inputs)
+    return {name: axes[name] for name in (f"{conv}.weight", f"{norm}.weight", f"{norm}.bias")}
+
+
 def units(model: nn.Module, conv: str) -> int:
     """Output channels of a convolution."""
     return len(model.state_dict()[f"{conv}.weight"])
 
 
-def resnet20_groups(model: nn.Module, taps: str) -> PermutationSpec:
+def resnet20_groups(model: nn.Module, taps: str, layer: Callable[..., Axes]) -> PermutationSpec:
     """Nine inner groups, one per block, and three groups tied along the residual stream.
 
     A block's inner group lives between its two convolutions. All blocks of a stage (and the stem,
@@ -42,26 +53,29 @@ def resnet20_groups(model: nn.Module, taps: str) -> PermutationSpec:
     """
     groups: list[Group] = []
     streams: list[Group] = []
-    axes = conv_bn("conv1", "bn1", "stage1", None)
+    axes = layer("conv1", "bn1", "stage1", None)
     previous = "stage1"
     for number, count in enumerate(resnet.BLOCKS, start=1):
         stream = f"stage{number}"
         for index in range(count):
             block, inner = f"{stream}.{index}", f"{stream}.{index}.inner"
-            axes |= conv_bn(f"{block}.conv1", f"{block}.bn1", inner, previous)
-            axes |= conv_bn(f"{block}.conv2", f"{block}.bn2", stream, inner)
+            axes |= layer(f"{block}.conv1", f"{block}.bn1", inner, previous)
+            axes |= layer(f"{block}.conv2", f"{block}.bn2", stream, inner)
             if number > 1 and index == 0:
-                axes |= conv_bn(f"{block}.shortcut.conv", f"{block}.shortcut.bn", stream, previous)
+                axes |= layer(f"{block}.shortcut.conv", f"{block}.shortcut.bn", stream, previous)
             groups.append(Group(inner, units(model, f"{block}.conv1"), f"{block}.relu1"))
             previous = stream
         last = count - 2 if taps == "authors" and number == 3 else count - 1
+        before = ["relu"] if number == 1 else []
+        before += [f"{stream}.{index}.relu2" for index in range(count - 1)]
+        also = tuple(before) if taps == "all" else ()
         size = units(model, f"{stream}.0.conv2")
-        streams.append(Group(stream, size, f"{stream}.{last}.relu2"))
+        streams.append(Group(stream, size, f"{stream}.{last}.relu2", also=also))
     axes |= {"classifier.weight": (None, previous), "classifier.bias": (None,)}
     return PermutationSpec((*groups, *streams), axes)
 
 
-def resnet50_groups(model: nn.Module) -> PermutationSpec:
+def resnet50_groups(model: nn.Module, taps: str) -> PermutationSpec:
     """37 groups: two inner ones per block, a residual stream per stage, and the stem.
 
     The inner groups lie between a block's convolutions. All blocks of a stage and its downsampling
@@ -87,28 +101,33 @@ def resnet50_groups(model: nn.Module) -> PermutationSpec:
                 groups.append(Group(name, size, f"{block}.{tap}", side="input"))
             previous = stream
         size = units(model, f"{stream}.0.conv3")
-        streams.append(Group(stream, size, f"{stream}.{count - 1}"))
+        also = tuple(f"{stream}.{i}" for i in range(count - 1)) if taps == "all" else ()
+        streams.append(Group(stream, size, f"{stream}.{count - 1}", also=also))
     axes |= {"fc.weight": (None, previous), "fc.bias": (None,)}
     return PermutationSpec((*groups, *streams), axes)
 
 
-def vgg11_groups(model: nn.Module) -> PermutationSpec:
-    """Eight groups, one per convolution.
+def chain_groups(model: nn.Module, layers: int, kind: str) -> PermutationSpec:
+    """A group for each of so many convolutions or linear layers behind each other.
 
     The classifier's columns are the flattened last map, channel by channel: each unit of the last
     group owns a run of columns, of which nothing is said where there is one column a unit.
     """
+    state = model.state_dict()
     groups: list[Group] = []
     axes: Axes = {}
     previous: str | None = None
-    for number in range(1, 9):
-        name = f"conv{number}"
+    for number in range(1, layers + 1):
+        name, norm = f"{kind}{number}", f"features.norm{number}"
         groups.append(Group(name, units(model, f"features.{name}"), f"features.relu{number}"))
-        axes[f"features.{name}.weight"] = (name, previous, None, None)
+        weight = state[f"features.{name}.weight"]
+        axes[f"features.{name}.weight"] = (name, previous, *[None] * (weight.ndim - 2))
         axes[f"features.{name}.bias"] = (name,)
+        if f"{norm}.weight" in state:
+            axes |= {f"{norm}.weight": (name,), f"{norm}.bias": (name,)}
         previous = name
     axes |= {"classifier.weight": (None, previous), "classifier.bias": (None,)}
-    columns = model.state_dict()["classifier.weight"].shape[1] // groups[-1].size
+    columns = state["classifier.weight"].shape[1] // groups[-1].size
     positions: dict[str, int | tuple[int, ...]] = {}
     if columns > 1:
         positions["classifier.weight"] = columns

@@ -73,13 +73,11 @@ def test_the_checksums_are_those_of_torchvision() -> None:
     assert [(path, md5) for path, _, md5 in INFO["svhn"].files] == [
         tuple(datasets.SVHN.split_list[split][1:]) for split in ("train", "test")
     ]
-    fashion = INFO["fashionmnist"]
-    assert [(path.split("/")[-1], md5) for path, _, md5 in fashion.archives] == (
-        datasets.FashionMNIST.resources
-    )
-    assert [f"{path}.gz" for path, _, _ in fashion.files] == [
-        path for path, _, _ in fashion.archives
-    ]
+    for name, kind in (("mnist", datasets.MNIST), ("fashionmnist", datasets.FashionMNIST)):
+        info, folder = INFO[name], f"{kind.__name__}/raw/"
+        listed = [(path.removeprefix(folder), md5) for path, _, md5 in info.archives]
+        assert listed == kind.resources
+        assert [f"{path}.gz" for path, _, _ in info.files] == [path for path, _, _ in info.archives]
 
 
 def test_every_entry_is_consistent() -> None:

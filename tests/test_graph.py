@@ -24,6 +24,7 @@ from pipeline.runs import (
 )
 from pipeline.runs.snapshot import weights_at
 from pipeline.study.config import read
+from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 
 FIGURES = {
@@ -295,6 +296,21 @@ def test_a_changed_matching_touches_no_lth_and_no_naive_run() -> None:
     assert not [path for path in changed if "/lth/" in path or "/naive/" in path]
 
 
+def test_training_on_some_of_the_images_costs_their_share_of_an_epoch() -> None:
+    """CIFAR-10 has 50,000; matching goes on looking at all of them."""
+    every, fewer = recipes(), recipes()
+    for entry in fewer["dense"].values():
+        entry["images"] = 12_500
+    costs, less = (
+        Costs(graph({"one": ONE}, FIGURES, recipes=each), "cpu") for each in (every, fewer)
+    )
+    for run in _all(costs.graph):
+        if run.stage in ("dense", "snapshot"):
+            assert 4 * less._work(run) == pytest.approx(costs._work(run))
+        elif run.stage in ("sparse", "match"):
+            assert less.seconds(run) == costs.seconds(run)
+
+
 def test_changed_facts_of_a_data_set_change_the_runs_on_it_alone() -> None:
     own = {"kind": "npz", "path": "own.npz", "classes": 10, "channels": 3, "size": 32,
            "train_images": 50, "test_images": 20, "mean": [0.5] * 3, "std": [0.5] * 3, "flip": False,
@@ -338,7 +354,7 @@ def test_settings_are_sorted_plain_and_complete() -> None:
 DENSE = "digits/resnet20-w1/dense"
 CELL = f"{DENSE}/imp-ft/permuted.activations/S0.90/k5-e195/sparse/a0-b1"
 ASKED = {
-    "unknown data set": ("dense", "mnist/resnet20-w1/dense/seed0", "unknown data set 'mnist'"),
+    "unknown data set": ("dense", "kmnist/resnet20-w1/dense/seed0", "unknown data set 'kmnist'"),
     "unknown model": ("dense", "digits/resnet21-w1/dense/seed0", "unknown model 'resnet21'"),
     "impossible width": ("dense", "digits/resnet20-w0.3/dense/seed0", "width 0.3 of resnet20"),
     "unknown recipe": ("dense", "digits/resnet20-w1/desne/seed0", "unknown dense recipe 'desne'"),

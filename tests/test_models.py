@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.catalog.networks import NETWORKS
 from pipeline.errors import UserError
-from pipeline.models import build, prunable_parameters, traced
+from pipeline.models import build, mlp, prunable_parameters, traced
 from pipeline.models.built_in import family
+from pipeline.models.parts import ChannelNorm
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -49,6 +50,11 @@ def count(model: nn.Module, names: list[str] | None = None) -> int:
         ("resnet20", 8, 18_600_586, None, 1_474_560),
         ("resnet20", 16, 74_360_074, None, 5_898_240),
         ("vgg11", 1, 9_225_610, 9_222_848, 0),
+        # with a 3x3 shortcut it has the parameters of ResNet20 with BatchNorm
+        ("resnet20_ln", 4, 4_327_754, None, 40_960),
+        ("resnet20_ln3", 4, 4_655_434, None, 368_640),
+        ("vgg16_ln", 1, 14_728_266, None, 0),
+        ("vgg8_ln", 0.25, 284_106, None, 0),
     ],
 )
 def test_parameter_counts_are_the_authors(
@@ -83,7 +89,10 @@ def test_the_catalog_counts_what_the_modules_have_at_width_1(name: str) -> None:
 
 
 #: How far an estimate may be off, as a factor: at the widths of the paper, and at narrow ones.
-OFF = {"resnet20": (1.02, 1.2), "vgg11": (1.03, 1.3), "resnet50": (1.1, 2.5)}
+OFF = {
+    "resnet20": (1.02, 1.2), "vgg11": (1.03, 1.3), "resnet50": (1.1, 2.5),
+    "resnet20_ln": (1.02, 1.2), "vgg16_ln": (1.03, 1.3), "vgg8_ln": (1.03, 1.3), "mlp": (1.25, 1.5),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,6 +102,9 @@ OFF = {"resnet20": (1.02, 1.2), "vgg11": (1.03, 1.3), "resnet50": (1.1, 2.5)}
         ("resnet20", 1, 100, 3, 32), ("resnet20", 0.5, 10, 1, 8), ("resnet20", 1, 10, 1, 28),
         *(("vgg11", w, 10, 3, 32) for w in (0.125, 0.5, 2, 4)),
         ("vgg11", 1, 100, 3, 64), ("vgg11", 0.5, 10, 1, 28),
+        *(("resnet20_ln", w, 10, 3, 32) for w in (0.5, 2, 32)),
+        *(("vgg16_ln", w, 10, 3, 32) for w in (0.125, 4)),
+        *(("vgg8_ln", w, 10, 3, 32) for w in (0.25, 0.5)), *(("mlp", w, 10, 3, 32) for w in (0.125, 0.5, 4)),
         ("resnet50", 2, 1000, 3, 224), ("resnet50", 1, 10, 3, 64), ("resnet50", 0.25, 10, 3, 64),
     ],
 )  # fmt: skip
@@ -164,6 +176,71 @@ def test_a_network_without_generator_shows_that_nothing_was_loaded(name: str) ->
     assert torch.equal(empty.eval()(images), full.eval()(images))
 
 
+@pytest.mark.parametrize("name", ["resnet20_ln", "vgg16_ln", "vgg8_ln", "mlp"])
+def test_networks_of_sharma_start_from_kaiming_normal_and_plain_norms(name: str) -> None:
+    model = small(name, width=0.5)
+    norms = 0
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            spread = module.weight.std() * math.sqrt(module.weight[0].numel() / 2)
+            assert spread.item() == pytest.approx(1, abs=5 / math.sqrt(module.weight.numel()))
+            assert (module.bias is None) is (name == "resnet20_ln" and module.weight.ndim == 4)
+        assert not isinstance(module, nn.BatchNorm2d)
+        if isinstance(module, ChannelNorm):
+            norms += 1
+            assert torch.equal(module.weight, torch.ones(module.normalized_shape))
+            assert torch.equal(module.bias, torch.zeros(module.normalized_shape))
+    # behind each convolution, those of two shortcuts included
+    assert norms == {"resnet20_ln": 19 + 2, "vgg16_ln": 13, "vgg8_ln": 6, "mlp": 0}[name]
+
+
+def test_nothing_is_built_of_memory_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that no rule fills is refused, not left as it lay in memory."""
+    monkeypatch.setattr(mlp, "network", lambda **_: nn.Sequential(nn.PReLU()))
+    with pytest.raises(TypeError, match="PReLU"):
+        small("mlp")
+
+
+def test_layer_norm_over_channels_is_that_of_each_position() -> None:
+    """The mean and variance of one pixel's channels; permuting channels permutes the result."""
+    norm, images = ChannelNorm(6).double(), torch.randn(3, 6, 4, 5, generator=seeded(0)).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(6, generator=seeded(1)))
+        norm.bias.copy_(torch.randn(6, generator=seeded(2)))
+    pixel = images[1, :, 2, 3]
+    spread = ((pixel - pixel.mean()).square().mean() + 1e-5).sqrt()
+    expected = (pixel - pixel.mean()) / spread * norm.weight + norm.bias
+    assert torch.allclose(norm(images)[1, :, 2, 3], expected, rtol=1e-12)
+    order = torch.randperm(6, generator=seeded(3))
+    moved = ChannelNorm(6).double()
+    moved.load_state_dict({key: tensor[order] for key, tensor in norm.state_dict().items()})
+    assert (moved(images[:, order]) - norm(images)[:, order]).abs().max() < 1e-14
+
+
+def test_vgg16_at_32_pixels_is_that_of_sharma() -> None:
+    model = small("vgg16_ln", width=1, size=32)
+    plan = [
+        module.out_channels if isinstance(module, nn.Conv2d) else "M"
+        for module in model.features
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d)
+    ]
+    two, four, eight = [128] * 2, [256] * 3, [512] * 3
+    assert plan == [64, 64, "M", *two, "M", *four, "M", *eight, "M", *eight]
+    # a 2x2 average pool of what four max pools leave of 32 pixels is the mean over positions
+    features = model.features(torch.randn(2, 1, 32, 32, generator=seeded(0)))
+    pooled = nn.functional.avg_pool2d(features, 2).flatten(1)
+    assert torch.allclose(model.classifier(pooled), model.classifier(features.mean((2, 3))))
+    assert model.classifier.weight.shape == (10, 512)
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("resnet20_ln", 1), ("resnet20_ln3", 3)])
+def test_the_shortcut_of_resnet_with_layer_norm_is_a_setting(name: str, kernel: int) -> None:
+    model = small(name)
+    for stage in (model.stage2, model.stage3):
+        convolution = stage[0].shortcut.conv
+        assert convolution.kernel_size == (kernel, kernel) and convolution.stride == (2, 2)
+
+
 def test_resnet_is_the_authors_network() -> None:
     model = small("resnet20", width=1, size=32)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
@@ -199,7 +276,7 @@ def test_any_image_size_works(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("width", [0, -1, 0.3, 1 / 128, math.nan, math.inf, "1", True])
+@pytest.mark.parametrize("width", [0, -1, 0.3, 1 / 1024, math.nan, math.inf, "1", True])
 def test_a_width_without_whole_channels_is_refused_in_one_line(name: str, width: float) -> None:
     message = NETWORKS[name].width_error(width)
     assert message is not None and name in message and "\n" not in message
@@ -215,11 +292,11 @@ def test_fractional_widths_with_whole_channels_are_fine(width: float) -> None:
 
 def test_unknown_words_are_refused() -> None:
     model = small("resnet20")
-    with pytest.raises(UserError, match="resnet20, resnet50, vgg11"):
+    with pytest.raises(UserError, match=r"mlp, resnet20, .*, vgg8_ln"):
         small("resnet18")
-    with pytest.raises(UserError, match="authors, last"):
+    with pytest.raises(UserError, match="all, authors, last"):
         traced("resnet20", model, taps="first")
-    with pytest.raises(UserError, match="all, no-shortcut"):
+    with pytest.raises(UserError, match="all, no-head, no-shortcut"):
         prunable_parameters(model, "some")
     with pytest.raises(UserError, match="size"):
         small("vgg11", size=0)
@@ -230,6 +307,8 @@ def test_prunable_parameters_are_all_conv_and_linear_weights_in_module_order(nam
     model = small(name)
     expected = [key for key, tensor in model.named_parameters() if tensor.ndim > 1]
     assert prunable_parameters(model, "all") == expected
+    head = "fc.weight" if name == "resnet50" else "classifier.weight"
+    assert prunable_parameters(model, "no-head") == [key for key in expected if key != head]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -238,14 +317,15 @@ def test_networks_trace_and_take_channels_last_and_bfloat16(name: str) -> None:
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     logits = model(images)
     assert torch.equal(torch.fx.symbolic_trace(model)(images), logits)
+    off = 0.1 if name.startswith("resnet20_ln") else 0.05  # LayerNorm of four channels: large steps
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(model(images).float(), logits, atol=0.05 * logits.abs().max().item())
+        assert torch.allclose(model(images).float(), logits, atol=off * logits.abs().max().item())
     model.to(memory_format=torch.channels_last)
     last = model(images.to(memory_format=torch.channels_last))
     assert torch.allclose(last, logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("taps", ["last", "authors"])
+@pytest.mark.parametrize("taps", ["last", "authors", "all"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_taps_see_the_groups_units_after_their_relu(name: str, taps: str) -> None:
     model = small(name, size=32).eval()
@@ -257,8 +337,8 @@ def test_taps_see_the_groups_units_after_their_relu(name: str, taps: str) -> Non
         seen[name] = activation.shape[1]
         least.append(activation.min().item())
 
-    for group in spec.groups:
-        module = model.get_submodule(group.tap)
+    for group, tap in [(each, tap) for each in spec.groups for tap in (each.tap, *each.also)]:
+        module = model.get_submodule(tap)
         if group.side == "output":
             module.register_forward_hook(
                 lambda module, inputs, output, name=group.name: look(name, output)
@@ -269,7 +349,8 @@ def test_taps_see_the_groups_units_after_their_relu(name: str, taps: str) -> Non
             )
     model(torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
     assert seen == spec.sizes
-    assert len(least) == len(spec.groups) and min(least) == 0
+    assert len(least) == sum(1 + len(group.also) for group in spec.groups) and min(least) == 0
+    assert any(group.also for group in spec.groups) is (taps == "all" and name.startswith("resnet"))
 
 
 def test_resnet50_is_torchvisions() -> None:

@@ -26,10 +26,18 @@ SHAPES = {
         (1 / 64, 10, 1, 8), (0.125, 1, 3, 1), (0.25, 7, 2, 28), (0.5, 100, 3, 32),
         (0.0625, 10, 1, 96), (0.0625, 10, 3, 250),
     ],
+    "resnet20_ln": [(0.0625, 10, 1, 8), (0.25, 1, 3, 1), (1, 100, 3, 32)],
+    "resnet20_ln3": [(0.25, 10, 1, 8)],
+    "vgg16_ln": [(1 / 64, 10, 1, 8), (0.25, 7, 2, 28), (0.5, 100, 3, 32), (0.0625, 10, 3, 96)],
+    "vgg8_ln": [(1 / 64, 1, 1, 1), (0.25, 10, 1, 8)],
+    "mlp": [(1 / 512, 10, 1, 8), (0.125, 1, 3, 1), (1, 100, 3, 32)],
     "resnet50": [(0.125, 1, 1, 1), (0.25, 10, 3, 32), (0.375, 7, 2, 65), (1, 1000, 3, 224)],
 }  # fmt: skip
 CASES = [(name, shape) for name, shapes in SHAPES.items() for shape in shapes]
-WIDE = [("resnet20", 16, 32), ("vgg11", 4, 224), ("resnet50", 2, 224)]
+WIDE = [
+    ("resnet20", 16, 32), ("vgg11", 4, 224), ("resnet50", 2, 224), ("vgg16_ln", 4, 32),
+    ("resnet20_ln", 32, 32),
+]  # fmt: skip
 
 
 def small(name: str, seed: int | None = None) -> Any:
@@ -37,7 +45,7 @@ def small(name: str, seed: int | None = None) -> Any:
     return build(name, width=0.25, classes=10, channels=1, size=8, generator=generator)
 
 
-@pytest.mark.parametrize("taps", ["last", "authors"])
+@pytest.mark.parametrize("taps", ["last", "authors", "all"])
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_the_groups_are_the_hand_written_ones(
     name: str, shape: tuple[float, int, int, int], taps: str
@@ -113,8 +121,8 @@ def test_a_network_that_no_longer_fits_its_declaration_is_an_error(
         traced("resnet20", model)
 
 
-def _changed(each: Observed, **changes: str) -> Observed:
-    return dataclasses.replace(each, **changes)  # type: ignore[arg-type]
+def _changed(each: Observed, **changes: Any) -> Observed:
+    return dataclasses.replace(each, **changes)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +134,7 @@ def _changed(each: Observed, **changes: str) -> Observed:
         (lambda d: [_changed(d[0], name=d[1].name), *d[1:]], "two groups share a name"),
         (lambda d: [_changed(d[0], tap=d[1].tap), *d[1:]],
          "group conv1: the output of features.relu2 does not show the units of features.conv1"),
+        (lambda d: [_changed(d[0], also=(d[1].tap,)), *d[1:]], "the output of features.relu2 does"),
         (lambda d: [_changed(d[0], tap="features.relu"), *d[1:]], "the output of features.relu "),
         # a convolution reads other units than it writes
         (lambda d: [_changed(d[0], side="input", tap="features.conv1"), *d[1:]], "the input of"),
@@ -135,7 +144,7 @@ def _changed(each: Observed, **changes: str) -> Observed:
 )  # fmt: skip
 def test_a_wrong_declaration_is_an_error(change: Any, message: str) -> None:
     traced = trace.trace(small("vgg11"), torch.zeros(2, 1, 8, 8))
-    declared = vgg.observed("last")
+    declared = vgg.VGG11.observed("last")
     assert named(traced, declared) == handwritten("vgg11", small("vgg11"))
     with pytest.raises(ValueError, match=message):
         named(traced, change(declared))

@@ -189,6 +189,21 @@ def test_a_subset_is_the_beginning_of_a_fixed_order(
     assert len(found.training_split(1000, order=seeded(5))) == TRAIN
 
 
+def test_training_may_see_some_of_the_images_and_plain_ones(data: Photographs) -> None:
+    """A part is as `DataSet.part`; without augmentation images are cut out as for testing."""
+    part = data.part(8, order=seeded(5))
+    chosen = torch.randperm(TRAIN, generator=seeded(5))[:8]
+    assert torch.equal(part.train.labels, data.train.labels[chosen])
+    assert part.train.names == tuple(data.train.names[index] for index in chosen)
+    assert len(data.part(1000, order=seeded(5)).train) == TRAIN
+    found = part.train_batches(
+        Shares(8, 8), order=seeded(1), augmentation_seed=None, epoch=0, workers=0
+    )
+    (images, labels), = found  # fmt: skip
+    plain = torch.cat([x for x, _ in part.subset(8, batch_size=4, order=seeded(1))])
+    assert torch.equal(images, plain) and sorted(labels) == sorted(part.train.labels)
+
+
 # -- how an image is cut out -------------------------------------------------------------------------
 
 

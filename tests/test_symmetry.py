@@ -28,6 +28,11 @@ CASES = [
     ("vgg11", 0.125, 8),
     ("vgg11", 0.0625, 32),
     ("vgg11", 0.0625, 96),  # a last map of 3 x 3: the flatten before the classifier matters
+    ("mlp", 0.125, 8),
+    ("vgg8_ln", 0.25, 8),
+    ("vgg16_ln", 0.0625, 32),
+    ("resnet20_ln", 0.25, 8),
+    ("resnet20_ln3", 0.125, 8),
 ]
 
 
@@ -101,7 +106,7 @@ def test_a_wrong_spec_is_caught() -> None:
             assert symmetry.prove(model, wrong, images[:4], seeded(2)) > 1e-6, name
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg11"])
+@pytest.mark.parametrize("name", ["resnet20", "vgg11", "resnet20_ln"])
 def test_training_commutes_with_permuting(name: str) -> None:
     """Permute weights, statistics and momenta, then train: the same as train, then permute."""
     model, spec, _ = trained(name, 0.125, 8)
@@ -145,6 +150,24 @@ def test_the_spec_covers_every_tensor(name: str, width: float, size: int) -> Non
     classifier = "fc" if name == "resnet50" else "classifier"
     assert spec.axes[f"{classifier}.bias"] == (None,)
     assert spec.axes[f"{classifier}.weight"][0] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "groups", "units"),
+    [
+        ("mlp", 1, 3, 1_536), ("vgg8_ln", 1, 6, 1_728), ("vgg16_ln", 1, 13, 4_224),
+        ("resnet20_ln", 1, 12, 448), ("resnet20_ln", 4, 12, 1_792),
+    ],
+)  # fmt: skip
+def test_networks_of_sharma_have_their_groups(
+    name: str, width: float, groups: int, units: int
+) -> None:
+    """Of VGG-16 and ResNet-20x4 the numbers by which expected fixed points are counted."""
+    model = build(name, width=width, classes=10, channels=3, size=32, generator=seeded(0))
+    spec = traced(name, model).spec
+    assert (len(spec.groups), sum(spec.sizes.values())) == (groups, units)
+    images = torch.randn(2, 3, 32, 32, generator=seeded(1))
+    assert symmetry.prove(model, spec, images, seeded(2)) < 1e-5
 
 
 def test_a_permutation_that_does_not_fit_is_refused() -> None:

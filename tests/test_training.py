@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from torch.nn.utils import prune
 from pipeline import evaluation, pruning
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.data.augment import Augmenter, normalise
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import evaluate
+from pipeline.machine.team import ALONE
 from pipeline.models import build, prunable_parameters
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
+from pipeline.study.shares import shares
 from pipeline.training import step
+from pipeline.training.batches import feed
 from pipeline.training.loop import (
     HISTORY,
     Keeper,
@@ -247,6 +251,90 @@ def test_the_rate_of_an_epoch_is_the_one_used() -> None:
         assert values[epoch + 1] == pytest.approx(expected, rel=1e-5)
 
 
+def test_rates_may_change_with_every_step() -> None:
+    """Ten epochs of four steps, one of them warm-up: the values of Sharma et al.'s recipes."""
+    settings = TrainSettings(lr=0.1, warmup_epochs=1, lr_changes="step")
+    whole = Schedule(0, 10, 10)
+
+    def rates(**changes: Any) -> list[float]:
+        changed = replace(settings, **changes)
+        return [whole.lr(changed, epoch, step, 4) for epoch in range(10) for step in range(4)]
+
+    assert rates()[:5] == pytest.approx([0, 0.025, 0.05, 0.075, 0.1], abs=1e-15)
+    assert rates()[22] == pytest.approx(0.05, rel=1e-12)  # half way from step 4 to step 40
+    assert all(later < before for before, later in pairwise(rates()[4:]))
+    assert whole.lr(settings, 10, 0, 4) == pytest.approx(0, abs=1e-15)
+    assert rates(schedule="constant")[4:] == [0.1] * 36
+    steps = rates(schedule="steps", milestones=(5, 8))
+    assert steps[19:21] == pytest.approx([0.1, 0.01]) and steps[31:33] == pytest.approx(
+        [0.01, 1e-3]
+    )
+    assert rates(warmup_epochs=0)[0] == 0.1
+    # without the switch all steps of an epoch have the same
+    assert len(set(rates(lr_changes="epoch"))) == 10
+
+
+def test_the_rate_of_every_step_is_the_one_used() -> None:
+    """As above, with a rate of its own for each step; the history shows that of the last one."""
+    settings = replace(
+        SETTINGS, momentum=0, weight_decay=0.1, warmup_epochs=1, lr=0.5, lr_changes="step"
+    )
+    model = network()
+    model.register_parameter("unused", nn.Parameter(torch.ones(1)))
+    forward = model.forward
+    model.forward = lambda x: forward(x) + 0 * model.unused  # type: ignore[method-assign]
+    outcome = train(model, settings)
+    whole = Schedule(0, EPOCHS, EPOCHS)
+    rates = [whole.lr(settings, e, i, STEPS) for e in range(EPOCHS) for i in range(STEPS)]
+    expected = math.prod(1 - rate * 0.1 for rate in rates)
+    assert model.unused.item() == pytest.approx(expected, rel=1e-5)
+    assert [row["learning_rate"] for row in outcome.history] == rates[STEPS - 1 :: STEPS]
+
+
+# --- what it sees ----------------------------------------------------------------------------
+
+
+def seen(settings: TrainSettings, draws: Callable[[str, int], torch.Generator]) -> list[Tensor]:
+    """The images of an epoch in their order."""
+    shared = shares(settings, 1)
+    fed = feed(DATA, settings, shared, ALONE, CPU)
+    return [images for step in fed.epoch(draws, 0, 0) for images, _ in step]
+
+
+def among(images: Tensor) -> set[int]:
+    """Which of the training images these are, by their bytes; all must be among them."""
+    known = {image.numpy().tobytes(): index for index, image in enumerate(DATA.train.images)}
+    return {known[image.numpy().tobytes()] for image in images}
+
+
+def test_images_may_be_plain() -> None:
+    plain = torch.cat(seen(replace(SETTINGS, augment=False), streams))
+    assert len(among(plain)) == len(plain)
+    order = torch.randperm(len(DATA.train), generator=streams("order", 0))[: len(plain)]
+    assert torch.equal(plain, DATA.train.images[order])
+    assert not torch.equal(plain, torch.cat(seen(SETTINGS, streams)))
+
+
+def test_a_run_may_train_on_some_of_the_images_the_same_for_every_seed() -> None:
+    settings = replace(SETTINGS, augment=False, images=3 * SETTINGS.batch_size)
+    parts = []
+    for seed in (1, 2):
+        batches = seen(settings, lambda *what, seed=seed: generator(seed, *what))  # type: ignore[misc]
+        assert len(batches) == 3
+        parts.append(torch.cat(batches))
+    assert not torch.equal(*parts)
+    assert among(parts[0]) == among(parts[1]) and len(among(parts[0])) == settings.images
+    more = replace(settings, images=4 * SETTINGS.batch_size)
+    assert among(parts[0]) < among(torch.cat(seen(more, streams)))  # the first of a fixed order
+    everything = replace(settings, images=10**6)
+    assert torch.equal(
+        torch.cat(seen(everything, streams)),
+        torch.cat(seen(replace(SETTINGS, augment=False), streams)),
+    )
+    with pytest.raises(UserError, match=r"images .1. must be at least batch_size"):
+        replace(SETTINGS, images=1).check("here")
+
+
 # --- streams ---------------------------------------------------------------------------------
 
 
@@ -379,7 +467,9 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     return found | {k: v for k, v in asdict(outcome.final).items() if k != "logits"}
 
 
-def stopped_and_resumed(folder: Path, after: int, how: str, mask: bool) -> tuple[nn.Module, Any]:
+def stopped_and_resumed(
+    folder: Path, after: int, how: str, mask: bool, settings: TrainSettings = SETTINGS
+) -> tuple[nn.Module, Any]:
     """A run ended in its step ``after`` (counted from 1), then started again."""
     model = network()
     options: dict[str, Any] = {"mask": half_mask(model)} if mask else {}
@@ -400,14 +490,14 @@ def stopped_and_resumed(folder: Path, after: int, how: str, mask: bool) -> tuple
     model.register_forward_pre_hook(hook)
     keeper = Keeper(folder, "settings", 1, interval=0 if how == "kill" else 1e9)
     with pytest.raises(Killed if how == "kill" else Interrupted), graceful():
-        train(model, keeper=keeper, **options)
+        train(model, settings, keeper=keeper, **options)
     assert (folder / RESUME).exists() == (how == "term" or after > 1)
     again = network()
     with torch.no_grad():  # everything comes from the state
         for parameter in again.parameters() if after > 1 or how == "term" else ():
             parameter.fill_(7.0)
     keeper = Keeper(folder, "settings", 1, interval=1e9)
-    return again, train(again, keeper=keeper, keep_logits=True, **options)
+    return again, train(again, settings, keeper=keeper, keep_logits=True, **options)
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -429,6 +519,17 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
         assert torch.equal(outcome.final.logits, expected.final.logits)
         skipped = after if how == "term" else max(0, after - 1)
         assert outcome.epochs_executed == pytest.approx(EPOCHS - skipped / STEPS)
+
+
+def test_a_run_whose_rate_changes_with_every_step_goes_on_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    settings = replace(SETTINGS, warmup_epochs=2, lr_changes="step", augment=False, images=200)
+    whole = network()
+    expected = train(whole, settings, keep_logits=True)
+    again, outcome = stopped_and_resumed(tmp_path, 6, "term", False, settings)
+    assert same(again.state_dict(), whole.state_dict())
+    assert facts(outcome) == facts(expected)
 
 
 def test_a_run_stopped_again_and_again_arrives(tmp_path: Path) -> None:

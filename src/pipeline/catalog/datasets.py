@@ -80,8 +80,8 @@ def _files(folder: str, table: str) -> tuple[File, ...]:
 
 
 # Normalisation constants are those of the authors' code (ImageNet's for CIFAR-10). md5 sums are
-# torchvision's; torchvision has none for the unpacked files of FashionMNIST, those below are the
-# widely published ones. A byte size is given where it is certain.
+# torchvision's; torchvision has none for the unpacked files of FashionMNIST and MNIST, those below are
+# the widely published ones. A byte size is given where it is certain.
 INFO: dict[str, DataInfo] = {
     info.name: info
     for info in (
@@ -145,6 +145,23 @@ INFO: dict[str, DataInfo] = {
                 train-labels-idx1-ubyte.gz 29_515 25c81989df183df01b3e8a0aad5dffbe
                 t10k-images-idx3-ubyte.gz 4_422_102 bef4ecab320f06d8554ea6380940ec79
                 t10k-labels-idx1-ubyte.gz 5_148 bb300cfdad3c16e7a12a480ee83cd310
+            """),
+        ),
+        DataInfo(
+            name="mnist", label="MNIST", kind="torchvision", torchvision="MNIST",
+            classes=10, channels=1, size=28, train_images=60_000, test_images=10_000,
+            mean=(0.1307,), std=(0.3081,), flip=False, pad=0,  # as Sharma et al. (2024) train on it
+            files=_files("MNIST/raw/", """
+                train-images-idx3-ubyte 47_040_016 6bbc9ace898e44ae57da46a324031adb
+                train-labels-idx1-ubyte 60_008 a25bea736e30d166cdddb491f175f624
+                t10k-images-idx3-ubyte 7_840_016 2646ac647ad5339dbf082846283269ea
+                t10k-labels-idx1-ubyte 10_008 27ae3e4e09519cfbb04c329615203637
+            """),
+            archives=_files("MNIST/raw/", """
+                train-images-idx3-ubyte.gz 9_912_422 f68b3c2dcbeaaa9fbdd348bbdeb94873
+                train-labels-idx1-ubyte.gz 28_881 d53e105ee54ea40749a09fcbcd1e9432
+                t10k-images-idx3-ubyte.gz 1_648_877 9fb629c4189551a2d022fa330f9573f3
+                t10k-labels-idx1-ubyte.gz 4_542 ec29112dd5afa0611ce80d1b7f02629c
             """),
         ),
         DataInfo(

@@ -43,7 +43,8 @@ class Counts:
 class Network:
     """A network as a study sees it; this class is that of the built-in ones.
 
-    ``module`` of `pipeline.models` makes it; ``label`` is how tables write it. Its narrowest layer
+    ``module`` of `pipeline.models`, or the value in it that stands behind a colon, makes it;
+    ``label`` is how tables write it. Its narrowest layer
     has ``base`` channels at width 1, and channels grow with the width, those inside of bottlenecks
     with its ``power``. Estimates grow with the width to the power of ``growth``.
     """
@@ -93,12 +94,18 @@ class Network:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("resnet20", "ResNet20", "resnet", 16, Counts(292_954, 85_820_672, 32)),
-        Network("vgg11", "VGG11", "vgg", 64, Counts(9_225_610, 305_539_072, 32)),
+        Network("resnet20", "ResNet20", "resnet:RESNET20", 16, Counts(292_954, 85_820_672, 32)),
+        Network("vgg11", "VGG11", "vgg:VGG11", 64, Counts(9_225_610, 305_539_072, 32)),
         Network(
             "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),
             power=2, growth=3.4,
         ),
+        # of Sharma et al. (2024): LayerNorm over channels, or no norm
+        Network("resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32)),
+        Network("resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16, Counts(292_954, 85_820_672, 32)),
+        Network("vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32)),
+        Network("vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32)),
+        Network("mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3),
     )
 }  # fmt: skip
 

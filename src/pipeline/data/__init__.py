@@ -103,6 +103,10 @@ class DataSet:
         """All test images in memory."""
         return self.test
 
+    def part(self, count: int, *, order: torch.Generator) -> DataSet:
+        """Itself with ``count`` of its training images alone (all, where there are fewer)."""
+        return replace(self, train=self.training_split(count, order=order))
+
     def to(self, device: torch.device | str) -> DataSet:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 

@@ -16,7 +16,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -82,7 +82,7 @@ class Photographs:
         rank: int = 0,
         *,
         order: torch.Generator,
-        augmentation_seed: int,
+        augmentation_seed: int | None,
         epoch: int,
         start: int = 0,
         workers: int,
@@ -91,7 +91,8 @@ class Photographs:
 
         The epoch's order is one permutation of all images, drawn from ``order``. Step ``s`` has its
         images ``s * batch`` to ``(s + 1) * batch``, dealt to the processes as ``shares`` says; the
-        last incomplete batch is dropped. The epoch begins with step ``start``.
+        last incomplete batch is dropped. The epoch begins with step ``start``. Without
+        ``augmentation_seed`` images are cropped as test images are.
 
         Raises:
             UserError: there is not one whole batch, or an image cannot be read.
@@ -107,7 +108,8 @@ class Photographs:
             for step in range(start, images // batch)
             for place in shares.starts(rank)
         ]
-        return self._load(self.train, tasks, (augmentation_seed, epoch), workers)
+        draw = None if augmentation_seed is None else (augmentation_seed, epoch)
+        return self._load(self.train, tasks, draw, workers)
 
     def test_batches(
         self, rank: int = 0, world: int = 1, *, chunk: int, workers: int
@@ -133,6 +135,12 @@ class Photographs:
     def test_split(self) -> Split:
         """As ``DataSet.test_split``."""
         return self._kept(self.test_batches(chunk=64, workers=default_workers()), len(self.test))
+
+    def part(self, count: int, *, order: torch.Generator) -> Photographs:
+        """As ``DataSet.part``."""
+        chosen = torch.randperm(len(self.train), generator=order)[:count]
+        names = tuple(self.train.names[index] for index in chosen)
+        return replace(self, train=Files(self.train.folder, names, self.train.labels[chosen]))
 
     def _kept(self, batches: Iterator[Batch], count: int) -> Split:
         """The images of ``batches``, ``count`` in all, decoded once and kept in memory as uint8."""

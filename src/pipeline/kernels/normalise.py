@@ -20,15 +20,15 @@ _BACKWARD = (_POINTER,) * 3 + (_LONG, _LONG, _POINTER, _POINTER, _FLOAT) + (_POI
 
 
 def batch_norm_relu(
-    norm: nn.BatchNorm2d, relu: nn.ReLU, inputs: Tensor, added: Tensor | None = None
+    norm: nn.Module, relu: nn.ReLU, inputs: Tensor, added: Tensor | None = None
 ) -> Tensor:
     """``relu(norm(inputs) + added)``; inputs and added [N, C, H, W], added by default nothing.
 
     On one CPU thread, in training, the three are one pass over memory each way, and the running
-    statistics move as `torch.nn.BatchNorm2d` moves them. Everywhere else, under hooks, and for
-    shapes that do not fill the kernels' lanes, the modules themselves are called.
+    statistics move as `torch.nn.BatchNorm2d` moves them. Everywhere else, for another norm, under
+    hooks, and for shapes that do not fill the kernels' lanes, the modules themselves are called.
     """
-    if usable(inputs, norm, relu) and _fits(norm, inputs, added):
+    if type(norm) is nn.BatchNorm2d and usable(inputs, norm, relu) and _fits(norm, inputs, added):
         tracked = norm.num_batches_tracked
         assert tracked is not None
         tracked.add_(1)
@@ -47,7 +47,6 @@ def _fits(norm: nn.BatchNorm2d, inputs: Tensor, added: Tensor | None) -> bool:
     return (
         norm.training
         and inputs.dtype in _TYPES
-        and type(norm) is nn.BatchNorm2d
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None

@@ -1,8 +1,9 @@
 """The networks, built by name or by their value in the catalog, own and built-in ones alike.
 
 A new built-in network is one file in this package (`network`, `initialise`, and of its permutation
-groups what tracing needs and cannot know: `images`, `observed`; see `resnet`) and one entry in
-`catalog.networks`.
+groups what tracing needs and cannot know: `images`, `observed`; see `mlp`) and one entry in
+`catalog.networks`. Networks that differ in a setting are values of one file, which have the same
+four (see `vgg`).
 
 Importing this package imports no torch.
 """
@@ -60,7 +61,8 @@ def traced(
 
     ``model`` is left as it is, and its weights play no part. ``taps="last"`` observes a residual
     stream at the last block of its stage; ``"authors"`` observes stage 3 of ResNet20 at the last
-    block but one, as the authors' code does; the groups and axes are the same for both.
+    block but one, as the authors' code does; ``"all"`` observes a stream at every ReLU that gives
+    it. The groups and axes are the same for all.
     ``images`` are channels and size of the images that it reads; a built-in network knows its own.
 
     The groups of a user's network are proven on it, and ``taps`` changes nothing there. Raises
@@ -68,7 +70,7 @@ def traced(
     and `ValueError` where what the file of a built-in one declares does not fit its groups.
     """
     found, maker = _maker(network)
-    choose(taps, ("last", "authors"), found.name, "taps")
+    choose(taps, ("last", "authors", "all"), found.name, "taps")
     groups: Traced = maker.traced(found, model, images, taps)
     return groups
 
@@ -77,17 +79,20 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     """Names of the conv and linear weights that pruning may remove, in module order.
 
     ``"all"`` of them, or ``"no-shortcut"``: without the convolutions of ResNet shortcuts, as in
-    the authors' code. Biases and BatchNorm are never pruned. Raises `UserError` otherwise.
+    the authors' code, or ``"no-head"``: without the last of them, the layer of the logits (Sharma
+    et al., 2024). Biases and norms are never pruned. Raises `UserError` otherwise.
     """
     from torch import nn
 
-    choose(which, ("all", "no-shortcut"), "pruning", "prunable")
-    return [
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-        and not (which == "no-shortcut" and _SHORTCUTS & set(name.split(".")))
+    choose(which, ("all", "no-shortcut", "no-head"), "pruning", "prunable")
+    layers = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
     ]
+    if which == "no-head":
+        layers = layers[:-1]
+    if which == "no-shortcut":
+        layers = [name for name in layers if not _SHORTCUTS & set(name.split("."))]
+    return [f"{name}.weight" for name in layers]
 
 
 def _maker(network: str | Network) -> tuple[Network, Any]:

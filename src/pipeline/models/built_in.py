@@ -19,8 +19,10 @@ from pipeline.symmetry.trace import Traced
 
 
 def family(network: Network) -> Any:
-    """The module that makes a network."""
-    return importlib.import_module(f"pipeline.models.{network.module}")
+    """What makes a network: a module of this package, or a value in one (``file:NAME``)."""
+    file, _, name = network.module.partition(":")
+    found = importlib.import_module(f"pipeline.models.{file}")
+    return getattr(found, name) if name else found
 
 
 def build(network: Network, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
@@ -41,7 +43,7 @@ def build(network: Network, arguments: Mapping[str, Any], generator: Generator |
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):
             for parameter in module.parameters():
@@ -51,6 +53,8 @@ def build(network: Network, arguments: Mapping[str, Any], generator: Generator |
                 if module.bias is not None:  # PyTorch's default
                     bound = 1 / math.sqrt(module.weight[0].numel())
                     nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            raise TypeError(f"{type(module).__name__}: nothing says how its tensors begin")
     return model
 
 

@@ -25,6 +25,8 @@ class Observed:
     tap: str
     """Dotted name of the module at which the group's post-ReLU activation is observed."""
     side: Side = "output"
+    also: tuple[str, ...] = ()
+    """Other modules that show the group, observed as well, at the same side."""
 
 
 def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:
@@ -42,13 +44,17 @@ def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:
         )
     groups = []
     for each in declared:
-        axis = traced.places[each.layer].get((each.tap, each.side))
-        if axis is None:
-            raise ValueError(
-                f"group {each.name}: the {each.side} of {each.tap} does not show the units of "
-                f"{each.layer}"
-            )
-        groups.append(Group(each.name, sizes[each.layer], each.tap, each.side, axis))
+        shown = traced.places[each.layer]
+        axes_of = {tap: shown.get((tap, each.side)) for tap in (each.tap, *each.also)}
+        axis = axes_of[each.tap]
+        for tap, found in axes_of.items():
+            if found is None or found != axis:
+                raise ValueError(
+                    f"group {each.name}: the {each.side} of {tap} does not show the units of "
+                    f"{each.layer}"
+                )
+        assert axis is not None
+        groups.append(Group(each.name, sizes[each.layer], each.tap, each.side, axis, each.also))
     names = {each.layer: each.name for each in declared}
     axes = {
         tensor: tuple(None if layer is None else names[layer] for layer in carried)

@@ -85,9 +85,8 @@ def observed(taps: str) -> list[Observed]:
 
     The stem is a group of its own, because both the first convolution and the downsampling of
     ``layer1.0`` read it and neither passes it on. Every group is observed after its ReLU, where the
-    next layer reads it; ``taps`` changes nothing, the authors observe the same places.
+    next layer reads it, as the authors do; with ``taps="all"`` a stream at every block.
     """
-    del taps
     inner: list[Observed] = []
     streams = [Observed("conv1", "stem", "maxpool")]
     for number, count in enumerate(BLOCKS, start=1):
@@ -97,5 +96,7 @@ def observed(taps: str) -> list[Observed]:
             for one, following in ((1, 2), (2, 3)):
                 tap = f"{block}.conv{following}"
                 inner.append(Observed(f"{block}.conv{one}", f"{block}.inner{one}", tap, "input"))
-        streams.append(Observed(f"{stream}.0.conv3", stream, f"{stream}.{count - 1}"))
+        *before, last = (f"{stream}.{index}" for index in range(count))
+        also = tuple(before) if taps == "all" else ()
+        streams.append(Observed(f"{stream}.0.conv3", stream, last, also=also))
     return [*inner, *streams]

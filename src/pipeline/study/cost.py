@@ -67,7 +67,8 @@ class Costs:
             epochs, seconds = record.get("epochs_executed"), record.get("train_seconds")
             device = "cpu" if str(record.get("device", self.device)).startswith("cpu") else "cuda"
             if epochs and seconds and device == self.device:
-                found[run.home.network].append(record.get("processes", 1) * seconds / epochs)
+                seconds *= record.get("processes", 1) / self._share(run)
+                found[run.home.network].append(seconds / epochs)
         for network, values in found.items():
             basis = f"measured on {len(values)} runs"
             self._rates[network] = Rate(statistics.median(values), basis)
@@ -88,8 +89,14 @@ class Costs:
         return START[self.device if run.computes else "cpu"]
 
     def _work(self, run: Run) -> float:
-        epochs = run.trained_epochs(self.graph) + run.passes(self.graph)
+        trained = run.trained_epochs(self.graph) * self._share(run)
+        epochs = trained + run.passes(self.graph)
         return epochs * self.rate(run).seconds if epochs else 0.0
+
+    def _share(self, run: Run) -> float:
+        """The share of the training images that a run trains on."""
+        images = run.training(self.graph).images if run.trains else None
+        return min(1.0, images / self.graph.info(run).train_images) if images else 1.0
 
     def network_bytes(self, run: Run) -> float:
         """Bytes of the parameters of a run's network."""

@@ -49,10 +49,18 @@ class TrainSettings(Checked):
         "each milestone on",
     )
     warmup_epochs: int = option(0, "epochs of linear warm-up before the schedule", NOT_NEGATIVE)
+    lr_changes: Literal["epoch", "step"] = option(
+        "epoch",
+        "when the learning rate changes: between epochs, or with every step, warm-up then from 0",
+    )
     milestones: tuple[int, ...] = option(
         (), "schedule steps: epochs after which the rate is divided by ten", AT_LEAST_ONE,
         unique=True,
     )  # fmt: skip
+    augment: bool = option(True, "training images flipped and cropped at random, or plain ones")
+    images: int | None = option(
+        None, "train on so many images, the same for every seed; empty: all", AT_LEAST_ONE
+    )
     precision: Precision = option("fp32", "arithmetic of convolutions: fp32, or bf16 autocast")
     threads: int = option(1, "compute threads; part of the bits of a run on the CPU", AT_LEAST_ONE)
     evaluate_every: int = option(
@@ -69,6 +77,10 @@ class TrainSettings(Checked):
             )
         if bool(self.milestones) != (self.schedule == "steps"):
             raise UserError(f"{where}: milestones go with schedule: steps, and it with them")
+        if self.images is not None and self.images < self.batch_size:
+            raise UserError(
+                f"{where}: images ({self.images}) must be at least batch_size ({self.batch_size})"
+            )
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,10 @@ class ImpSettings(TrainSettings):
     fraction: float = option(
         0.2, "share of the remaining weights pruned a round", Bounds(0.01, 1, open_high=True)
     )
-    prunable: Literal["all", "no-shortcut"] = option(
-        "all", "which weights: every convolution and linear layer, or none of the shortcuts"
+    prunable: Literal["all", "no-shortcut", "no-head"] = option(
+        "all",
+        "which weights: of every convolution and linear layer, or of none of the shortcuts, or of "
+        "all but the last layer",
     )
     rounds_per_block: int = option(5, "rounds that one job trains", AT_LEAST_ONE)
 
@@ -139,8 +153,10 @@ class MatchSettings(Checked):
     )
     std: Literal["pooled", "batch-mean"] = option("pooled", "standard deviation of an activation")
     epsilon: float = option(1e-4, "added to the product of standard deviations", NOT_NEGATIVE)
-    taps: Literal["last", "authors"] = option(
-        "last", "where the last stage of ResNet20 is observed: its last block, or the one before"
+    taps: Literal["last", "authors", "all"] = option(
+        "last",
+        "where a residual stream is observed: at its last block, or the last stage of ResNet20 at "
+        "the one before, or at all blocks together",
     )
     augment: bool = option(True, "augmented training images (as in training), or plain ones")
     images: int | None = option(None, "how many training images; empty: all", AT_LEAST_ONE)

@@ -38,6 +38,8 @@ class Group:
     """What of the module is observed: what it gives, or what it reads."""
     axis: int = 1
     """The axis of the activation that has the units; [N, size, ...] unless given."""
+    also: tuple[str, ...] = ()
+    """Other modules at which the group is observed in the same way; what they show is added."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from pipeline.data import DataSet
 from pipeline.data.augment import Augmenter
 from pipeline.evaluation import Evaluation, evaluate_batches
 from pipeline.machine.team import Team
+from pipeline.streams import generator
+from pipeline.study.settings import TrainSettings
 from pipeline.study.shares import Shares
 from pipeline.training.step import Batch
 
@@ -28,20 +30,27 @@ if TYPE_CHECKING:
 Streams = Callable[[str, int], torch.Generator]
 
 
-def feed(data: DataSet | Photographs, shares: Shares, team: Team, device: torch.device) -> Feed:
-    """The feed of a data set."""
+def feed(
+    data: DataSet | Photographs, settings: TrainSettings, shares: Shares, team: Team,
+    device: torch.device,
+) -> Feed:  # fmt: skip
+    """The feed of a data set, or of the part of it that the settings train on."""
+    if settings.images is not None:
+        data = data.part(settings.images, order=generator(0, "images"))
     if isinstance(data, DataSet):
-        return Resident(data, shares, team, device)
-    return Decoded(data, shares, team, device)
+        return Resident(data, settings.augment, shares, team, device)
+    return Decoded(data, settings.augment, shares, team, device)
 
 
 class Feed(ABC):
     """A data set on its way to the device."""
 
     def __init__(
-        self, data: DataSet | Photographs, shares: Shares, team: Team, device: torch.device
-    ) -> None:
+        self, data: DataSet | Photographs, augment: bool, shares: Shares, team: Team,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         self.mean, self.std = data.mean, data.std
+        self._augment = augment
         #: Of an epoch; the last incomplete batch is dropped.
         self.steps = len(data.train) // shares.batch
         self._shares, self._team, self._device = shares, team, device
@@ -69,8 +78,10 @@ class Feed(ABC):
 class Resident(Feed):
     """A data set of tensors, moved to the device once; every process holds all of it."""
 
-    def __init__(self, data: DataSet, shares: Shares, team: Team, device: torch.device) -> None:
-        super().__init__(data, shares, team, device)
+    def __init__(
+        self, data: DataSet, augment: bool, shares: Shares, team: Team, device: torch.device
+    ) -> None:
+        super().__init__(data, augment, shares, team, device)
         data = data.to(device)
         self._augmenter, self._test = Augmenter(data.train, flip=data.flip, pad=data.pad), data.test
 
@@ -79,7 +90,7 @@ class Resident(Feed):
         images, labels = self._augmenter.epoch(
             batch_size=self._shares.batch,
             order=streams("order", epoch),
-            augmentation=streams("augmentation", epoch),
+            augmentation=streams("augmentation", epoch) if self._augment else None,
         )
         own, chunk = self._shares.starts(self._team.rank), self._shares.chunk
         for first in range(start * self._shares.batch, len(labels), self._shares.batch):
@@ -97,18 +108,20 @@ class Resident(Feed):
 class Decoded(Feed):
     """Photographs: each process decodes its own, in worker processes, while the device computes."""
 
-    def __init__(self, data: Photographs, shares: Shares, team: Team, device: torch.device) -> None:
+    def __init__(
+        self, data: Photographs, augment: bool, shares: Shares, team: Team, device: torch.device
+    ) -> None:
         from pipeline.data.photographs import default_workers
 
-        super().__init__(data, shares, team, device)
+        super().__init__(data, augment, shares, team, device)
         self._data, self._workers = data, default_workers(team.beside)
 
     def epoch(self, streams: Streams, epoch: int, start: int) -> Iterator[list[Batch]]:
         """See ``Feed``."""
+        seed = streams("augmentation", epoch).initial_seed() if self._augment else None
         batches = self._data.train_batches(
-            self._shares, self._team.rank, order=streams("order", epoch),
-            augmentation_seed=streams("augmentation", epoch).initial_seed(), epoch=epoch,
-            start=start, workers=self._workers,
+            self._shares, self._team.rank, order=streams("order", epoch), augmentation_seed=seed,
+            epoch=epoch, start=start, workers=self._workers,
         )  # fmt: skip
         moved = (
             (

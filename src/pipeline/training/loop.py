@@ -54,16 +54,23 @@ class Schedule:
     last: int
     horizon: int
 
-    def lr(self, settings: TrainSettings, epoch: int) -> float:
-        """Learning rate of an epoch (counted from 0); it changes between epochs alone."""
+    def lr(self, settings: TrainSettings, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """Learning rate of a step of an epoch of so many, both counted from 0.
+
+        With ``lr_changes: epoch`` it is the same for all steps of an epoch. With ``step``, step
+        ``i`` of the run has ``lr * i / W`` in a warm-up of ``W`` steps, so that the first has 0,
+        and a cosine that runs over the steps behind it.
+        """
         warmup = settings.warmup_epochs
+        moving = settings.lr_changes == "step"
+        passed = epoch + step / steps if moving else epoch
         if epoch < warmup:
-            return settings.lr * (epoch + 1) / (warmup + 1)
+            return settings.lr * (passed / warmup if moving else (epoch + 1) / (warmup + 1))
         if settings.schedule == "constant":
             return settings.lr
         if settings.schedule == "steps":
-            return settings.lr * 0.1 ** sum(epoch >= passed for passed in settings.milestones)
-        done = (epoch - warmup) / max(1, self.horizon - warmup)
+            return settings.lr * 0.1 ** sum(epoch >= milestone for milestone in settings.milestones)
+        done = (passed - warmup) / max(1, self.horizon - warmup)
         return 0.5 * settings.lr * (1 + math.cos(math.pi * done))
 
 
@@ -193,7 +200,7 @@ class Trainer:
     ) -> None:
         self.settings, self.device, self.team = settings, device, team
         self._shares = shares(settings, team.size)
-        self._feed = feed(data, self._shares, team, device)
+        self._feed = feed(data, settings, self._shares, team, device)
         self._group = team.groups_of(self._shares.parts)
 
     def train(self, model: nn.Module, training: Training) -> Outcome:
@@ -222,8 +229,10 @@ class Trainer:
         taken, finite = 0, True
         final: Evaluation | None = None
         while finite and place.epoch < schedule.last:
-            step.lr = schedule.lr(self.settings, place.epoch)
             for batches in feed.epoch(training.streams, place.epoch, place.step):
+                rate = schedule.lr(self.settings, place.epoch, place.step, feed.steps)
+                if step.lr != rate:
+                    step.lr = rate
                 step(batches)
                 taken += 1
                 place.step += 1

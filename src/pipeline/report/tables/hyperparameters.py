@@ -11,17 +11,21 @@ from pipeline.report.shown import Shown
 from pipeline.report.tables.table import ABSENT, Table, setting_text
 from pipeline.results import Results
 from pipeline.study.outputs.hyperparameters import Hyperparameters
+from pipeline.study.settings import TrainSettings
 
 #: Settings as the paper's Tables 2-4 name them; those that do not decide the numbers are left out.
 _NAMES = {
     "lr": "Learning rate", "epochs": "Epochs", "momentum": "Momentum",
     "weight_decay": "Weight decay", "batch_size": "Batch size", "schedule": "Schedule",
-    "warmup_epochs": "Warm-up epochs", "milestones": "A tenth after epochs",
+    "warmup_epochs": "Warm-up epochs", "lr_changes": "Rate changes with each",
+    "milestones": "A tenth after epochs",
     "micro_batch": "Micro-batch", "precision": "Precision", "style": "After each prune",
     "rewind_epoch": "Rewind epoch of IMP", "fraction": "Pruned a round (of the remaining)",
     "prunable": "Prunable weights", "similarity": "Similarity", "std": "Standard deviation",
     "epsilon": "Epsilon", "taps": "Observed at", "augment": "Augmented images", "images": "Images",
 }  # fmt: skip
+#: Of a training, shown where they are not as usual.
+_UNUSUAL = ("micro_batch", "lr_changes", "augment", "images")
 _STAGES = {"dense": "Dense", "imp": "Pruning", "match": "Matching", "sparse": "Sparse"}
 
 Rows = Iterable[tuple[str, str, Any]]
@@ -36,9 +40,13 @@ def read(output: Hyperparameters, results: Results) -> Rows:
             settings = vars(recipe)
             if stage == "sparse":
                 settings = {"epochs": f"{experiment.horizon} − k", **settings}
+            usual = {}
+            if isinstance(recipe, TrainSettings):
+                usual = {key: vars(TrainSettings())[key] for key in _UNUSUAL}
             for key, name in _NAMES.items():
-                if settings.get(key, ()) != () and (key != "micro_batch" or settings[key]):
-                    value = "all" if settings[key] is None else settings[key]
+                value = settings.get(key, ())
+                if value != () and (key not in usual or value != usual[key]):
+                    value = "all" if value is None else value
                     yield experiment.name, f"{_STAGES[stage]}: {name}", value
 
 
