@@ -190,6 +190,9 @@ class OfSweeps(Output):
     matches: tuple[str, ...] = option(
         (), "only these matching recipes of the experiments; empty: all", unique=True
     )
+    published: bool = option(  # type: ignore[assignment]
+        False, "the authors' own values beside ours, where they are known"
+    )
 
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         if experiment.over is None:

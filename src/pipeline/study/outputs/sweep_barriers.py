@@ -47,7 +47,6 @@ class SweepBarriers(OfSweeps):
     threshold: float | None = option(
         None, "error, in points, up to which networks count as connected", POSITIVE
     )
-    published: bool = option(False, "the authors' own values beside ours, where they are known")  # type: ignore[assignment]
 
     def check(self, experiments: Experiments, where: str) -> None:
         if not (self.lines and self.metrics and self.splits):
