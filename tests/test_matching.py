@@ -135,7 +135,7 @@ def test_a_planted_permutation_is_recovered_on_every_live_unit(
         assert same(live_part(spec, dead_b, ours), live_part(spec, dead_b, theirs))
 
 
-@pytest.mark.parametrize("taps", ["last", "authors"])
+@pytest.mark.parametrize("taps", ["last", "authors", "all"])
 @pytest.mark.parametrize("name", WIDTHS)
 def test_one_pass_equals_the_layer_by_layer_procedure(
     networks: dict[str, tuple[nn.Module, nn.Module]], name: str, taps: str
@@ -212,6 +212,23 @@ def test_scores_are_their_definition(
             expected = _reference(samples, similarity, std, epsilon)
             assert ours.shape == (group.size, group.size)
             np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_all_taps_of_a_stream_are_samples_of_its_units(
+    networks: dict[str, tuple[nn.Module, nn.Module]],
+) -> None:
+    """The inner product over all taps is the sum of those at each: their Gram matrices add up."""
+    a, b, spec = pair(networks, "resnet20", taps="all")
+    together = collect(a, b, spec, batches())
+    for group in spec.groups:
+        assert len(group.taps) == {"stage1": 4, "stage2": 3, "stage3": 3}.get(group.name, 1)
+        alone = PermutationSpec(tuple(Group(tap, group.size, tap) for tap in group.taps), {})
+        parts = collect(a, b, alone, batches()).values()
+        total = together[group.name]
+        assert total.count == sum(part.count for part in parts)
+        expected = sum(part.count * part.similarity("inner") for part in parts)
+        found = total.count * total.similarity("inner")
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_large_offsets_cost_no_digits() -> None:

@@ -15,7 +15,7 @@ import torch
 import yaml
 from micro import copy_workflow, environment
 from small import REPOSITORY, STUDY, Tiny, seeded, write_study
-from studies import BASE, config, refused
+from studies import BASE, config, recipes, refused
 from torch import nn
 
 from pipeline import interop, models
@@ -211,6 +211,26 @@ def test_a_study_accepts_the_name_and_refuses_what_is_not_allowed() -> None:
         )
     # an entry that no experiment uses need not be allowed
     config(models={"mine": ALLOWED | {"allow_code": False}})
+
+
+def test_a_matching_that_no_network_of_ones_own_can_follow_is_refused_before_anything_runs() -> (
+    None
+):
+    """Of its streams the trace knows one place each: whoever asks, study, method or path."""
+    every = recipes()
+    every["match"]["every"] = {"taps": "all"}
+    every["methods"]["wide"] = {"init": "b", "permute": True, "match": "every"}
+    words = ("match: every", "taps: all", "'mine'", "allowed: last, authors")
+
+    def made(**changes: Any) -> Graph:
+        experiment = BASE | {"model": "mine", "width": 0.5} | changes
+        return Graph(config({"one": experiment}, models={"mine": ALLOWED}, recipes=every))
+
+    refused(lambda: made(match="every"), "experiments: one", *words)
+    refused(lambda: made(methods=["wide"]), "experiments: one", *words)
+    run = made().config.experiments["one"].matching((0, 1), recipe="every")
+    refused(lambda: made().digest(run), run.folder, *words)
+    made(model="resnet20", match="every")
 
 
 def test_the_digest_holds_factory_and_version_and_nothing_else_of_the_entry() -> None:

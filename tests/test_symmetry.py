@@ -262,6 +262,30 @@ def test_permutations_form_a_group_that_acts_on_tensors(
         assert torch.equal(moved.flatten().sort().values, tensors[name].flatten().sort().values)
 
 
+def test_fixed_points_are_the_units_on_which_two_permutations_agree() -> None:
+    """Of groups of 4 and 2 units 2 and 0: 2 of 6, where a mean of shares would give a quarter."""
+    left = {"g": torch.tensor([2, 0, 1, 3]), "h": torch.tensor([0, 1])}
+    right = {"g": torch.tensor([2, 1, 0, 3]), "h": torch.tensor([1, 0])}
+    assert symmetry.fixed_points(left, right) == {"g": 2, "h": 0}
+    assert symmetry.fixed_points(left, left) == {"g": 4, "h": 2}
+    groups = tuple(Group(f"g{number}", 8, "") for number in range(13))
+    spec, draws, total = PermutationSpec(groups, {}), seeded(0), 0
+    for _ in range(200):
+        one, two, more = (symmetry.random(spec, draws) for _ in range(3))
+        found = symmetry.fixed_points(one, two)
+        for inner, outer in ((one, two), (two, one)):
+            assert symmetry.fixed_points(inner, outer) == found
+        before = (symmetry.compose(each, more) for each in (one, two))
+        after = (symmetry.compose(more, each) for each in (one, two))
+        assert sum(symmetry.fixed_points(*before).values()) == sum(found.values())
+        assert sum(symmetry.fixed_points(*after).values()) == sum(found.values())
+        total += sum(found.values())
+    # of unrelated permutations one unit a group, with a variance of one
+    assert total / 200 == pytest.approx(13, abs=3 * (13 / 200) ** 0.5)
+    with pytest.raises(UserError, match="different groups"):
+        symmetry.fixed_points(left, {"g": left["g"]})
+
+
 @settings(deadline=None, max_examples=40)
 @given(specs())
 def test_position_i_of_the_permuted_network_holds_unit_p_i(

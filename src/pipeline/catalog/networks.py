@@ -58,6 +58,8 @@ class Network:
     growth: float = field(default=2, kw_only=True)
     #: Whether tests prove its permutation groups.
     tested: ClassVar[bool] = True
+    #: Where a matching may observe it (setting ``taps``).
+    taps: ClassVar[tuple[str, ...]] = ("last", "authors", "all")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -147,6 +149,8 @@ class OwnNetwork(Network):
 
     entry: Entry = field(kw_only=True)
     tested: ClassVar[bool] = False
+    #: Where tracing finds them; another choice of the authors' is one of ResNet20 alone.
+    taps: ClassVar[tuple[str, ...]] = ("last", "authors")
 
     @property
     def identity(self) -> dict[str, Any]:

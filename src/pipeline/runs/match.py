@@ -71,5 +71,7 @@ class Match(Run):
 
 def passes_of(recipe: Any, available: int) -> float:
     """Forward passes of one matching over a training set of ``available`` images, as in `Run`."""
+    if not recipe.looks:
+        return 0.0
     share = min(1.0, recipe.images / available) if recipe.images else 1.0
     return 2 * share / 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from pipeline import symmetry
 from pipeline.runs import Align
 from pipeline.runs.sweeps import Composition
@@ -28,10 +26,12 @@ def execute(job: Job) -> None:
     found: dict[str, Permutation] = {}
     measured: dict[str, dict[str, dict[str, Any]]] = {}
     status: dict[str, str] = {}
+    searches: dict[str, Any] = {}
     for done, each in enumerate(wanted, start=1):
         a, b = (by_seed[file.run.home.seed] for file in (each.a, each.b))
         status[each.point], match = matched(job, spec, (a, b), (read(each.a), read(each.b)))
         found[each.point], measured[each.point] = match.permutation, quality(match)
+        searches[each.point] = dict(match.search)
         job.progress.step(done, len(wanted))
     for composition in sweep.compositions(run.members):
         found[composition.point] = _composed(composition, found)
@@ -39,22 +39,25 @@ def execute(job: Job) -> None:
         "permutations.safetensors",
         {f"{point}/{group}": p for point, own in found.items() for group, p in own.items()},
     )
-    rows = []
+    identity = symmetry.identity(spec)
+    rows: list[dict[str, Any]] = []
     for point, own in found.items():
         reference = sweep.reference(point)
+        fixed = symmetry.fixed_points(own, identity)
+        alike = symmetry.fixed_points(own, found[reference]) if reference else {}
         for group, index in own.items():
-            row: dict[str, Any] = {"point": point, "group": group, "size": len(index)}
-            row["fixed_points"] = _agreeing(index, symmetry.identity(spec)[group])
-            if reference is not None:
-                row |= {"reference": reference, "alike": _agreeing(index, found[reference][group])}
-            rows.append({**measured.get(point, {}).get(group, {}), **row})
-    first = ("point", "group", "size", "fixed_points", "reference", "alike")
-    more = dict.fromkeys(key for row in rows for key, value in row.items() if key not in first)
-    plain = [key for key in more if not any(isinstance(r.get(key), list | dict) for r in rows)]
-    header = (*first, *plain)
-    job.write_csv("align.csv", header, ({key: row.get(key) for key in header} for row in rows))
-    spoilt = sorted(point for point, found_status in status.items() if found_status != "ok")
-    job.metrics(status="diverged" if spoilt else "ok", points=[*found], diverged=spoilt)
+            row = {
+                "point": point, "group": group, "size": len(index), "fixed_points": fixed[group],
+                "reference": reference, "alike": alike.get(group),
+            }  # fmt: skip
+            rows.append(row | measured.get(point, {}).get(group, {}))
+    header = dict.fromkeys(key for row in rows for key in row)
+    job.write_csv("align.csv", [*header], ({**dict.fromkeys(header), **row} for row in rows))
+    spoilt = [point for point, each in status.items() if each != "ok"]
+    job.metrics(
+        status="diverged" if spoilt else "ok", points=[*found], diverged=spoilt,
+        searches={point: search for point, search in searches.items() if search},
+    )  # fmt: skip
 
 
 def _composed(composition: Composition, found: dict[str, Permutation]) -> Permutation:
@@ -67,8 +70,3 @@ def _composed(composition: Composition, found: dict[str, Permutation]) -> Permut
     for step in steps[1:]:
         whole = symmetry.compose(step, whole)
     return whole
-
-
-def _agreeing(left: Tensor, right: Tensor) -> int:
-    """Units that two permutations put to the same place."""
-    return int((left == right).sum())

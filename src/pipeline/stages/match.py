@@ -28,7 +28,7 @@ def execute(job: Job) -> None:
     assert isinstance(run, Match)
     status, found = matched(job, job.spec(run), (run.a, run.b), (job.state("a"), job.state("b")))
     job.write_tensors("permutation.safetensors", found.permutation)
-    job.metrics(status=status, images=found.images, groups=quality(found))
+    job.metrics(status=status, images=found.images, groups=quality(found), **found.search)
 
 
 def matched(

@@ -190,6 +190,9 @@ class Config:
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
+        ways = self._ways(entry.methods, where)
+        for match in dict.fromkeys([labels["match"], *(m.match for m in ways.values() if m.match)]):
+            self.check_match(entry.model, match, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         labels |= self._sweep(entry, labels, where)
@@ -200,7 +203,7 @@ class Config:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
-            ways=self._ways(entry.methods, where), horizon=horizon,
+            ways=ways, horizon=horizon,
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
@@ -223,14 +226,13 @@ class Config:
             sweep.fit(
                 seeds, self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
             )
-        return {
-            "sweep": label,
-            "over": sweep,
-            "matches": tuple(
-                self.recipes.label("match", match, self.protocol, f"{where}: matches")
-                for match in entry.matches or (entry.match,)
-            ),
-        }
+        matches = tuple(
+            self.recipes.label("match", match, self.protocol, f"{where}: matches")
+            for match in entry.matches or (entry.match,)
+        )
+        for match in matches:
+            self.check_match(entry.model, match, where)
+        return {"sweep": label, "over": sweep, "matches": matches}
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
@@ -251,6 +253,15 @@ class Config:
         problem = info.width_error(width)
         if problem:
             raise UserError(f"{where}: width: {problem}")
+
+    def check_match(self, model: str, label: str, where: str) -> None:
+        """Raise UserError where a matching recipe, by its label, does not fit a network."""
+        taps, allowed = self.recipes.resolve("match", label).taps, self.models[model].taps
+        if taps not in allowed:
+            raise UserError(
+                f"{where}: match: {label}: taps: {taps} does not fit {model!r}, a network of your "
+                f"own, which is observed where tracing finds its groups; allowed: {', '.join(allowed)}"
+            )
 
     def check_shapes(self, source: str, target: str, where: str) -> None:
         """Raise UserError where a mask of one data set's network does not fit the other's."""

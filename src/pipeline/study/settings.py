@@ -146,10 +146,12 @@ class ImpSettings(TrainSettings):
 
 @dataclass(frozen=True)
 class MatchSettings(Checked):
-    """Activation matching of a onto b (paper, eq. 1 and 2)."""
+    """Matching of a onto b, by activations (paper, eq. 1 and 2) or by weights (Sharma et al.)."""
 
-    similarity: Literal["correlation", "inner", "random"] = option(
-        "correlation", "what the assignment maximises; random is a control"
+    similarity: Literal["correlation", "inner", "weights", "random"] = option(
+        "correlation",
+        "what the assignment maximises: correlation or inner product of activations, inner product "
+        "of weights; random is a control",
     )
     std: Literal["pooled", "batch-mean"] = option("pooled", "standard deviation of an activation")
     epsilon: float = option(1e-4, "added to the product of standard deviations", NOT_NEGATIVE)
@@ -158,10 +160,30 @@ class MatchSettings(Checked):
         "where a residual stream is observed: at its last block, or the last stage of ResNet20 at "
         "the one before, or at all blocks together",
     )
+    start: Literal["identity", "activations", "random"] = option(
+        "identity",
+        "similarity weights: where the ascent starts; activations: from what the inner product of "
+        "activations finds",
+    )
+    starts: int = option(
+        1, "similarity weights: ascents, of which the best counts; the others start at random",
+        AT_LEAST_ONE,
+    )  # fmt: skip
+    sweeps: int = option(100, "similarity weights: sweeps over all groups at most", AT_LEAST_ONE)
+    order: Literal["random", "forward"] = option(
+        "random", "similarity weights: order of the groups in a sweep"
+    )
+    biases: bool = option(True, "similarity weights: biases take part, those of norms as well")
     augment: bool = option(True, "augmented training images (as in training), or plain ones")
     images: int | None = option(None, "how many training images; empty: all", AT_LEAST_ONE)
     batch_size: int = option(128, "images per forward pass", AT_LEAST_ONE)
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
+
+    @property
+    def looks(self) -> bool:
+        """Whether images are looked at."""
+        by_weights = self.similarity == "weights" and self.start != "activations"
+        return not by_weights and self.similarity != "random"
 
 
 @dataclass(frozen=True)

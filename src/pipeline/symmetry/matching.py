@@ -8,9 +8,9 @@ compute, so one pass over the data collects what all groups need and the permuta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -104,12 +104,13 @@ class GroupQuality:
 class Match:
     """The permutation that takes a onto b, ``pi(a)`` close to ``b``, and its quality per group.
 
-    ``images``: how many were looked at.
+    ``images``: how many were looked at. ``search``: what else a matcher tells of its way there.
     """
 
     permutation: Permutation
-    quality: dict[str, GroupQuality]
+    quality: Mapping[str, GroupQuality]
     images: int = 0
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 def collect(
@@ -136,7 +137,8 @@ def collect(
                 for name, size in spec.sizes.items():
                     if name not in sums:
                         sums[name] = _Sums(name, size, images.device)
-                    sums[name].add(a[name], b[name])
+                    for pair in zip(a[name], b[name], strict=True):
+                        sums[name].add(*pair)
     if not sums:
         raise UserError("activation matching was given no images")
     return {name: total.statistics() for name, total in sums.items()}
@@ -160,13 +162,13 @@ def match(
     for name, group in statistics.items():
         scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
         dead_a, dead_b = group.dead(similarity).numpy()
-        index = _assign(scores, dead_a, dead_b)
+        index = assign(scores, dead_a, dead_b)
         permutation[name] = torch.from_numpy(index)
-        quality[name] = _quality(scores, dead_a, dead_b, index)
+        quality[name] = quality_of(scores, dead_a, dead_b, index)
     return Match(permutation, quality)
 
 
-def _assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.ndarray:
+def assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.ndarray:
     """Column (unit of a) for each row (unit of b): the assignment of the largest total score."""
     index: np.ndarray = linear_sum_assignment(scores, maximize=True)[1].astype(np.int64)
     # A live row may hold any dead column and a dead row any column left over, at no change of the
@@ -177,9 +179,10 @@ def _assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.nd
     return index
 
 
-def _quality(
+def quality_of(
     scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray, index: np.ndarray
 ) -> GroupQuality:
+    """Quality of the assignment ``index`` of scores [units of b, units of a]."""
     rows = np.arange(len(index))
 
     def mean(columns: np.ndarray) -> float:
@@ -259,23 +262,26 @@ def _blocks(output_a: Tensor, output_b: Tensor) -> Iterator[list[Tensor]]:
         yield [block.reshape(*block.shape[:2], -1).double() for block in pair]
 
 
-def _activations(model: nn.Module, groups: Iterable[Group], images: Tensor) -> dict[str, Tensor]:
-    """Each group's activation [N, size, ...] during one forward pass."""
-    seen: dict[str, Tensor] = {}
+def _activations(
+    model: nn.Module, groups: Sequence[Group], images: Tensor
+) -> dict[str, list[Tensor]]:
+    """Each group's activations [N, size, ...] during one forward pass, one for each of its taps."""
+    seen: dict[str, dict[str, Tensor]] = {group.name: {} for group in groups}
 
-    def keeping(group: Group) -> Callable[..., None]:
+    def keeping(group: Group, tap: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor | None = None) -> None:
-            seen[group.name] = (inputs[0] if output is None else output).movedim(group.axis, 1)
+            shown = inputs[0] if output is None else output
+            seen[group.name][tap] = shown.movedim(group.axis, 1)
 
         return hook
 
     with ExitStack() as hooked:
-        for group in groups:
-            module, hook = model.get_submodule(group.tap), keeping(group)
+        for group, tap in ((each, tap) for each in groups for tap in each.taps):
+            module, hook = model.get_submodule(tap), keeping(group, tap)
             hooked.enter_context(
                 module.register_forward_hook(hook)
                 if group.side == "output"
                 else module.register_forward_pre_hook(hook)  # before it writes in place
             )
         model(images)
-    return seen
+    return {name: list(shown.values()) for name, shown in seen.items()}

@@ -41,6 +41,11 @@ class Group:
     also: tuple[str, ...] = ()
     """Other modules at which the group is observed in the same way; what they show is added."""
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All modules at which the group is observed."""
+        return (self.tap, *self.also)
+
 
 @dataclass(frozen=True)
 class PermutationSpec:
@@ -96,11 +101,26 @@ def compose(outer: Permutation, inner: Permutation) -> Permutation:
 
     Raises `UserError` if the two do not have the same groups.
     """
-    if outer.keys() != inner.keys():
-        raise UserError(
-            f"permutations of different groups: {', '.join(outer)} and {', '.join(inner)}"
-        )
+    _alike(outer, inner)
     return {name: inner[name][index] for name, index in outer.items()}
+
+
+def fixed_points(left: Permutation, right: Permutation) -> dict[str, int]:
+    """How many units of each group two permutations put to the same place.
+
+    Their sum divided by that of the sizes is the total fraction of Sharma et al. (2024), Appendix
+    H.5; of unrelated permutations one unit a group is expected. Raises `UserError` if the two do
+    not have the same groups.
+    """
+    _alike(left, right)
+    return {name: int((index == right[name]).sum()) for name, index in left.items()}
+
+
+def _alike(left: Permutation, right: Permutation) -> None:
+    if left.keys() != right.keys():
+        raise UserError(
+            f"permutations of different groups: {', '.join(left)} and {', '.join(right)}"
+        )
 
 
 def validate(permutation: Mapping[str, Tensor], spec: PermutationSpec) -> None:
