@@ -415,14 +415,10 @@ DRAWN: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_mistake_in_a_figure_of_sweeps_is_one_line(name: str) -> None:
     wrong, words = DRAWN[name]
     entry = {"kind": "barrier", "experiments": ["one"]} | wrong
-    swept = SWEPT | {"connectivity": {"recipe": "line", "points": 5}}
-    output = {"figure": {"lines": ["none"]} | entry}
-    refused(
-        lambda: config(
-            {"one": swept | {"connectivity": "sharma-own"}}, output, recipes=own_recipes()
-        ),
-        *words,
-    )
+    output = {"figure_one": {"lines": ["none"]} | entry}
+    swept = SWEPT | {"connectivity": "sharma-own"}
+    study = {"experiments": {"one": swept}, "outputs": output}
+    refused(lambda: config(study=study, recipes=own_recipes()), *words)
 
 
 def own_recipes() -> dict[str, Any]:
@@ -497,7 +493,9 @@ def test_a_study_is_laid_over_another(tmp_path: Path) -> None:
     (folder / "over.yaml").write_text("extends: again\n")
     refused(lambda: read(root, {"study": "again"}), "over.yaml: extends", "leads back")
     (folder / "over.yaml").write_text("extends: tyni\n")
-    refused(lambda: read(root, {"study": "again"}), "unknown study 'tyni'", "did you mean 'tiny'?")
+    refused(
+        lambda: read(root, {"study": "again"}), "unknown study 'tyni'", "allowed: again, over, tiny"
+    )
 
 
 # -- frames ------------------------------------------------------------------------------------

@@ -322,24 +322,34 @@ def laid_over(folder: Path, name: str) -> dict[str, Any]:
         UserError: ``extends`` names no study, or leads back.
     """
     files = {path.stem: path for path in folder.glob("*.yaml")}
-    chain, found = [name], dict(mapping(read_yaml(files[name]), f"config/studies/{name}.yaml"))
-    while (parent := found.pop("extends", None)) is not None:
-        where = f"config/studies/{chain[-1]}.yaml: extends"
-        chain.append(choose(parent, files, where, "study"))
-        if chain[-1] in chain[:-1]:
-            raise UserError(f"{where}: {chain[-1]!r} leads back to itself")
-        below = mapping(read_yaml(files[parent]), f"config/studies/{parent}.yaml")
-        for section in ("experiments", "outputs"):
-            place = f"config/studies/{chain[-2]}.yaml: {section}"
-            entries = dict(mapping(below.get(section), place))
-            for key, entry in mapping(found.get(section), place).items():
-                entries[key] = entry and {
-                    **(entries.get(key) or {}),
-                    **mapping(entry, f"{place}: {key}"),
-                }
-            found[section] = {key: entry for key, entry in entries.items() if entry is not None}
-        found = {**below, **found}
+    chain: dict[str, dict[str, Any]] = {}
+    last: str | None = name
+    while last is not None:
+        where = f"config/studies/{last}.yaml"
+        chain[last] = dict(mapping(read_yaml(files[last]), where))
+        parent = chain[last].pop("extends", None)
+        last = None if parent is None else choose(parent, files, f"{where}: extends", "study")
+        if last in chain:
+            raise UserError(f"{where}: extends: {last!r} leads back to itself")
+    found: dict[str, Any] = {}
+    for study, own in reversed(chain.items()):
+        sections = {
+            section: _joined(found.get(section), own.get(section), f"{study}.yaml: {section}")
+            for section in ("experiments", "outputs")
+            if section in found or section in own
+        }
+        found |= own | sections
     return found
+
+
+def _joined(below: object, above: object, place: str) -> dict[str, Any]:
+    """Entries laid over others of the same names."""
+    where = f"config/studies/{place}"
+    entries = dict(mapping(below, where))
+    for name, entry in mapping(above, where).items():
+        under = mapping(entries.get(name), where)
+        entries[name] = entry if entry is None else under | mapping(entry, f"{where}: {name}")
+    return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def freeze(config: Config, folder: Path) -> Path:
