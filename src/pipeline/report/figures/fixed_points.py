@@ -46,11 +46,11 @@ def build(
         by_width = pd.isna(place[2])
         (roles.width_axis if by_width else roles.epoch_axis)(panel, own["x"])
         panel.set_xlabel("Width (channels of the first layer)" if by_width else "Matching epoch t")
-        panel.set_title(roles.of_network(place))
-        panel.set_ylim(bottom=0)
+        panel.set_title(roles.of_network(place).replace("\n", " / "))
         style.few_y_ticks(panel)
+    axes[0][0].set_ylim(bottom=0)
     axes[0][0].set_ylabel("Share of units alike")
-    matchers = [*points["matcher"].unique()]
+    matchers = sorted(points["matcher"].unique(), key=roles.rank)
     handles = [
         style.handle(roles.look_of("direct", m), roles.MATCHERS.get(m, (m,))[0]) for m in matchers
     ]

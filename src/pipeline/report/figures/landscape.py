@@ -21,13 +21,13 @@ from pipeline.study.outputs.landscape import Landscape
 _NETWORKS = {
     "b": ("b", style.look("#FFFFFF", "o")),
     "a": ("a", style.look("#E69F00", "s")),
-    "π(a)": ("π_t(a)", style.look("#FF6EB4", "^")),
-    "π_T(a)": ("π_T(a)", style.look("#56B4E9", "D")),
+    "π(a)": ("$\\pi_t(a)$", style.look("#FF6EB4", "^")),
+    "π_T(a)": ("$\\pi_T(a)$", style.look("#56B4E9", "D")),
 }
 _PLANES = {
-    "ends": "through b, a and π_t(a)",
-    "permutations": "through b, π_T(a) and π_t(a)",
-    "start": "through b at 0, b and π_t(a)",
+    "ends": "b, a, $\\pi_t(a)$",
+    "permutations": "b, $\\pi_T(a)$, $\\pi_t(a)$",
+    "start": "b, b at 0, $\\pi_t(a)$",
 }
 _GRID = ["plane", "point", "correction", "x", "y", "split", "loss", "error"]
 _PATHS = ["plane", "point", "network", "epoch", "x", "y", "distance"]
@@ -56,6 +56,8 @@ def build(
     del shown
     grid, paths = data
     grid = grid[grid["split"].eq(output.split) & grid["correction"].eq(output.correction)]
+    paths = paths[paths["plane"].isin(output.planes)]
+    grid = grid[grid["plane"].isin(output.planes)]
     planes = [plane for plane in output.planes if plane in {*grid["plane"]}]
     times = [*grid["point"].drop_duplicates()]
     first = int(output.scheme)
@@ -76,8 +78,10 @@ def build(
                 _tracks(panel, tracks)
                 if row is axes[0]:
                     panel.set_title(f"t = {int(str(point)[1:])}")
+                if row is axes[len(planes) - 1]:
+                    panel.set_xlabel("distance in weight space")
                 panel.tick_params(labelsize=5.5)
-            row[0].set_ylabel(_PLANES[plane])
+            row[0].set_ylabel(f"plane of {_PLANES[plane]}")
         if filled is not None:
             every = [panel for row in axes for panel in row]
             bar = figure.colorbar(filled, ax=every, pad=0.01, shrink=0.8, format="%.0f")
@@ -116,7 +120,8 @@ def _contours(panel: Axes, own: pd.DataFrame, levels: np.ndarray[Any, Any]) -> Q
     z = np.ma.masked_invalid(values.to_numpy(float))
     filled = panel.contourf(x, y, z, levels=levels, cmap="cividis", extend="both")
     panel.contour(x, y, z, levels=levels[1:-1], colors="white", linewidths=0.3, alpha=0.6)
-    panel.set_aspect("equal", adjustable="box")
+    flat = np.ptp(x) < 2.5 * np.ptp(y) and np.ptp(y) < 2.5 * np.ptp(x)
+    panel.set_aspect("equal" if flat else "auto", adjustable="box")
     return filled
 
 
@@ -143,9 +148,9 @@ def _tracks(panel: Axes, tracks: pd.DataFrame) -> None:
 
 #: Of each plane's scheme: the corners by their names, where they are drawn.
 _CORNERS = {
-    "ends": {"b": (0.2, 0.2), "a": (0.85, 0.25), "π_t(a)": (0.45, 0.75)},
-    "permutations": {"b": (0.2, 0.2), "π_T(a)": (0.8, 0.3), "π_t(a)": (0.45, 0.75)},
-    "start": {"b": (0.75, 0.2), "b at 0": (0.2, 0.3), "π_t(a)": (0.6, 0.75)},
+    "ends": {"b": (0.2, 0.2), "a": (0.85, 0.25), "$\\pi_t(a)$": (0.45, 0.75)},
+    "permutations": {"b": (0.2, 0.2), "$\\pi_T(a)$": (0.8, 0.3), "$\\pi_t(a)$": (0.45, 0.75)},
+    "start": {"b": (0.75, 0.2), "b at 0": (0.2, 0.3), "$\\pi_t(a)$": (0.6, 0.75)},
 }
 
 
@@ -164,8 +169,6 @@ def _scheme(panel: Axes, plane: str) -> None:
         panel.annotate(
             name, (left, bottom), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
         )
-    panel.set_xlim(0, 1)
-    panel.set_ylim(0, 1)
-    panel.set_xticks([])
-    panel.set_yticks([])
+    panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
+    panel.spines[["left", "bottom"]].set_visible(False)
     panel.set_aspect("equal", adjustable="box")

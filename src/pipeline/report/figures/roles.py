@@ -27,7 +27,7 @@ MATCHERS = {
 ROLES: dict[str, tuple[str, Any]] = {
     "none": ("without π", "--"),
     "along": ("π of the end", "-"),
-    "own": ("π of the same epoch", (0, (5, 1.2, 1.2, 1.2))),
+    "own": ("π of the same epoch", (0, (3, 1, 1, 1))),
     "end": ("π of epoch t, at the end", (0, (2.2, 1.0))),
     "fixed": ("π of epoch t", "-"),
     "direct": ("direct", "-"),
@@ -48,6 +48,12 @@ def words_of(role: str, matcher: str) -> str:
     """A line for the legend."""
     words = ROLES[role][0]
     return words if role == "none" else f"{MATCHERS.get(matcher, (matcher,))[0]}, {words}"
+
+
+def rank(matcher: str) -> tuple[int, str]:
+    """Sort key that puts matchers in the order of ``MATCHERS``."""
+    known = [*MATCHERS]
+    return (known.index(matcher) if matcher in known else len(known)), matcher
 
 
 def in_time(epochs: Sequence[float]) -> dict[float, style.Look]:
@@ -92,6 +98,6 @@ def epoch_axis(panel: Axes, at: Iterable[float]) -> None:
 
 
 def of_network(place: tuple[Any, ...]) -> str:
-    """Data set, network and, where it is one, width of a row of panels."""
+    """Network, its width where it is one, and below it the data set of a row of panels."""
     dataset, model, width = place
-    return names.place(dataset, model, None if pd.isna(width) else width)
+    return f"{names.network(model, width)}\n{names.data(dataset)}"

@@ -54,9 +54,10 @@ def build(
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
             style.few_y_ticks(panel)
             if panels is axes[0]:
-                panel.set_title(f"{_SPLITS[split]} {metric} ({_UNITS[metric]})")
-            panel.set_xlabel(_x_label(row["lines"]))
-        panels[0].set_ylabel(f"{row['title']}\nBarrier")
+                panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
+            if panels is axes[-1]:
+                panel.set_xlabel(_x_label(row["lines"]))
+        panels[0].set_ylabel(row["title"])
     style.legend(figure, _handles(output, points, looks), _absent(connections))
     return figure, points
 
@@ -111,13 +112,19 @@ def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, An
     sets = [(line,) for line in output.lines] if output.rows == "line" else [output.lines]
     found = []
     for place, matcher, lines, until in product(places, matchers, sets, (None, *output.until)):
-        title = roles.of_network(place)
+        title = "" if len(places) == 1 and output.rows == "line" else roles.of_network(place) + "\n"
         if matcher is not None and len(matchers) > 1:
-            title += f"\n{roles.MATCHERS.get(matcher, (matcher,))[0]}"
+            title += f"{roles.MATCHERS.get(matcher, (matcher,))[0]}\n"
         if output.rows == "line":
-            title += f"\n{roles.ROLES[lines[0]][0]}"
+            title += f"{roles.ROLES[lines[0]][0]}\n"
         found.append(
-            {"title": title, "place": place, "matcher": matcher, "lines": lines, "until": until}
+            {
+                "title": title.strip(),
+                "place": place,
+                "matcher": matcher,
+                "lines": lines,
+                "until": until,
+            }
         )
     return found
 
@@ -161,9 +168,10 @@ def _handles(
     output: SweepBarriers, points: pd.DataFrame, looks: dict[float, style.Look]
 ) -> list[Line2D]:
     pairs = points[["line", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
+    drawn = sorted(pairs, key=lambda pair: (output.lines.index(pair[0]), roles.rank(pair[1])))
     handles = [
         style.handle(roles.look_of(role, matcher), roles.words_of(role, matcher))
-        for role, matcher in pairs
+        for role, matcher in drawn
         if role != "fixed"
     ]
     last = max(looks, default=None)
