@@ -209,3 +209,34 @@ def test_the_headline_barrier_is_the_protocols() -> None:
     assert verdict(claims.Headline("reset", 0.5, "test")) == "fails"
     at_half = barriers(curves[curves["correction"] == "repair"], at=0.5)
     assert list(at_half["barrier"]) == [0.5, 0.25]
+
+
+#: Units that hold, fail, and lie nearer together than they were read.
+SHARMA = {
+    "indirect-falls-with-width": (48, 5, 7),
+    "indirect-stays-above-direct": (68, 0, 4),
+    "activations-are-usually-better": (0, 6, 0),
+    "lower-layers-first": (14, 0, 18),
+    "mixed-lie-between": (104, 0, 0),
+    "permutations-settle": (8, 0, 2),
+    "direct-and-indirect-stay-unlike": (4, 0, 0),
+}
+
+
+def test_claims_of_sharma_on_the_points_of_their_curves():
+    found = {claim.id: claim for claim in claims.on_curves_of_sharma()}
+    assert {key: tuple(claim.counts.values()) for key, claim in found.items()} == SHARMA
+    assert all((claim.verdict == claims.FAILS) == bool(claim.meaning) for claim in found.values())
+    # with weights ResNet-20 comes so near to its direct barrier that the points cannot be told apart
+    near = found["indirect-stays-above-direct"].rows.set_index("unit")["verdict"]
+    assert near["ResNet-20 train error WM at width 16"] == claims.UNKNOWN
+    assert near["VGG-16 train error WM at width 4"] == claims.HOLDS
+
+
+def test_points_that_could_be_misread_for_each_other_decide_nothing(monkeypatch):
+    """The same curves, read a hundred times as badly."""
+    points = published.sharma().assign(reading_error=10.0)
+    monkeypatch.setattr(published, "sharma", lambda: points)
+    for claim in claims.on_curves_of_sharma():
+        if claim.id not in ("mixed-lie-between", "direct-and-indirect-stay-unlike"):
+            assert claim.counts[claims.HOLDS] == 0, claim.id

@@ -9,11 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.catalog.networks import NETWORKS
 from pipeline.connectivity import survey as survey_module
 from pipeline.connectivity.barrier import barrier, curve
 from pipeline.connectivity.correction import (
     CORRECTIONS,
     endpoint_statistics,
+    measured_modules,
     mix_statistics,
     repair,
     reset_batch_norm,
@@ -576,3 +578,14 @@ def test_three_networks_on_a_line_span_no_plane():
     for thetas in [(a, b, b), (a, a, b), (a, b, a)]:
         with pytest.raises(ValueError, match="on a line"):
             span(thetas, names)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalog_knows_where_repair_has_a_place(name):
+    """So that a study is refused before it trains, not at its last job."""
+    model = build(name, width=0.125, classes=CLASSES, channels=1, size=8, generator=None)
+    if NETWORKS[name].repairs:
+        assert measured_modules(model)
+    else:
+        with pytest.raises(ValueError, match="REPAIR needs"):
+            measured_modules(model)

@@ -97,6 +97,7 @@ def test_the_page_of_settings_is_up_to_date() -> None:
 def test_the_page_of_claims_is_up_to_date() -> None:
     """If not: ``python -m pipeline reference --write``."""
     assert (ROOT / reference.CLAIMS).read_text() == reference.claims_page()
+    assert (ROOT / reference.SHARMA).read_text() == reference.sharma_page()
 
 
 def test_every_claim_that_fails_on_the_published_cells_is_put_into_words() -> None:
@@ -113,7 +114,9 @@ def test_pages_are_written_and_pictures_copied(
     config = read(ROOT)
     monkeypatch.chdir(tmp_path)
     reference.run(config, parser().parse_args(["reference", "--write"]))
-    assert capsys.readouterr().out.split() == [str(reference.SETTINGS), str(reference.CLAIMS)]
+    assert capsys.readouterr().out.split() == [
+        str(path) for path in (reference.SETTINGS, reference.CLAIMS, reference.SHARMA)
+    ]
     assert (tmp_path / reference.SETTINGS).read_text() == reference.settings_page()
     with pytest.raises(UserError, match="study=demo"):
         reference.copy_pictures(tmp_path)

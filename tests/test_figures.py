@@ -250,11 +250,10 @@ def test_rows_of_panels_are_networks_matchings_lines_and_last_epochs():
     figure, _ = synthetic.figure(SweepBarriers(metrics=("error", "loss"), splits=splits), frame)
     assert len(figure.get_axes()) == 2 * 4
     titles = [axes.get_title() for axes in figure.get_axes()[:4]]
-    assert titles == [
-        f"{s} {m}" for m in ("error (points)", "loss (nats)") for s in ("Training", "Test")
-    ]
+    metrics = ("error\nbarrier (points)", "loss\nbarrier (nats)")
+    assert titles == [f"{split} {metric}" for metric in metrics for split in ("Training", "Test")]
     figure, _ = synthetic.figure(SweepBarriers(lines=("own", "end"), rows="line"), frame)
-    assert [axes.get_xlabel() for axes in figure.get_axes()] == ["Matching epoch t"] * 4
+    assert [axes.get_xlabel() for axes in figure.get_axes()] == [*[""] * 3, "Matching epoch t"]
     figure, _ = synthetic.figure(SweepBarriers(lines=("fixed",), until=(20,)), frame)
     assert len(figure.get_axes()) == 2 * 2 * 2
     early = figure.get_axes()[1]
@@ -290,7 +289,8 @@ def test_triples_are_drawn_by_channels():
     assert [*direct["x"]] == [32, 64, 128]
     assert [*direct["mean"]] == pytest.approx([20 + 1 / 3, 10 + 1 / 3, 5 + 1 / 3])
     panel = figure.get_axes()[0]
-    assert panel.get_xscale() == "log" and panel.get_title() == "Test error (points)"
+    assert panel.get_ylabel() == "VGG16-LN\nCIFAR-10"
+    assert panel.get_xscale() == "log" and panel.get_title() == "Test error\nbarrier (points)"
     assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]
 
 
@@ -302,6 +302,34 @@ def test_a_sweep_that_is_missing_is_said():
     figure, data = synthetic.figure(SweepBarriers(), frame)
     assert figure.legends[0].get_title().get_text() == "1 of 12 sweeps missing"
     assert data["n"].min() == 2
+
+
+def test_the_authors_values_stand_beside_ours_of_the_same_network_only():
+    frame = synthetic.triples((0.125, 1.0))
+    output = SweepBarriers(lines=("direct", "indirect"), published=True)
+    figure, data = synthetic.figure(output, frame)
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 2 * 2 * 2 * 6  # networks, matchers, lines, widths
+    one = theirs[theirs["model"].eq("vgg16_ln") & theirs["matcher"].eq("weights")]
+    one = one[one["line"].eq("direct") & one["x"].eq(8)]
+    assert one["mean"].item() == pytest.approx(68.2) and one[
+        "reading_error"
+    ].item() == pytest.approx(0.5)
+    assert figure.legends[0].get_texts()[-1].get_text() == "the authors' values"
+    other = frame.assign(dataset="digits")
+    figure, data = synthetic.figure(output, other)
+    assert set(data["source"]) == {"ours"}
+    assert "the authors' values" not in [t.get_text() for t in figure.legends[0].get_texts()]
+    epochs = SweepBarriers(lines=("fixed",), splits=("train",), published=True)
+    _, data = synthetic.figure(epochs, synthetic.connections((1, 3, 20, 150)))
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 45
+    assert theirs[theirs["matched_at"].eq(3) & theirs["x"].eq(20)]["mean"].item() == pytest.approx(
+        76
+    )
+    _, data = synthetic.figure(FixedPoints(published=True), synthetic.alignments())
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 2 * 6 and theirs["mean"].max() == pytest.approx(0.212)
 
 
 def test_fixed_points_weigh_groups_by_their_units():
@@ -318,7 +346,7 @@ def test_landscapes_have_a_column_per_epoch_and_a_row_per_plane():
     figure, data = synthetic.figure(output, synthetic.landscape())
     assert [axes.get_title() for axes in figure.get_axes()[:3]] == ["", "t = 1", "t = 20"]
     names = {text.get_text() for axes in figure.get_axes()[:6] for text in axes.texts}
-    assert names >= {"b", "π_t(a)", "π_T(a)", "b at 0"}
+    assert names >= {"b", "$\\pi_t(a)$", "$\\pi_T(a)$", "b at 0"}
     assert len(data) == 4 * 81 + 2 * (3 + 2) * 6
     sizes = [c.get_sizes() for c in figure.get_axes()[1].collections if len(c.get_offsets()) == 6]
     assert sizes and all(np.all(np.diff(size) > 0) for size in sizes)  # nearer, and so larger

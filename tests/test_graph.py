@@ -397,6 +397,18 @@ def test_a_run_that_cannot_be_made_is_refused_in_one_line(name: str) -> None:
         refused(lambda ask=ask: ask(run), words)
 
 
+@pytest.mark.parametrize("model", ["mlp", "resnet20_ln"])
+def test_repair_of_a_network_that_has_no_place_for_it_is_refused(model: str) -> None:
+    """When its curves are wanted; an experiment without curves need not care."""
+    study = graph({"one": BASE | {"model": model}}, {"figure_3": FIGURES["figure_3"]})
+    words = ("connectivity: line", "repair", repr(model), "allowed: none, reset")
+    refused(lambda: study.closure(study.outputs(["figure_3"])), *words)
+    every = recipes()
+    every["connectivity"]["line"]["corrections"] = ["none", "reset"]
+    outputs = {"figure_3": FIGURES["figure_3"] | {"corrections": ["none"]}}
+    graph({"one": BASE | {"model": model}}, outputs, recipes=every).outputs(["figure_3"])
+
+
 def test_a_run_that_no_study_declares_can_be_asked_for_by_path() -> None:
     study = graph({"one": BASE})
     run = parse("sparse", CELL.replace("S0.90", "S0.123") + "@t7")

@@ -66,3 +66,35 @@ def test_diversity_and_dense():
     dense = published.dense()
     assert dense["test_accuracy_mean"].tolist() == [92.76, 78.37, 92.88, 95.95]
     assert dense["n"].isna().tolist() == [False, False, True, True]
+
+
+def test_curves_of_sharma_are_whole_and_say_how_well_they_were_read():
+    curves = published.sharma()
+    keys = [name for name in curves if name not in ("value", "reading_error")]
+    assert len(curves) == 361 and not curves.duplicated(keys).any()
+    assert curves.groupby("figure").size().to_dict() == {
+        "14": 96 + 48 + 24, "15": 45 + 32, "17": 52, "18": 52, "21": 12,
+    }  # fmt: skip
+    assert set(curves["reading_error"]) == {0.005, 0.02}
+    fractions = curves[curves["metric"] != "loss"]["value"]
+    assert fractions.between(0, 1).all() and (curves["value"] > 0).all()
+    # every line of a curve over widths has all six of them
+    lines = curves[curves["figure"] == "14"].groupby([*keys[1:3], *keys[4:8]], dropna=False)
+    assert (lines.size() == 6).all()
+
+
+def test_points_that_two_images_show_agree_but_for_one():
+    """VGG-16 at the end under a permutation of t: as curves along training end, and against t.
+
+    At t = 5 the two images show 0.83 and 0.75, further apart than either may be misread.
+    """
+    curves = published.sharma()
+    end = curves[(curves["arm"] == "end") & (curves["metric"] == "error")]
+    along = curves[(curves["arm"] == "along") & (curves["epoch"] == 150)]
+    keys = ["model", "width", "split", "matching_epoch"]
+    both = end.merge(along, on=keys, suffixes=("_end", "_along"))
+    apart = (both["value_end"] - both["value_along"]).abs()
+    fits = apart <= both["reading_error_end"] + both["reading_error_along"]
+    assert dict(zip(both["matching_epoch"], fits, strict=True)) == {
+        3: True, 5: False, 10: True, 20: True,
+    }  # fmt: skip

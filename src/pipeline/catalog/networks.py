@@ -56,6 +56,8 @@ class Network:
     counts: Counts
     power: int = field(default=1, kw_only=True)
     growth: float = field(default=2, kw_only=True)
+    #: Whether REPAIR has a place: BatchNorm, or convolutions with biases.
+    repairs: bool = field(default=True, kw_only=True)
     #: Whether tests prove its permutation groups.
     tested: ClassVar[bool] = True
     #: Where a matching may observe it (setting ``taps``).
@@ -103,11 +105,19 @@ NETWORKS: dict[str, Network] = {
             power=2, growth=3.4,
         ),
         # of Sharma et al. (2024): LayerNorm over channels, or no norm
-        Network("resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32)),
-        Network("resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16, Counts(292_954, 85_820_672, 32)),
+        Network(
+            "resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32),
+            repairs=False,
+        ),
+        Network(
+            "resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16,
+            Counts(292_954, 85_820_672, 32), repairs=False,
+        ),
         Network("vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32)),
         Network("vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32)),
-        Network("mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3),
+        Network(
+            "mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3, repairs=False
+        ),
     )
 }  # fmt: skip
 

@@ -192,7 +192,7 @@ class Config:
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
         ways = self._ways(entry.methods, where)
         for match in dict.fromkeys([labels["match"], *(m.match for m in ways.values() if m.match)]):
-            self.check_match(entry.model, match, where)
+            self.check_fit("match", match, entry.model, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         labels |= self._sweep(entry, labels, where)
@@ -231,7 +231,7 @@ class Config:
             for match in entry.matches or (entry.match,)
         )
         for match in matches:
-            self.check_match(entry.model, match, where)
+            self.check_fit("match", match, entry.model, where)
         return {"sweep": label, "over": sweep, "matches": matches}
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
@@ -254,13 +254,19 @@ class Config:
         if problem:
             raise UserError(f"{where}: width: {problem}")
 
-    def check_match(self, model: str, label: str, where: str) -> None:
-        """Raise UserError where a matching recipe, by its label, does not fit a network."""
-        taps, allowed = self.recipes.resolve("match", label).taps, self.models[model].taps
-        if taps not in allowed:
+    def check_fit(self, kind: str, label: str, model: str, where: str) -> None:
+        """Raise UserError where a recipe of matching or connectivity does not fit a network."""
+        recipe, network = self.recipes.resolve(kind, label), self.models[model]
+        if kind == "match" and recipe.taps not in network.taps:
             raise UserError(
-                f"{where}: match: {label}: taps: {taps} does not fit {model!r}, a network of your "
-                f"own, which is observed where tracing finds its groups; allowed: {', '.join(allowed)}"
+                f"{where}: match: {label}: taps: {recipe.taps} does not fit {model!r}, a network of "
+                "your own, which is observed where tracing finds its groups; allowed: "
+                f"{', '.join(network.taps)}"
+            )
+        if kind == "connectivity" and "repair" in recipe.corrections and not network.repairs:
+            raise UserError(
+                f"{where}: connectivity: {label}: corrections: repair does not fit {model!r}, which "
+                "has neither BatchNorm nor convolutions with biases; allowed: none, reset"
             )
 
     def check_shapes(self, source: str, target: str, where: str) -> None:

@@ -71,8 +71,7 @@ class Graph:
             self.config.check_network(network.dataset, network.model, float(network.width), where)
             self.config.check_shapes(network.dataset, run.home.dataset, where)
         self.recipe(run)
-        if run.kind == "match":
-            self.config.check_match(run.home.model, run.label, where)
+        self.config.check_fit(run.kind, run.label, run.home.model, where)
         run.check(self)
         horizon = self.recipe(run.home).epochs
         for what, epoch in run.limits(self).items():

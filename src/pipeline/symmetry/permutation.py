@@ -108,9 +108,9 @@ def compose(outer: Permutation, inner: Permutation) -> Permutation:
 def fixed_points(left: Permutation, right: Permutation) -> dict[str, int]:
     """How many units of each group two permutations put to the same place.
 
-    Their sum divided by that of the sizes is the total fraction of Sharma et al. (2024), Appendix
-    H.5; of unrelated permutations one unit a group is expected. Raises `UserError` if the two do
-    not have the same groups.
+    Their sum divided by that of the sizes is the total fraction of Sharma et al. (2024), Appendix G;
+    of unrelated permutations one unit a group is expected. Raises `UserError` if the two do not have
+    the same groups.
     """
     _alike(left, right)
     return {name: int((index == right[name]).sum()) for name, index in left.items()}

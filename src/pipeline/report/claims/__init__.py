@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report import published
-from pipeline.report.claims import accuracy, barriers, diversity, growth, reuse, rewinding
+from pipeline.report.claims import accuracy, barriers, diversity, growth, reuse, rewinding, sharma
 from pipeline.report.claims.judge import FAILS, HOLDS, STATED, UNKNOWN, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
 from pipeline.report.claims.page import claims_markdown, claims_table, published_page
@@ -21,7 +21,7 @@ from pipeline.report.tables.cells import aggregate, select
 
 __all__ = [
     "FAILS", "HOLDS", "UNKNOWN", "Claim", "Headline", "Numbers", "claims_markdown", "claims_table",
-    "evaluate", "on_published", "on_results", "published_page",
+    "evaluate", "on_curves_of_sharma", "on_published", "on_results", "published_page",
 ]  # fmt: skip
 
 #: The modules that state claims, in the order of the paper.
@@ -38,6 +38,12 @@ def on_published() -> list[Claim]:
     cells = published.cells()
     of_other = cells["dataset"] == "svhn"
     return evaluate(Numbers(cells[~of_other], cells[of_other], published.diversity()))
+
+
+def on_curves_of_sharma() -> list[Claim]:
+    """The claims of Sharma et al. (2024) on the points of their curves that were read."""
+    numbers = Numbers(pd.DataFrame(), sharma=published.sharma())
+    return [judge(one, numbers) for one in STATED[sharma.__name__]]
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:

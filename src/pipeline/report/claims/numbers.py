@@ -31,7 +31,7 @@ class Numbers:
 
     cells: a cell frame (`pipeline.report.published`) with both metrics and early matching. reuse:
     cells of sparse runs whose mask comes from another data set. diversity, curves, imp_barriers:
-    frames as in `pipeline.results`.
+    frames as in `pipeline.results`. sharma: points as in `pipeline.report.published.sharma`.
     """
 
     cells: pd.DataFrame
@@ -39,6 +39,7 @@ class Numbers:
     diversity: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     imp_barriers: pd.DataFrame | None = None
+    sharma: pd.DataFrame | None = None
     headline: Headline = Headline()
 
 

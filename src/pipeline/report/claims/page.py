@@ -69,18 +69,11 @@ def claims_markdown(claims: Sequence[Claim], title: str, said: Sequence[str] = (
     return "\n".join([*lines, ""])
 
 
-def published_page(claims: Sequence[Claim], mark: str) -> str:
-    """The claims on the published numbers, and in words what those that fail mean.
-
-    ``mark``: a line below the title.
-    """
+def published_page(claims: Sequence[Claim], title: str, said: str) -> str:
+    """The claims on published numbers, a paragraph on these, and what those that fail mean."""
     failing = [f"- **{claim.id}.** {claim.meaning}" for claim in claims if claim.verdict == FAILS]
-    said = [
-        "Curves and barriers were published as pictures only; their claims are judged on our own runs.",
-        "## What the failing claims say",
-        "\n".join(failing),
-    ]
-    return claims_markdown(claims, f"The claims on the published numbers\n\n{mark}", said)
+    paragraphs = [said, "## What the failing claims say", "\n".join(failing)]
+    return claims_markdown(claims, title, paragraphs)
 
 
 def _units(claim: Claim) -> str:

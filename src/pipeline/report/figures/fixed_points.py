@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -29,11 +31,13 @@ def build(
     """
     del shown
     points = _points(output, alignments)
+    line = points["width"].isna().map({True: "indirect", False: "end"})
+    known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
+    theirs = known if output.published and not output.groups else known.iloc[:0]
     places = [*points[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
     figure, axes = style.grid(1, len(places), panel=(2.9, 2.1), sharex=False, sharey=True)
     for panel, place in zip(axes[0], places, strict=False):
-        own = points[points["dataset"].eq(place[0]) & points["model"].eq(place[1])]
-        own = own[own["width"].isna() if pd.isna(place[2]) else own["width"].eq(place[2])]
+        own = _at(points, place)
         groups = [*own["group"].unique()]
         shades = roles.in_time(range(len(groups) + 1))
         for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
@@ -41,6 +45,7 @@ def build(
             look = shades[groups.index(group)] if output.groups else look
             line = line.sort_values("x")
             style.band_line(panel, line["x"], line["mean"], line["std"], look)
+        roles.draw_authors(panel, _at(theirs, place))
         chance = own.sort_values("x")
         panel.plot(chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9)
         by_width = pd.isna(place[2])
@@ -60,9 +65,19 @@ def build(
         handles = [style.handle(shades[number], name) for number, name in enumerate(names)]
     chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
     handles.append(style.handle(chance_look, "unrelated permutations"))
+    handles += [roles.authors_handle()] if len(theirs) else []
     note = style.absent_note(alignments, [*NETWORK, "match", "sweep", "seeds"], "sweeps")
     style.legend(figure, handles, note)
+    if output.published:
+        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
     return figure, points
+
+
+def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
+    """The points of a panel."""
+    dataset, model, width = place
+    own = points[points["dataset"].eq(dataset) & points["model"].eq(model)]
+    return own[own["width"].isna() if pd.isna(width) else own["width"].eq(width)]
 
 
 def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:

@@ -12,9 +12,11 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from pipeline.catalog import networks
+from pipeline.report import published
 from pipeline.report.figures import style
 from pipeline.report.tables import names
 
@@ -34,6 +36,7 @@ ROLES: dict[str, tuple[str, Any]] = {
     "indirect": ("by way of a third", (0, (1, 1))),
 }
 _MARKS = "osD^vP*X"
+AUTHORS: style.Look = {"color": "#8a8a8a", "linestyle": "-"}
 
 
 def look_of(role: str, matcher: str) -> style.Look:
@@ -73,6 +76,48 @@ def channels(frame: pd.DataFrame) -> pd.Series:
         lambda name: networks.NETWORKS[name].base if name in networks.NETWORKS else 1
     )
     return base * frame["width"].astype(float)
+
+
+def authors(shown: pd.DataFrame) -> pd.DataFrame:
+    """The authors' own values of what ``shown`` shows, in its columns, errors in points.
+
+    ``shown`` has the columns dataset, model, width, matcher, line, split, metric and x. ``mean`` is
+    the value, ``reading_error`` how far off it may be; of the same network, matcher, line and split.
+    """
+    found = published.sharma()
+    by_width = found["arm"].isin(("direct", "indirect"))
+    along = found["arm"].eq("along")
+    epochs = found["epoch"].where(along, found["matching_epoch"])
+    percent = found["metric"].eq("error").map({True: 100.0, False: 1.0})
+    known = found.assign(
+        line=found["arm"].replace("along", "fixed"),
+        split=found["split"].fillna(""),
+        matched_at=found["matching_epoch"].where(along),
+        x=channels(found).where(by_width, epochs),
+        width=found["width"].mask(by_width),
+        mean=percent * found["value"],
+        reading_error=percent * found["reading_error"],
+    )
+    same = ["dataset", "model", "width", "matcher", "line", "split", "metric"]
+    known = known.merge(shown[same].drop_duplicates())
+    return known[[*same, "matched_at", "x", "mean", "reading_error"]]
+
+
+def draw_authors(panel: Axes, known: pd.DataFrame) -> None:
+    """Their values as hollow grey marks of the matcher, joined as the line that they are of."""
+    for (role, matcher, _), line in known.groupby(["line", "matcher", "matched_at"], dropna=False):
+        line = line.sort_values("x")
+        look = AUTHORS | {"marker": look_of(role, matcher)["marker"], "linestyle": ROLES[role][1]}
+        panel.errorbar(
+            line["x"], line["mean"], line["reading_error"], **look, linewidth=0.6,
+            elinewidth=0.5, markerfacecolor="none", markeredgewidth=0.7, zorder=1.5,
+        )  # fmt: skip
+
+
+def authors_handle() -> Line2D:
+    """Their entry in a legend."""
+    look = AUTHORS | {"marker": "o", "markerfacecolor": "none", "linewidth": 0.6}
+    return Line2D([], [], markeredgewidth=0.7, label="the authors' values", **look)
 
 
 def width_axis(panel: Axes, at: Iterable[float]) -> None:

@@ -38,6 +38,8 @@ def build(
     """
     del shown
     points = _points(output, connections)
+    known = roles.authors(points)
+    theirs = known if output.published else known.iloc[:0]
     columns = list(product(output.metrics, output.splits))
     rows = _rows(output, connections)
     looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
@@ -47,8 +49,12 @@ def build(
     )  # fmt: skip
     for panels, row in zip(axes, rows, strict=False):
         for panel, (metric, split) in zip(panels, columns, strict=True):
-            own = points[(points["metric"] == metric) & (points["split"] == split)]
-            _draw(panel, _of_row(own, row), row, looks)
+            own, beside = (
+                _of_row(f[f["metric"].eq(metric) & f["split"].eq(split)], row)
+                for f in (points, theirs)
+            )
+            roles.draw_authors(panel, beside)
+            _draw(panel, own, row, looks)
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
@@ -58,7 +64,11 @@ def build(
             if panels is axes[-1]:
                 panel.set_xlabel(_x_label(row["lines"]))
         panels[0].set_ylabel(row["title"])
-    style.legend(figure, _handles(output, points, looks), _absent(connections))
+    handles = _handles(output, points, looks)
+    handles += [roles.authors_handle()] if len(theirs) else []
+    style.legend(figure, handles, _absent(connections))
+    if output.published:
+        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
     return figure, points
 
 

@@ -1,9 +1,10 @@
 """The published numbers: paper Tables 1 and 5-15, thesis Tables 4.1, 4.2 and 4.7-4.16.
 
-Three CSV files lie beside this module. A *cell frame* is what every formula on accuracies reads,
-for our own results (`pipeline.report.tables.cells.aggregate`) and for these numbers alike: one row per
-cell with the keys dataset, model, width, sparsity, method, rewind_epoch, matching_epoch, metric
-and the values mean, std (both in %), n, n_diverged, n_missing.
+Three CSV files of these lie beside this module, and one of curves of Sharma et al. (2024). A *cell
+frame* is what every formula on accuracies reads, for our own results
+(`pipeline.report.tables.cells.aggregate`) and for these numbers alike: one row per cell with the
+keys dataset, model, width, sparsity, method, rewind_epoch, matching_epoch, metric and the values
+mean, std (both in %), n, n_diverged, n_missing.
 """
 
 from __future__ import annotations
@@ -68,3 +69,22 @@ def dense() -> pd.DataFrame:
     known = frame["test_accuracy_std"].notna()
     frame["n"] = np.where(known, float(_DIVERSITY_RUNS), np.nan)
     return frame
+
+
+def sharma() -> pd.DataFrame:
+    """Points of curves of Sharma et al. (2024), a row each; recipe with step decay, CIFAR-10.
+
+    Read by us off the images in the notebooks of nnperm, the code of one of the authors; the paper
+    prints no numbers. ``figure`` is the paper's, or the one whose twin at this recipe it is (15).
+    ``value``: a barrier, of ``metric`` error as a fraction or loss in nats, on ``split``; of metric
+    fixed-points the fraction of units on which two permutations agree. ``reading_error``: how far
+    off it may be: half a pixel's worth where pixels were counted, 0.02 where read by eye.
+
+    ``arm``: direct or indirect, through a third network (Figure 14; there the fixed points of the
+    two); along training at ``epoch`` under the permutation of ``matching_epoch`` or at the end of
+    it (Figures 15 and 21, there with the last permutation); or how layers of ``matching_epoch``
+    and the end were mixed before matching, up to ``cut`` (Figures 17 and 18).
+    """
+    file = resources.files(__package__).joinpath("published_sharma.csv")
+    with file.open(encoding="utf-8") as stream:
+        return pd.read_csv(stream, dtype={"figure": str, "width": float})
