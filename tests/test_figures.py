@@ -240,7 +240,7 @@ def test_a_line_without_a_permutation_is_drawn_once_for_all_matchings():
     assert len(data[data["line"] == "none"]) == 2 * 4
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == [
-        "without π", "activation matching, π of the end", "weight matching, π of the end",
+        "without π", "weight matching, π of the end", "activation matching, π of the end",
     ]  # fmt: skip
 
 
