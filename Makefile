@@ -1,6 +1,6 @@
 # make demo: everything from raw data to the report, on scikit-learn's digits.
 # make check: what a person runs before each commit. make test: the whole test suite.
-.PHONY: demo test check lint style tiny torture bench test-browser test-slurm cells how-to install lock clean
+.PHONY: demo test check lint style tiny sharma-tiny torture bench test-browser test-slurm cells how-to install lock clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -19,6 +19,10 @@ demo: $(VENV)/.installed-run
 
 tiny: $(VENV)/.installed-run
 	snakemake -c$(CORES) --config study=tiny
+
+# Figures of Sharma et al. (2024) in miniature, by real training on digits.
+sharma-tiny: $(VENV)/.installed-run
+	snakemake -c$(CORES) --config study=sharma-tiny
 
 test: $(VENV)/.installed-dev
 	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser

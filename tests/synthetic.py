@@ -6,6 +6,7 @@ sample standard deviation are the published ones again.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -295,3 +296,95 @@ def barriers(values: dict[tuple[str, bool], list[float]]) -> pd.DataFrame:
             for metric in ("loss", "error")
         ]
     )  # fmt: skip
+
+
+def connections(times: tuple[int, ...] = (1, 5, 20, 160), pairs: int = 3) -> pd.DataFrame:
+    """Lines of a sweep over epochs on two networks: a barrier that says which line it is.
+
+    Without a permutation 50 points; under that of epoch t measured at s: t + s/1000, and 0.1 a pair
+    more or less.
+    """
+    rows = []
+    for model, matcher, pair, now in product(
+        ("vgg16_ln", "resnet20_ln"), ("weights", "activations"), range(pairs), times
+    ):
+        where = {
+            "experiment": model, "dataset": "cifar10", "model": model, "width": 1.0,
+            "match": matcher, "matcher": matcher, "sweep": "sweep", "seeds": f"a{2 * pair}-b{2 * pair + 1}",
+            "status": "ok", "a": 2 * pair, "b": 2 * pair + 1, "evaluated_at": now, "distance": 1.0,
+            "correction": "none",
+        }  # fmt: skip
+        lines: list[tuple[str, Any, Any, float]] = [("none", np.nan, np.nan, 50.0)]
+        lines += [
+            ("matched", "end" if then == times[-1] else f"t{then:04d}", then, then + now / 1000)
+            for then in times
+        ]
+        for (arm, point, then, value), split in product(lines, ("train", "test")):
+            value += 0.1 * (pair - (pairs - 1) / 2)
+            rows.append(
+                where
+                | {"arm": arm, "point": point, "matched_at": then, "split": split,
+                   "error_barrier": value, "loss_barrier": value / 10}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def triples(widths: tuple[float, ...] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
+    """Lines of a sweep over three seeds by width: direct 10/w, indirect 30/w, without 60 points."""
+    rows = []
+    for model, matcher, width, (a, b) in product(
+        ("vgg16_ln", "resnet20_ln"), ("weights", "activations"), widths, ((0, 1), (0, 2), (1, 2))
+    ):
+        for (arm, value), split in product(
+            (("none", 60.0), ("direct", 10 / width), ("indirect", 30 / width)), ("train", "test")
+        ):
+            rows.append(
+                {"experiment": f"{model}-{width}", "dataset": "cifar10", "model": model,
+                 "width": width, "match": matcher, "matcher": matcher, "sweep": "triples",
+                 "seeds": "seeds0-1-2", "status": "ok", "arm": arm,
+                 "point": None if arm == "none" else f"{a}-{b}" + ".9" * (arm == "indirect"),
+                 "a": a, "b": b, "matched_at": np.nan, "evaluated_at": 160, "distance": 1.0,
+                 "correction": "none", "split": split, "error_barrier": value + a,
+                 "loss_barrier": value / 10}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def alignments(widths: tuple[float, ...] = (0.5, 1.0)) -> pd.DataFrame:
+    """Indirect permutations of two groups, of 4 and 2 units: 2 and 0 are as in the direct one."""
+    return pd.DataFrame(
+        [
+            {"experiment": f"{matcher}-{width}", "dataset": "cifar10", "model": "vgg16_ln",
+             "width": width, "match": matcher, "matcher": matcher, "sweep": "triples",
+             "seeds": "seeds0-1-2", "status": "ok", "point": point, "group": group, "size": size,
+             "fixed_points": 0, "reference": point.partition(".")[0] if "." in point else np.nan,
+             "alike": alike if "." in point else np.nan}
+            for matcher in ("weights", "activations") for width in widths
+            for point in ("0-1", "0-1.2", "0-2.1") for group, size, alike in (("x", 4, 2), ("y", 2, 0))
+        ]
+    )  # fmt: skip
+
+
+def landscape() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A bowl around b on a grid of each of two planes at two epochs, and straight trajectories."""
+    grid, paths = [], []
+    corners = {
+        "permutations": {"b": (0.0, 0.0), "π_T(a)": (30.0, 0.0), "π(a)": (12.0, 25.0)},
+        "start": {"b": (0.0, 0.0), "π(a)": (12.0, 25.0)},
+    }
+    for plane, point in product(corners, ("t0001", "t0020")):
+        place = {"plane": plane, "point": point}
+        for y, x in product(np.linspace(-8, 32, 9), np.linspace(-8, 38, 9)):
+            error = 90 * (1 - np.exp(-(x**2 + y**2) / 400))
+            grid.append(
+                place | {"correction": "none", "x": x, "y": y, "split": "test", "error": error,
+                         "loss": error / 40}
+            )  # fmt: skip
+        for network, (x, y) in corners[plane].items():
+            for epoch in range(0, 11, 2):
+                left = 1 - epoch / 10
+                paths.append(
+                    place | {"network": network, "epoch": epoch, "x": x * (1 - left) + 5 * left,
+                             "y": y * (1 - left), "distance": 20 * left}
+                )  # fmt: skip
+    return pd.DataFrame(grid), pd.DataFrame(paths)

@@ -13,11 +13,14 @@ from pipeline.report import figures
 from pipeline.report.figures import style
 from pipeline.study.outputs import KINDS
 from pipeline.study.outputs.accuracy import AccuracyVsRewind, AccuracyVsSparsity
+from pipeline.study.outputs.fixed_points import FixedPoints
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 from pipeline.study.outputs.interpolation import Interpolation
+from pipeline.study.outputs.landscape import Landscape
 from pipeline.study.outputs.mask_sparsity import MaskSparsity
 from pipeline.study.outputs.matching_quality import MatchingQuality
 from pipeline.study.outputs.plane import LossPlane
+from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.study.outputs.training_curves import TrainingCurves
 
 
@@ -210,6 +213,145 @@ def test_mask_sparsity_follows_the_layers():
     assert figure.legends[0].get_title().get_text() == "1 of 6 masks missing"
 
 
+def value_of(data, line, matcher, x, then=None):
+    """Mean of a line's point on test errors of VGG16."""
+    own = data[data["line"].eq(line) & data["matcher"].eq(matcher) & data["x"].eq(x)]
+    own = own[own["model"].eq("vgg16_ln") & own["split"].eq("test") & own["metric"].eq("error")]
+    own = own if then is None else own[own["matched_at"].eq(then)]
+    assert len(own) == 1
+    assert own["n"].item() == 3
+    return own["mean"].item()
+
+
+def test_every_role_of_a_sweep_shows_the_lines_that_it_says():
+    frame = synthetic.connections()
+    output = SweepBarriers(lines=("none", "own", "along", "end", "fixed"))
+    _, data = synthetic.figure(output, frame)
+    assert value_of(data, "none", "", 5) == pytest.approx(50)
+    assert value_of(data, "own", "weights", 5) == pytest.approx(5.005)
+    assert value_of(data, "along", "weights", 5) == pytest.approx(160.005)
+    assert value_of(data, "end", "activations", 5) == pytest.approx(5.16)
+    assert value_of(data, "fixed", "activations", 5, then=20) == pytest.approx(20.005)
+    assert data["std"].to_numpy() == pytest.approx(0.1)
+
+
+def test_a_line_without_a_permutation_is_drawn_once_for_all_matchings():
+    figure, data = synthetic.figure(SweepBarriers(), synthetic.connections())
+    assert len(data[data["line"] == "none"]) == 2 * 4
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [
+        "without π", "weight matching, π of the end", "activation matching, π of the end",
+    ]  # fmt: skip
+
+
+def test_rows_of_panels_are_networks_matchings_lines_and_last_epochs():
+    frame = synthetic.connections()
+    splits = ("train", "test")
+    figure, _ = synthetic.figure(SweepBarriers(metrics=("error", "loss"), splits=splits), frame)
+    assert len(figure.get_axes()) == 2 * 4
+    titles = [axes.get_title() for axes in figure.get_axes()[:4]]
+    metrics = ("error\nbarrier (points)", "loss\nbarrier (nats)")
+    assert titles == [f"{split} {metric}" for metric in metrics for split in ("Training", "Test")]
+    figure, _ = synthetic.figure(SweepBarriers(lines=("own", "end"), rows="line"), frame)
+    assert [axes.get_xlabel() for axes in figure.get_axes()] == [*[""] * 3, "Matching epoch t"]
+    figure, _ = synthetic.figure(SweepBarriers(lines=("fixed",), until=(20,)), frame)
+    assert len(figure.get_axes()) == 2 * 2 * 2
+    early = figure.get_axes()[1]
+    assert (
+        max(max(line.get_xdata()) for line in early.get_lines() if len(line.get_xdata()) > 2) == 20
+    )
+
+
+def test_one_look_per_role_in_every_figure():
+    frame, by_width = synthetic.connections(), synthetic.triples()
+    seen = {}
+    for output, given in (
+        (SweepBarriers(lines=("none", "along")), frame),
+        (SweepBarriers(lines=("none", "own", "along", "end")), frame),
+        (SweepBarriers(lines=("none", "direct", "indirect")), by_width),
+    ):
+        figure, _ = synthetic.figure(output, given)
+        looks = set()
+        for entry in figure.legends[0].get_lines():
+            look = (entry.get_color(), entry.get_marker(), str(entry._unscaled_dash_pattern))
+            assert seen.setdefault(entry.get_label(), look) == look
+            looks.add(look)
+        assert len(looks) == len(figure.legends[0].get_lines())
+    assert len(seen) == 11
+
+
+def test_triples_are_drawn_by_channels():
+    figure, data = synthetic.figure(
+        SweepBarriers(lines=("direct", "indirect")), synthetic.triples()
+    )
+    vgg = data[data["model"].eq("vgg16_ln") & data["matcher"].eq("weights")]
+    direct = vgg[vgg["line"] == "direct"].sort_values("x")
+    assert [*direct["x"]] == [32, 64, 128]
+    assert [*direct["mean"]] == pytest.approx([20 + 1 / 3, 10 + 1 / 3, 5 + 1 / 3])
+    panel = figure.get_axes()[0]
+    assert panel.get_ylabel() == "VGG16-LN\nCIFAR-10"
+    assert panel.get_xscale() == "log" and panel.get_title() == "Test error\nbarrier (points)"
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]
+
+
+def test_a_sweep_that_is_missing_is_said():
+    frame = synthetic.connections()
+    gone = frame["seeds"].eq("a0-b1") & frame["match"].eq("weights") & frame["model"].eq("vgg16_ln")
+    frame.loc[gone, ["arm", "point", "a", "b", "error_barrier", "correction", "split"]] = np.nan
+    frame.loc[gone, "status"] = "missing"
+    figure, data = synthetic.figure(SweepBarriers(), frame)
+    assert figure.legends[0].get_title().get_text() == "1 of 12 sweeps missing"
+    assert data["n"].min() == 2
+
+
+def test_the_authors_values_stand_beside_ours_of_the_same_network_only():
+    frame = synthetic.triples((0.125, 1.0))
+    output = SweepBarriers(lines=("direct", "indirect"), published=True)
+    figure, data = synthetic.figure(output, frame)
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 2 * 2 * 2 * 6  # networks, matchers, lines, widths
+    one = theirs[theirs["model"].eq("vgg16_ln") & theirs["matcher"].eq("weights")]
+    one = one[one["line"].eq("direct") & one["x"].eq(8)]
+    assert one["mean"].item() == pytest.approx(68.2) and one[
+        "reading_error"
+    ].item() == pytest.approx(0.5)
+    assert figure.legends[0].get_texts()[-1].get_text() == "the authors' values"
+    other = frame.assign(dataset="digits")
+    figure, data = synthetic.figure(output, other)
+    assert set(data["source"]) == {"ours"}
+    assert "the authors' values" not in [t.get_text() for t in figure.legends[0].get_texts()]
+    epochs = SweepBarriers(lines=("fixed",), splits=("train",), published=True)
+    _, data = synthetic.figure(epochs, synthetic.connections((1, 3, 20, 150)))
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 45
+    assert theirs[theirs["matched_at"].eq(3) & theirs["x"].eq(20)]["mean"].item() == pytest.approx(
+        76
+    )
+    _, data = synthetic.figure(FixedPoints(published=True), synthetic.alignments())
+    theirs = data[data["source"] == "authors"]
+    assert len(theirs) == 2 * 6 and theirs["mean"].max() == pytest.approx(0.212)
+
+
+def test_fixed_points_weigh_groups_by_their_units():
+    _, data = synthetic.figure(FixedPoints(), synthetic.alignments())
+    assert data["mean"].to_numpy() == pytest.approx(2 / 6)  # a mean of fractions would give 1/4
+    assert data["chance"].to_numpy() == pytest.approx(2 / 6)
+    assert (data["n"] == 2).all() and sorted({*data["x"]}) == [32, 64]
+    _, data = synthetic.figure(FixedPoints(groups=True), synthetic.alignments())
+    assert dict(zip(data["group"], data["mean"], strict=True)) == {"x": 0.5, "y": 0.0}
+
+
+def test_landscapes_have_a_column_per_epoch_and_a_row_per_plane():
+    output = Landscape(planes=("permutations", "start"), scheme=True)
+    figure, data = synthetic.figure(output, synthetic.landscape())
+    assert [axes.get_title() for axes in figure.get_axes()[:3]] == ["", "t = 1", "t = 20"]
+    names = {text.get_text() for axes in figure.get_axes()[:6] for text in axes.texts}
+    assert names >= {"b", "$\\pi_t(a)$", "$\\pi_T(a)$", "b at 0"}
+    assert len(data) == 4 * 81 + 2 * (3 + 2) * 6
+    sizes = [c.get_sizes() for c in figure.get_axes()[1].collections if len(c.get_offsets()) == 6]
+    assert sizes and all(np.all(np.diff(size) > 0) for size in sizes)  # nearer, and so larger
+
+
 def test_matching_quality_has_its_controls_and_the_networks_order():
     figure, data = synthetic.figure(MatchingQuality(), synthetic.match_groups())
     (panel,) = figure.get_axes()
@@ -239,6 +381,9 @@ CASES = {
         (TrainingCurves(), synthetic.histories),
         (MaskSparsity(), synthetic.mask_layers),
         (MatchingQuality(), synthetic.match_groups),
+        (SweepBarriers(lines=("none", "own", "along"), threshold=2), synthetic.connections),
+        (FixedPoints(), synthetic.alignments),
+        (Landscape(planes=("permutations", "start"), scheme=True), synthetic.landscape),
     )
 }
 

@@ -43,10 +43,13 @@ from pipeline.report import published, tables
 from pipeline.results import NETWORK
 from pipeline.runs import STAGES as RUNS
 from pipeline.runs import (
+    Align,
+    Connect,
     Curve,
     Dense,
     ImpBarrier,
     ImpBlock,
+    Landscape,
     Mask,
     Match,
     Plane,
@@ -62,7 +65,7 @@ from pipeline.stages.job import Job
 from pipeline.study.outputs import KINDS
 from pipeline.study.settings import ALGORITHM as MADE
 from pipeline.study.settings import RECIPES, Method
-from pipeline.weights import dense_state, read_mask, read_state, sparse_state, write_mask
+from pipeline.weights import dense_state, read_mask, read_state, sparse_state, under, write_mask
 
 GOLDEN = Path(__file__).with_name("golden.json")
 #: The number of every stage, and of what is made from runs.
@@ -80,10 +83,15 @@ match:
   batch-mean: {batch_size: 64, std: batch-mean, taps: authors, images: 200}
   inner: {batch_size: 64, similarity: inner}
   random: {similarity: random}
+sweep:
+  epochs: {over: epochs, epochs: [0, 2]}
+  triples: {over: triples}
 sparse:
   golden: {lr: 0.002, weight_decay: 0.2, batch_size: 128}
 connectivity:
   golden: {points: 3, grid: 3, images: 200, batch_size: 100}
+  sweep: {points: 3, grid: 3, images: 200, test_images: 100, batch_size: 100, at: [all],
+          corrections: [reset], planes: [ends, permutations, start]}
 methods:
   lth: {init: a}
   permuted: {init: b, permute: true}
@@ -417,6 +425,60 @@ def of_plane(study: Golden) -> Fingerprint:
     return found
 
 
+def sweep_of(study: Golden, sweep: str, seeds: tuple[int, ...] = (0, 1)) -> Align:
+    """A random permutation in the place of each that a sweep looks for."""
+    run = Align(tuple(study.dense_of(seed) for seed in seeds), "golden", sweep)
+    spec = Job(study.config, run).spec(run)
+    points = enumerate(each.point for each in run.matchings(study.graph))
+    found = {
+        f"{point}/{group}": index
+        for number, point in points
+        for group, index in symmetry.random(spec, seeded(60 + number)).items()
+    }
+    study.write(run, {"permutations.safetensors": found})
+    return run
+
+
+def of_align(study: Golden) -> Fingerprint:
+    found: Fingerprint = {"exact": {}, "near": {}}
+    for sweep, seeds in (("epochs", (0, 1)), ("triples", (0, 1, 2))):
+        run = Align(tuple(study.dense_of(seed) for seed in seeds), "golden", sweep)
+        with consumed() as drawn:
+            study.run(run)
+        rows = read_csv(study.path(run, "align.csv"))
+        found["exact"][f"{sweep} data"] = drawn
+        keys = ("point", "group", "size", "reference")
+        found["exact"][sweep] = [[row[key] for key in keys] for row in rows]
+        found["near"][sweep] = [float(row["objective"]) for row in rows if row["objective"]]
+    tensors = read_tensors(study.path(run, "permutations.safetensors"))
+    indirect = symmetry.compose(symmetry.inverse(under("1-2/", tensors)), under("0-2/", tensors))
+    found["exact"]["composed"] = all(
+        torch.equal(tensors[f"0-1.2/{group}"], index) for group, index in indirect.items()
+    )
+    return found
+
+
+def of_connect(study: Golden) -> Fingerprint:
+    run = Connect(sweep_of(study, "epochs"), "sweep")
+    with consumed() as drawn:
+        study.run(run)
+    words = ("arm", "point", "a", "b", "matched_at", "evaluated_at", "correction", "split")
+    found = lines(study.path(run), words)
+    found["exact"]["data"] = drawn
+    return found
+
+
+def of_landscape(study: Golden) -> Fingerprint:
+    run = Landscape(sweep_of(study, "epochs"), "sweep")
+    with consumed() as drawn:
+        study.run(run)
+    found = lines(study.path(run), ("plane", "point", "correction", "split"))
+    paths = lines(study.path(run, "paths.csv"), ("plane", "point", "network", "epoch"))
+    found["near"] |= {f"paths {key}": values for key, values in paths["near"].items()}
+    found["exact"] |= {"data": drawn, "paths": paths["exact"]["rows"]}
+    return found
+
+
 def of_table(study: Golden) -> Fingerprint:
     """Every kind of table in every format, from fixed frames with missing and diverged runs."""
     runs = synthetic.runs_of("5")
@@ -473,7 +535,8 @@ MEANINGS: dict[str, Callable[[Golden], Fingerprint]] = {
 SETTINGS = {
     "dense": "dense", "snapshot": "dense", "imp": "imp", "mask": "imp", "solution": "imp",
     "match": "match", "sparse": "sparse", "curve": "connectivity",
-    "imp-barrier": "connectivity", "plane": "connectivity",
+    "imp-barrier": "connectivity", "plane": "connectivity", "align": "match",
+    "connect": "connectivity", "landscape": "connectivity",
 }  # fmt: skip
 
 

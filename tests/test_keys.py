@@ -14,10 +14,13 @@ from studies import one_line, refused
 from pipeline.errors import UserError
 from pipeline.runs import (
     STAGES,
+    Align,
+    Connect,
     Curve,
     Dense,
     ImpBarrier,
     ImpBlock,
+    Landscape,
     Mask,
     Match,
     Plane,
@@ -84,6 +87,16 @@ def planes(draw: st.DrawFn) -> Plane:
 
 
 MASKS = st.builds(Mask, DENSE, LABELS, TARGETS)
+
+
+@st.composite
+def sweeps(draw: st.DrawFn) -> Align:
+    home = draw(DENSE)
+    seeds = draw(st.lists(SEEDS, min_size=2, max_size=5, unique=True))
+    members = tuple(replace(home, seed=seed) for seed in seeds)
+    return Align(members, draw(LABELS), draw(LABELS))
+
+
 RUNS: dict[str, st.SearchStrategy[Run]] = {
     "dense": DENSE,
     "snapshot": st.builds(Snapshot, DENSE, EPOCHS),
@@ -95,6 +108,9 @@ RUNS: dict[str, st.SearchStrategy[Run]] = {
     "curve": st.builds(Curve, matches(), LABELS),
     "imp-barrier": st.builds(ImpBarrier, DENSE, LABELS, LABELS, COUNTS),
     "plane": planes(),
+    "align": sweeps(),
+    "connect": st.builds(Connect, sweeps(), LABELS),
+    "landscape": st.builds(Landscape, sweeps(), LABELS),
 }
 
 
@@ -156,6 +172,12 @@ def test_two_runs_never_share_a_path() -> None:
     runs |= {Solution(one) for one in masks} | {Curve(one, "line") for one in match}
     runs |= {ImpBarrier(one, "i", label, n) for one in dense for label in labels for n in (1, 11)}
     runs |= {Plane(one, "line") for one in sparse if one.match}
+    seeds = ((0, 1), (1, 0), (0, 11), (0, 1, 2), (0, 12))
+    align = [
+        Align(tuple(replace(home, seed=seed) for seed in members), label, sweep)
+        for members in seeds for label in labels for sweep in ("s", "line")
+    ]  # fmt: skip
+    runs |= {*align} | {kind(one, "line") for one in align for kind in (Connect, Landscape)}
     assert len({run.path() for run in runs}) == len(runs) > 2000
     assert all(parse(run.stage, run.key) == run for run in runs)
 
@@ -166,6 +188,7 @@ PIECES = [
     "epoch1", "block1", "block0", "S0.90", "S0.9", "P13", "P0", "a0-b1", "a0-b0", "a0", "k5-e195",
     "k5-e0", "permuted.activations", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5", "\n",
     "a0@digits@dense-b1", "rounds11", "\x00", "$(id)", "{x}", "a0-b1.r1", "imp-ft@svhn@dense",
+    "seeds0-1-2", "seeds0-1", "seeds2-01-1",
 ]  # fmt: skip
 
 

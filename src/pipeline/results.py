@@ -22,6 +22,7 @@ from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import Output
+from pipeline.study.outputs.base import OfSweeps
 
 #: What tells one network from another, and where it stands in a study.
 NETWORK = ["dataset", "model", "width"]
@@ -32,6 +33,15 @@ COLUMNS = [
     "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
     "device", "path",
 ]  # fmt: skip
+#: Of a matching recipe's ``similarity``: what it looks at.
+MATCHERS = {"correlation": "activations", "inner": "activations"}
+_SWEEP = [*PLACE, "match", "matcher", "sweep", "seeds", "status", "point"]
+CONNECTIONS = [
+    *_SWEEP, "arm", "a", "b", "matched_at", "evaluated_at", "distance", "correction", "split",
+    "loss_barrier", "error_barrier", "loss_half", "error_half", "loss_a", "error_a", "loss_b",
+    "error_b",
+]  # fmt: skip
+ALIGNMENTS = [*_SWEEP, "group", "size", "fixed_points", "reference", "alike"]
 _MEASURED = (
     "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs",
 )  # fmt: skip
@@ -218,6 +228,41 @@ class Results:
                     }
                 )  # fmt: skip
         return pd.DataFrame(rows)
+
+    def connections(self, output: OfSweeps) -> pd.DataFrame:
+        """Barriers of the lines of an output's sweeps, a row per line, correction and split.
+
+        Columns `CONNECTIONS`: where the networks stand; ``match``, the recipe, and ``matcher``, what
+        it looks at; ``arm``, ``point``, ``a``, ``b``: the line; ``matched_at`` and ``evaluated_at``:
+        epochs trained of the states matched and of those measured; barriers, excess at 1/2 and the
+        ends' own values, losses in nats and errors in %; ``distance``, of the ends in weight space.
+        A sweep that is not there is one row without a line.
+        """
+        return self._of_sweeps(output, "barriers.csv", CONNECTIONS)
+
+    def alignments(self, output: OfSweeps) -> pd.DataFrame:
+        """Permutations of an output's sweeps, a row per point and group of units.
+
+        Columns `ALIGNMENTS`: ``alike`` counts the units of the group on which the permutation agrees
+        with that of ``reference``. A sweep that is not there is one row without a point.
+        """
+        return self._of_sweeps(output, "align.csv", ALIGNMENTS)
+
+    def _of_sweeps(self, output: OfSweeps, name: str, columns: list[str]) -> pd.DataFrame:
+        rows: list[dict[str, Any]] = []
+        for experiment in self.chosen(output):
+            runs = zip(output.sweeps(experiment), output.runs(experiment), strict=True)
+            for align, run in runs:
+                similarity = self.graph.recipe(align).similarity
+                found = self.metrics(run)
+                row = place(experiment) | {
+                    "match": align.recipe, "matcher": MATCHERS.get(similarity, similarity),
+                    "sweep": align.sweep, "seeds": align.who,
+                    "status": found["status"] if found else "missing",
+                }  # fmt: skip
+                lines = self.lines(run, name) if found else [{}]
+                rows += [row | line for line in lines]
+        return pd.DataFrame(rows, columns=columns)
 
     def _curves(
         self, experiments: Iterable[Experiment]

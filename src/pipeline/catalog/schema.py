@@ -53,6 +53,14 @@ AT_LEAST_ONE = Bounds(1)
 FRACTION = Bounds(0, 1, open_low=True, open_high=True)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Settings whose values must fit together as well."""
+
+    def check(self, where: str) -> None:
+        """Raise UserError where they do not."""
+
+
 def option(
     default: Any = MISSING, help: str = "", bounds: Bounds | None = None, unique: bool = False
 ) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 from pipeline.artifacts.store import write_atomic
 from pipeline.catalog import datasets, networks
 from pipeline.errors import UserError
+from pipeline.runs.sweeps import SWEEPS
 from pipeline.study.config import Config, Main, StudyFile
 from pipeline.study.experiment import ExperimentEntry
 from pipeline.study.outputs import KINDS, Output
@@ -91,10 +92,12 @@ def settings_page() -> str:
         "## config.yaml",
         _table(Main),
         "## config/recipes.yaml",
-        "Five sections of recipes by name, then `methods` and `protocols`. A recipe may begin with "
+        "Six sections of recipes by name, then `methods` and `protocols`. A recipe may begin with "
         "`extends: NAME`, which lays it over another of its section. An experiment names a recipe, "
         "or a recipe and changes to it: `sparse: {recipe: sparse, lr: 0.05}`.",
-        *_sections({**RECIPES, "methods": Method, "protocols": Protocol}),
+        *_sections(RECIPES),
+        *_sections({f"sweep, over: {over}": kind for over, kind in SWEEPS.items()}),
+        *_sections({"methods": Method, "protocols": Protocol}),
         "## config/studies/NAME.yaml",
         _table(StudyFile),
         "### experiments",

@@ -41,8 +41,10 @@ class Plane:
         second = (x - third * self.foot) / self.base
         return 1.0 - second - third, second, third
 
-    def axes(self, grid: int, margin: float) -> tuple[list[float], list[float]]:
-        """``grid`` values of x and of y that span the networks with a border.
+    def axes(
+        self, grid: int, margin: float, also: Sequence[Point] = ()
+    ) -> tuple[list[float], list[float]]:
+        """``grid`` values of x and of y that span the networks, and points beside, with a border.
 
         ``margin``: width of the border on each side, as a share of the extent in that direction.
         """
@@ -55,7 +57,8 @@ class Plane:
             start, step = low - border, (high - low + 2 * border) / (grid - 1)
             return [start + index * step for index in range(grid)]
 
-        return axis([x for x, _ in self.points]), axis([y for _, y in self.points])
+        points = [*self.points, *also]
+        return axis([x for x, _ in points]), axis([y for _, y in points])
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,33 @@ def span(thetas: Sequence[StateDict], parameters: Sequence[str]) -> Plane:
     raise ValueError("the three networks lie on a line: they span no plane")
 
 
+@torch.no_grad()
+def project(
+    plane: Plane, thetas: Sequence[StateDict], theta: StateDict, parameters: Sequence[str]
+) -> tuple[float, float, float]:
+    """Coordinates of a network's orthogonal projection onto a plane, and its distance to it.
+
+    plane, thetas, parameters: as `span` gave and took them. All three in units of weight distance,
+    computed in float64; a tensor at a time, in the memory of four.
+    """
+    origin, second, third = thetas
+    along = across = 0.0
+    for name in parameters:
+        start = origin[name].double()
+        moved, s, t = (each[name].double() - start for each in (theta, second, third))
+        along += float((moved * s).sum())
+        across += float((moved * t).sum())
+    x = along / plane.base
+    y = (across - plane.foot * x) / plane.height
+    _, to_second, to_third = plane.coefficients(x, y)
+    squared = 0.0
+    for name in parameters:
+        start = origin[name].double()
+        moved, s, t = (each[name].double() - start for each in (theta, second, third))
+        squared += float((moved - to_second * s - to_third * t).square().sum())
+    return x, y, math.sqrt(squared)
+
+
 def survey_plane(
     ground: Ground,
     thetas: Mapping[str, StateDict],
@@ -106,11 +136,13 @@ def survey_plane(
     grid: int,
     margin: float,
     correction: str,
+    also: Sequence[Point] = (),
 ) -> PlaneSurvey:
     """Loss and 0-1 loss on a grid of the plane through three named networks (Fig. 4b).
 
     thetas: three state dicts, already modulo pi where that is wanted; the first is the origin.
-    grid: points per side. margin: border as a share of the extent, see ``Plane.axes``.
+    grid: points per side. margin: border as a share of the extent, see ``Plane.axes``; ``also``:
+        further points that the grid spans.
     correction: "none", "reset" or "repair", at every point that is not one of the networks.
         A network with BatchNorm needs one: its averaged running statistics fit no mixture, and
         outside of the triangle an extrapolated variance can be negative (an infinite loss).
@@ -123,7 +155,7 @@ def survey_plane(
         theta = combine(surveyor.endpoints, coefficients)
         return [{"x": x, "y": y, **row} for row in surveyor.survey(theta, coefficients)]
 
-    xs, ys = plane.axes(grid, margin)
+    xs, ys = plane.axes(grid, margin, also)
     return PlaneSurvey(
         plane=plane,
         grid=[row for y in ys for x in xs for row in at(x, y)],

@@ -18,12 +18,13 @@ from pipeline.report.tables.table import ABSENT, setting_text
 from pipeline.results import Results
 from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
+from pipeline.study.experiment import Experiment
 from pipeline.study.settings import RECIPES
 
 FORMATS = ("csv", "html", "md")
 _RECIPES = {
     "dense": "Dense training", "imp": "Pruning", "match": "Matching", "sparse": "Sparse training",
-    "connectivity": "Connectivity",
+    "sweep": "Sweeps", "connectivity": "Connectivity",
 }  # fmt: skip
 #: What a data set's entry says that decides numbers.
 _DATA = ("train_images", "test_images", "classes", "size", "mean", "std", "flip", "pad")
@@ -55,7 +56,7 @@ def experiments(config: Config) -> Table:
                 "Network": written.network(experiment.model, experiment.width),
                 "Data set": written.data(experiment.dataset)
                 + (f" (masks: {written.data(experiment.mask_dataset)})" if foreign else ""),
-                "Recipes": ", ".join(getattr(experiment, kind) for kind in RECIPES),
+                "Recipes": ", ".join(_recipes(experiment)),
                 "Methods": _listed(experiment.methods),
                 "Sparsities": _listed(written.percent(s) for s in experiment.sparsities),
                 "Rewind epochs": _listed(experiment.rewind_epochs),
@@ -75,11 +76,23 @@ def experiments(config: Config) -> Table:
     return Table("experiments", title, tidy, layout, notes, config.main.protocol)
 
 
+def _recipes(experiment: Experiment) -> Iterator[str]:
+    """Labels of an experiment's recipes; with a sweep that, and its matchings."""
+    for kind in RECIPES:
+        yield from (
+            experiment.matches
+            if kind == "match" and experiment.sweep
+            else [getattr(experiment, kind)]
+        )
+    yield from [experiment.sweep] if experiment.sweep else []
+
+
 def settings(config: Config) -> Table:
     """A row per setting of the protocol, the data sets and every recipe in use, resolved."""
     entries = list(config.experiments.values())
-    labels = {kind: {getattr(one, kind) for one in entries} for kind in _RECIPES}
+    labels = {kind: {getattr(one, kind) for one in entries} - {None} for kind in _RECIPES}
     labels["dense"] |= {one.mask_dense for one in entries}
+    labels["match"] |= {match for one in entries for match in one.matches}
     labels["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
     rows: list[tuple[str, ...]] = []
     for kind, group in _RECIPES.items():

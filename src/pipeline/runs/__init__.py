@@ -11,11 +11,14 @@ import importlib
 import pkgutil
 
 from pipeline.errors import UserError
+from pipeline.runs.align import Align
 from pipeline.runs.base import File, Run, Study
+from pipeline.runs.connect import Connect
 from pipeline.runs.curve import Curve
 from pipeline.runs.dense import Dense
 from pipeline.runs.imp import ImpBlock
 from pipeline.runs.imp_barrier import ImpBarrier
+from pipeline.runs.landscape import Landscape
 from pipeline.runs.mask import Mask
 from pipeline.runs.match import Match
 from pipeline.runs.plane import Plane
@@ -24,8 +27,8 @@ from pipeline.runs.solution import Solution
 from pipeline.runs.sparse import Sparse
 
 __all__ = [
-    "STAGES", "Curve", "Dense", "File", "ImpBarrier", "ImpBlock", "Mask", "Match", "Plane", "Run",
-    "Snapshot", "Solution", "Sparse", "Study", "parse",
+    "STAGES", "Align", "Connect", "Curve", "Dense", "File", "ImpBarrier", "ImpBlock", "Landscape",
+    "Mask", "Match", "Plane", "Run", "Snapshot", "Solution", "Sparse", "Study", "parse",
 ]  # fmt: skip
 
 

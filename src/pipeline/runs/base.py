@@ -34,6 +34,9 @@ class Study(Protocol):
     def method(self, name: str, where: str) -> Any:
         """A sparse method; UserError for an unknown one."""
 
+    def sweep(self, label: str, where: str) -> Any:
+        """The settings of a sweep recipe; UserError for an unknown one."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -139,6 +142,11 @@ class Run:
 
     def inputs(self, study: Study) -> dict[str, File]:
         """The files that it reads, by role."""
+        del study
+        return {}
+
+    def beside(self, study: Study) -> dict[str, Any]:
+        """What decides its bits beside its recipe and its parents, by name."""
         del study
         return {}
 

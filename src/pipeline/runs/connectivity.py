@@ -22,11 +22,14 @@ class Measured(Run):
         return problem and f"{problem}: leave repair out of the recipe's corrections ({self.label})"
 
     def passes(self, study: Study) -> float:
+        """Of every network the splits, and for a correction the images that give statistics."""
         recipe, info = study.recipe(self), study.info(self)
-        share = 1.0
-        if recipe.images:  # those that give statistics, and the two splits evaluated
-            share = min(1.0, (2 * recipe.images + info.test_images) / (2 * info.train_images))
-        return float(share * self.points(study) * len(recipe.corrections) * 2 / 3)
+        images = min(recipe.images or info.train_images, info.train_images)
+        test = min(recipe.test_images or info.test_images, info.test_images)
+        measured = images * ("train" in recipe.splits) + test * ("test" in recipe.splits)
+        corrected = sum(correction != "none" for correction in recipe.corrections)
+        seen = len(recipe.corrections) * measured + corrected * images
+        return float(self.points(study) * seen / info.train_images / 3)
 
     def images(self, study: Study) -> float:
         info = study.info(self)

@@ -1,4 +1,4 @@
-"""Dense run of a seed: T epochs from its initialisation, trunk states on the way."""
+"""Dense run of a seed: T epochs from its initialisation, states kept on the way."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Dense(Run):
         return int(study.recipe(self).epochs)
 
     def disk(self, study: Study, network: float) -> float:
-        return network * (1 + 2 * len(study.recipe(self).trunk))
+        recipe = study.recipe(self)
+        return network * (1 + 2 * len(recipe.trunk) + len(recipe.series))
 
 
 def epoch_prefix(epoch: int) -> str:

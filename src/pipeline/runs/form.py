@@ -30,6 +30,7 @@ PARTS = {
     "n": _ROUNDS,
     "r": _COUNT,
     "epochs": _COUNT,
+    "seeds": rf"(?:a{_NUMBER}-b{_NUMBER}|seeds{_NUMBER}(?:-{_NUMBER}){{2,99}})",
 }
 
 #: Of a path, by word: whole numbers as such, None in brackets that are not there.

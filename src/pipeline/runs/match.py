@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
@@ -66,12 +66,16 @@ class Match(Run):
         return {} if self.epoch is None else {"matching epoch t": self.epoch}
 
     def passes(self, study: Study) -> float:
-        if not study.recipe(self).looks:
-            return 0.0
-        images = study.recipe(self).images
-        share = min(1.0, images / study.info(self).train_images) if images else 1.0
-        return 2 * share / 3
+        return passes_of(study.recipe(self), study.info(self).train_images)
 
     def images(self, study: Study) -> float:
         """The observed activations of a batch, of both networks."""
         return 270 * float(study.recipe(self).batch_size) * max(1.0, float(self.b.width))
+
+
+def passes_of(recipe: Any, available: int) -> float:
+    """Forward passes of one matching over a training set of ``available`` images, as in `Run`."""
+    if not recipe.looks:
+        return 0.0
+    share = min(1.0, recipe.images / available) if recipe.images else 1.0
+    return 2 * share / 3

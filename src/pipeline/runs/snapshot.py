@@ -45,7 +45,8 @@ class Snapshot(Run):
 
 
 def weights_at(study: Study, dense: Dense, epoch: int) -> File:
-    """The weights of a dense run after ``epoch`` epochs: its end, a trunk state or a snapshot.
+    """The weights of a dense run after ``epoch`` epochs: its end, a state that it kept or a
+    snapshot.
 
     Raises:
         UserError: an epoch beyond the end.
@@ -55,7 +56,7 @@ def weights_at(study: Study, dense: Dense, epoch: int) -> File:
         raise UserError(f"{dense.folder}: epoch {epoch} lies beyond T = {settings.epochs}")
     if epoch == settings.epochs:
         return solution_of(dense)
-    if epoch in settings.trunk:
+    if epoch in settings.kept:
         return File(dense, "trunk.safetensors", epoch_prefix(epoch) + "weights/")
     return File(Snapshot(dense, epoch), "weights.safetensors")
 

@@ -1,4 +1,4 @@
-"""Dense run: T epochs from the seed's initialisation, trunk states on the way."""
+"""Dense run: T epochs from the seed's initialisation, states kept on the way."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from pipeline.training.loop import Schedule, Training, graceful
 
 
 def execute(job: Job) -> None:
-    """Train, and write weights, trunk states, history and metrics."""
+    """Train, and write weights, trunk states, series, history and metrics."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Dense)
     _try(job, run)
     model = job.model(run, generator(run.seed, "init"))
-    parts = {e: job.folder / f".trunk{e:04d}.safetensors" for e in settings.trunk}
+    parts = {e: job.folder / f".trunk{e:04d}.safetensors" for e in settings.kept[:-1]}
 
     def keep(epoch: int, state: dict[str, Tensor]) -> None:
+        if epoch in settings.series:
+            state = {name: t for name, t in state.items() if name.startswith("weights/")}
         if epoch in parts:
             write_tensors(parts[epoch], state, job.digest)
 
@@ -35,7 +37,7 @@ def execute(job: Job) -> None:
     if saved and not all(
         _written(path, job.digest) for epoch, path in parts.items() if epoch <= saved[1]["epoch"]
     ):
-        keeper.clear()  # a trunk state that lies behind it is gone: begin again
+        keeper.clear()  # a state that was kept before it is gone: begin again
 
     training = Training(
         Schedule(0, settings.epochs, settings.epochs),
@@ -49,8 +51,8 @@ def execute(job: Job) -> None:
         return
     trunk: dict[str, Tensor] = {}
     for epoch, path in parts.items():
-        # A run that diverged never reached its later trunk states: the last one stands for them,
-        # with the weights as they ended, so that runs from there end as diverged, too.
+        # A run that diverged never reached its later epochs: the weights as they ended stand for
+        # them, so that runs from there end as diverged, too.
         if _written(path, job.digest):
             tensors = read_tensors(path)
         else:
@@ -80,7 +82,7 @@ def _try(job: Job, run: Dense) -> None:
 
 
 def _written(path: Path, digest: str) -> bool:
-    """Whether a trunk state was written, and by a run of these settings."""
+    """Whether a state was written, and by a run of these settings."""
     try:
         return path.exists() and read_info(path) == digest
     except UserError:

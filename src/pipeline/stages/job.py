@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +26,7 @@ from pipeline.kernels.build import in_use
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
-from pipeline.runs import Dense, Match, Run
+from pipeline.runs import Align, Dense, File, Match, Run
 from pipeline.stages.data import compare_facts
 from pipeline.study import trials
 from pipeline.study.config import Config
@@ -120,6 +120,15 @@ class Job:
         """The network's state that an input holds."""
         return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
 
+    def states(self) -> Callable[[File], dict[str, Tensor]]:
+        """Reads the states in files that are inputs; the last two stay in memory, and no more."""
+
+        @lru_cache(maxsize=2)
+        def read(file: File) -> dict[str, Tensor]:
+            return read_state(self.read(file.run, file.name), file.prefix)
+
+        return read
+
     @cached_property
     def data(self) -> DataSet | Photographs:
         """The run's data set, on the CPU; the same as when it was first read."""
@@ -165,9 +174,10 @@ class Job:
         info, network = self.config.datasets[dense.dataset], self.config.models[dense.model]
         return models.build(network, width=float(dense.width), generator=generator, **info.shape)
 
-    def spec(self, match: Match) -> PermutationSpec:
+    def spec(self, match: Match | Align) -> PermutationSpec:
         """The permutation groups of a matching's networks."""
-        return self._groups(match.b, self._model(match.b, None), self.graph.recipe(match).taps)
+        home = match.home
+        return self._groups(home, self._model(home, None), self.graph.recipe(match).taps)
 
     def _groups(self, dense: Dense, model: nn.Module, taps: str = "last") -> PermutationSpec:
         """The permutation groups of a network; the log says which layers are in none."""

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.connectivity.correction import measured_modules, reset_batch_norm
 from pipeline.connectivity.survey import Ground
+from pipeline.data import Split
 from pipeline.data.photographs import Photographs
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
@@ -40,7 +41,7 @@ def ground(job: Job, dense: Dense) -> Ground:
         if name == "train":
             splits[name] = data.training_split(images, order=generator(0, "statistics-order"))
         else:
-            splits[name] = data.test_split()
+            splits[name] = _first(data.test_split(), settings.test_images)
     model = job.model(dense)
     if "repair" in settings.corrections:
         try:
@@ -52,6 +53,11 @@ def ground(job: Job, dense: Dense) -> Ground:
         model, splits, data.mean, data.std, kept,
         batch_size=settings.batch_size, precision=settings.precision,
     )  # fmt: skip
+
+
+def _first(split: Split, count: int | None) -> Split:
+    """The first ``count`` images of a split; all for None."""
+    return split if count is None else Split(split.images[:count], split.labels[:count])
 
 
 def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict[str, float]]:

@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.data.augment import normalise
-from pipeline.runs import Match
+from pipeline.runs import Dense, Match
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator
 from pipeline.symmetry import matching
 from pipeline.symmetry.matchers import MATCHERS, Pair
+from pipeline.symmetry.permutation import PermutationSpec
+
+State = Mapping[str, Tensor]
 
 
 def execute(job: Job) -> None:
     """Match by the recipe's matcher; write permutation and quality."""
-    run, settings = job.run, job.recipe
+    run = job.run
     assert isinstance(run, Match)
-    pair = _pair(job, run)
-    if finite(pair.a) and finite(pair.b):
-        status, found = "ok", MATCHERS[settings.similarity](pair, settings)
-    else:  # what a network that diverged computes says nothing
-        status, found = "diverged", matching.Match(symmetry.identity(pair.spec), {})
+    status, found = matched(job, job.spec(run), (run.a, run.b), (job.state("a"), job.state("b")))
     job.write_tensors("permutation.safetensors", found.permutation)
-    quality = {name: asdict(group) for name, group in found.quality.items()}
-    job.metrics(status=status, images=found.images, groups=quality, **found.search)
+    job.metrics(status=status, images=found.images, groups=quality(found), **found.search)
 
 
-def _pair(job: Job, run: Match) -> Pair:
+def matched(
+    job: Job, spec: PermutationSpec, runs: tuple[Dense, Dense], states: tuple[State, State]
+) -> tuple[str, matching.Match]:
+    """The matching of a state of a onto one of b by the job's recipe, and its status.
+
+    What a network that diverged computes says nothing: the permutation is then the identity.
+    """
+    if not all(map(finite, states)):
+        return "diverged", matching.Match(symmetry.identity(spec), {})
+    return "ok", MATCHERS[job.recipe.similarity](_pair(job, spec, runs, states), job.recipe)
+
+
+def quality(found: matching.Match) -> dict[str, dict[str, Any]]:
+    """How good each group's match is, by group."""
+    return {name: asdict(group) for name, group in found.quality.items()}
+
+
+def _pair(
+    job: Job, spec: PermutationSpec, runs: tuple[Dense, Dense], states: tuple[State, State]
+) -> Pair:
     """The networks, and images as training sees them: shuffled, augmented, short batches dropped."""
     settings = job.recipe
-    a, b = job.state("a"), job.state("b")
-    available = job.graph.info(run).train_images
+    a, b = runs
+    available = job.graph.info(job.run).train_images
     count = min(settings.images or available, available)
     size = min(settings.batch_size, count)
     count -= count % size
 
     def drawn(purpose: str) -> torch.Generator:
-        return generator(run.b.seed, purpose, run.a.seed)
+        return generator(b.seed, purpose, a.seed)
 
     def networks() -> tuple[nn.Module, nn.Module]:
-        found = job.model(run.a), job.model(run.b)
-        for model, state in zip(found, (a, b), strict=True):
+        found = job.model(a), job.model(b)
+        for model, state in zip(found, states, strict=True):
             model.load_state_dict(state)
             model.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return found
@@ -63,4 +81,4 @@ def _pair(job: Job, run: Match) -> Pair:
             batch = normalise(part.to(job.device, non_blocking=True), data.mean, data.std)
             yield batch.contiguous(memory_format=torch.channels_last)
 
-    return Pair(job.spec(run), a, b, networks, batches, count, drawn)
+    return Pair(spec, *states, networks, batches, count, drawn)

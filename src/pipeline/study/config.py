@@ -21,6 +21,7 @@ from pipeline.catalog import datasets as data_catalog
 from pipeline.catalog import networks as model_catalog
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
+    Checked,
     check_name,
     choose,
     extended,
@@ -32,10 +33,11 @@ from pipeline.catalog.schema import (
 )
 from pipeline.errors import UserError
 from pipeline.runs import STAGES
+from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Checked, Method, Protocol
+from pipeline.study.settings import Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
@@ -104,6 +106,9 @@ class StudyFile:
     experiments: Any = option(help="experiments by name")
     title: str = option("", "title, printed above the report")
     outputs: Any = option(None, "tables and figures by name")
+    extends: str | None = option(
+        None, "study over whose experiments, tables and figures these are laid; null drops one"
+    )
 
 
 class Config:
@@ -190,6 +195,7 @@ class Config:
             self.check_fit("match", match, entry.model, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
+        labels |= self._sweep(entry, labels, where)
         imp = self.recipes.resolve("imp", labels["imp"])
         if imp.style == "rewind":
             end = self.recipes.resolve("dense", mask_dense).epochs
@@ -201,6 +207,32 @@ class Config:
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
+
+    def _sweep(
+        self, entry: ExperimentEntry, labels: Mapping[str, str], where: str
+    ) -> dict[str, Any]:
+        """The sweep of an experiment and its matching recipes, as labels; checked."""
+        if entry.sweep is None:
+            if entry.matches:
+                raise UserError(f"{where}: matches go with a sweep")
+            return {}
+        label = self.recipes.label("sweep", entry.sweep, self.protocol, f"{where}: sweep")
+        sweep: Sweep = self.recipes.resolve("sweep", label)
+        if not entry.pairs:
+            raise UserError(f"{where}: pairs: a sweep needs at least one pair [a, b] of seeds")
+        if entry.mask_from:
+            raise UserError(f"{where}: sweep goes with no mask_from: a and b have one recipe")
+        for seeds in sweep.members(entry.pairs):
+            sweep.fit(
+                seeds, self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
+            )
+        matches = tuple(
+            self.recipes.label("match", match, self.protocol, f"{where}: matches")
+            for match in entry.matches or (entry.match,)
+        )
+        for match in matches:
+            self.check_fit("match", match, entry.model, where)
+        return {"sweep": label, "over": sweep, "matches": matches}
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
@@ -274,6 +306,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
     choose(parsed.study, studies, "config.yaml", "study")
+    named_study = laid_over(folder / "studies", parsed.study)
     datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
         {
@@ -281,9 +314,48 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "recipes": read_yaml(folder / "recipes.yaml"),
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
-            "study": read_yaml(folder / "studies" / f"{parsed.study}.yaml"),
+            "study": named_study,
         }
     )
+
+
+def laid_over(folder: Path, name: str) -> dict[str, Any]:
+    """A study file, laid over the one that its key ``extends`` names, and so on.
+
+    Experiments, tables and figures of one name are joined key by key; one that is null is dropped.
+
+    Raises:
+        UserError: ``extends`` names no study, or leads back.
+    """
+    files = {path.stem: path for path in folder.glob("*.yaml")}
+    chain: dict[str, dict[str, Any]] = {}
+    last: str | None = name
+    while last is not None:
+        where = f"config/studies/{last}.yaml"
+        chain[last] = dict(mapping(read_yaml(files[last]), where))
+        parent = chain[last].pop("extends", None)
+        last = None if parent is None else choose(parent, files, f"{where}: extends", "study")
+        if last in chain:
+            raise UserError(f"{where}: extends: {last!r} leads back to itself")
+    found: dict[str, Any] = {}
+    for study, own in reversed(chain.items()):
+        sections = {
+            section: _joined(found.get(section), own.get(section), f"{study}.yaml: {section}")
+            for section in ("experiments", "outputs")
+            if section in found or section in own
+        }
+        found |= own | sections
+    return found
+
+
+def _joined(below: object, above: object, place: str) -> dict[str, Any]:
+    """Entries laid over others of the same names."""
+    where = f"config/studies/{place}"
+    entries = dict(mapping(below, where))
+    for name, entry in mapping(above, where).items():
+        under = mapping(entries.get(name), where)
+        entries[name] = entry if entry is None else under | mapping(entry, f"{where}: {name}")
+    return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def freeze(config: Config, folder: Path) -> Path:

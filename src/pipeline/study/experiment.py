@@ -16,9 +16,10 @@ from pipeline.catalog.schema import (
     quote,
 )
 from pipeline.errors import UserError
-from pipeline.runs import Dense, Mask, Match, Solution, Sparse
+from pipeline.runs import Align, Dense, Mask, Match, Solution, Sparse
 from pipeline.runs.form import sparsity_text, width_text
 from pipeline.runs.mask import mask_target
+from pipeline.runs.sweeps import Sweep
 from pipeline.study.settings import ConnectivitySettings, Method, Protocol
 
 
@@ -45,6 +46,10 @@ class ExperimentEntry:
     )
     replicates: int = option(
         1, "sparse runs per cell and pair, each with its own data order", Bounds(1, 1000)
+    )
+    sweep: Any = option(None, "recipe of a sweep over states of the dense runs; empty: none")
+    matches: tuple[Any, ...] = option(
+        (), "recipes of the sweep's matchings; empty: that of the experiment"
     )
     mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
         None, "data set and dense recipe on which a's mask was found, where they differ"
@@ -81,6 +86,7 @@ class Experiment(ExperimentEntry):
     fraction: float
     line: ConnectivitySettings
     protocol: Protocol
+    over: Sweep | None = None
 
     @property
     def seeds_a(self) -> list[int]:
@@ -123,6 +129,14 @@ class Experiment(ExperimentEntry):
         """Pair, matching epoch (None: the end) and matching, for all that the experiment declares."""
         for pair, epoch in product(self.pairs, self.matching_epochs or (None,)):
             yield pair, epoch, self.matching(pair, epoch)
+
+    def aligned(self, matches: tuple[str, ...] = ()) -> Iterator[Align]:
+        """The permutations of the experiment's sweep by every matching, or by those named."""
+        if self.over is None:
+            return
+        for recipe, seeds in product(self.matches, self.over.members(self.pairs)):
+            if not matches or recipe.partition("+")[0] in matches:
+                yield Align(tuple(map(self.dense_run, seeds)), recipe, self.sweep)
 
     def dense_runs(self) -> list[Dense]:
         """The dense runs of all seeds on the experiment's own data, each once, in order."""

@@ -11,6 +11,7 @@ from pipeline.catalog.datasets import DataInfo
 from pipeline.catalog.schema import choose, without_defaults
 from pipeline.errors import UserError
 from pipeline.runs import File, Run
+from pipeline.runs.sweeps import Sweep
 from pipeline.study.config import Config
 from pipeline.study.outputs import Linked
 from pipeline.study.settings import Method
@@ -43,6 +44,11 @@ class Graph:
         """A sparse method; UserError for an unknown one."""
         methods: dict[str, Method] = self.config.recipes.methods
         return methods[choose(name, methods, where, "method")]
+
+    def sweep(self, label: str, where: str) -> Sweep:
+        """The settings of a sweep recipe; UserError for an unknown one."""
+        found: Sweep = self.config.recipes.resolve("sweep", label, where)
+        return found
 
     def _inputs(self, run: Run) -> dict[str, File]:
         """The files a run reads, by role.
@@ -131,7 +137,7 @@ class Graph:
             for role, file in sorted(self.inputs(run).items())
         }
         model = self.config.models[run.home.model]
-        return {
+        found = {
             "algorithm": run.algorithm,
             "data": self.facts(run.home.dataset),
             **({"model": model.identity} if model.identity else {}),
@@ -139,7 +145,9 @@ class Graph:
             "recipe": without_defaults(self.recipe(run)),
             "run": run.key,
             "stage": run.stage,
+            **run.beside(self),
         }
+        return dict(sorted(found.items()))
 
     def facts(self, dataset: str) -> dict[str, Any]:
         """What a data set's entry says that changes the bits of runs on it."""

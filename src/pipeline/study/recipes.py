@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from pipeline.catalog.schema import choose, extended, mapping, named, parse, quote
+from pipeline.catalog.schema import Checked, choose, extended, mapping, named, parse, quote
 from pipeline.errors import UserError
-from pipeline.study.settings import RECIPES, Checked, Method, Protocol
+from pipeline.runs.sweeps import parse_sweep
+from pipeline.study.settings import RECIPES, Method, Protocol
 
 #: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
 LONGEST = 100
@@ -42,16 +43,20 @@ class Library:
 
     def __init__(self, raw: object, where: str) -> None:
         data = mapping(raw, where)
+        kinds = (*RECIPES, "sweep")
         for key in data:
-            choose(key, [*RECIPES, "methods", "protocols"], where, "key")
+            choose(key, [*kinds, "methods", "protocols"], where, "key")
         self.where = where
         self._recipes: dict[str, dict[str, Checked]] = {}
-        for kind in RECIPES:
+        for kind in kinds:
             place = f"{where}: {kind}"
             entries = named(data.get(kind), place)
+            raw_of = {name: extended(name, entries, place, "recipe") for name in entries}
             self._recipes[kind] = {
-                name: _checked(RECIPES[kind], extended(name, entries, place, "recipe"), place, name)
-                for name in entries
+                name: parse_sweep(raw, f"{place}: {name}")
+                if kind == "sweep"
+                else _checked(RECIPES[kind], raw, place, name)
+                for name, raw in raw_of.items()
             }
         self.resolve = cache(self._resolve)
         self.methods = self._entries(Method, data, "methods")
@@ -65,10 +70,10 @@ class Library:
                 parse(RECIPES[kind], changes, f"{where}: protocols: {name}: {kind}")
             for old, new in (protocol.recipes or {}).items():
                 place = f"{where}: protocols: {name}: recipes"
-                kinds = [kind for kind in RECIPES if old in self._recipes[kind]]
-                same = {other for kind in kinds for other in self._recipes[kind]}
-                choose(old, {n for kind in RECIPES for n in self._recipes[kind]}, place, "recipe")
-                choose(new, same, f"{place}: {old}", f"{' or '.join(kinds)} recipe")
+                own = [kind for kind in kinds if old in self._recipes[kind]]
+                same = {other for kind in own for other in self._recipes[kind]}
+                choose(old, {n for kind in kinds for n in self._recipes[kind]}, place, "recipe")
+                choose(new, same, f"{place}: {old}", f"{' or '.join(own)} recipe")
 
     def _entries(self, kind: type[Any], data: Mapping[str, Any], section: str) -> dict[str, Any]:
         place = f"{self.where}: {section}"
@@ -119,7 +124,7 @@ class Library:
         if instead in self._recipes[kind]:
             name, changes = instead, dict(own)
         else:
-            changes = (getattr(protocol, kind) or {}) | own
+            changes = (getattr(protocol, kind, None) or {}) | own
         base = self._recipes[kind][name]
         del changes["recipe"]
         settings = _changed(base, changes, where)

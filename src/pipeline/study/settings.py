@@ -6,21 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.catalog.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Bounds, option, quote
+from pipeline.catalog.schema import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Bounds,
+    Checked,
+    option,
+    quote,
+)
 from pipeline.errors import UserError
 
 #: As ``algorithm`` of a kind of run (`pipeline.runs`), of what is made from runs.
 ALGORITHM = {"data": 1, "table": 1, "figure": 1}
 
 Precision = Literal["fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Settings whose values must fit together as well."""
-
-    def check(self, where: str) -> None:
-        """Raise UserError where they do not."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,25 @@ class DenseSettings(TrainSettings):
         NOT_NEGATIVE,
         unique=True,
     )
+    series: tuple[int, ...] = option(
+        (), "further epochs whose weights alone are kept, for sweeps along training", AT_LEAST_ONE,
+        unique=True,
+    )  # fmt: skip
 
     def check(self, where: str) -> None:
         super().check(where)
-        if any(epoch >= self.epochs for epoch in self.trunk):
-            raise UserError(f"{where}: trunk: epochs must lie below epochs = {self.epochs}")
+        for name, epochs in (("trunk", self.trunk), ("series", self.series)):
+            if any(epoch >= self.epochs for epoch in epochs):
+                raise UserError(f"{where}: {name}: epochs must lie below epochs = {self.epochs}")
         if 0 not in self.trunk:
             raise UserError(f"{where}: trunk: must contain 0, the initialisation")
+        if both := sorted({*self.trunk} & {*self.series}):
+            raise UserError(f"{where}: series: {both[0]} is a trunk epoch, kept whole already")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The epochs whose weights a run leaves, in order, its end included."""
+        return (*sorted({*self.trunk, *self.series}), self.epochs)
 
 
 @dataclass(frozen=True)
@@ -199,13 +211,29 @@ class ConnectivitySettings(Checked):
     )
     augment: bool = option(True, "statistics from augmented training images, or plain ones")
     images: int | None = option(None, "training images for statistics; empty: all", AT_LEAST_ONE)
+    test_images: int | None = option(None, "the first test images; empty: all", AT_LEAST_ONE)
     batch_size: int = option(500, "images per forward pass", AT_LEAST_ONE)
     grid: int = option(21, "points per side of a loss plane", Bounds(3, 1001))
     margin: float = option(0.25, "border of a loss plane, as a share of its extent", NOT_NEGATIVE)
+    at: tuple[Literal["own", "end", "along", "all"], ...] = option(
+        ("own", "end"),
+        "where the permutations of a sweep over epochs are measured: each at its own epoch, each at "
+        "the end, that of the end along all epochs, all at all",
+        unique=True,
+    )
+    planes: tuple[Literal["ends", "permutations", "start"], ...] = option(
+        ("ends",),
+        "planes of a sweep's landscape, through b's end, π(a)'s end and: a's end; a's end under the "
+        "permutation of the end; b's start",
+        unique=True,
+    )
+    keep_curves: bool = option(False, "keep every point of a sweep's lines, not the barriers alone")
     precision: Precision = option("fp32", "arithmetic of convolutions")
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
 
     def check(self, where: str) -> None:
+        if not self.at or not self.planes:
+            raise UserError(f"{where}: at and planes must name at least one each")
         if not self.corrections or not self.splits:
             raise UserError(f"{where}: corrections and splits must name at least one each")
 

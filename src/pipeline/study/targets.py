@@ -99,11 +99,13 @@ class Targets:
         Outputs of one title in one category are told apart by their names.
         """
         what, title = self.outputs[name].what, self.outputs[name].title or name
-        numbered = re.fullmatch(r"(table|figure)_(\d+)((?:_\d+)*[a-z]?)", name)
+        numbered = re.fullmatch(
+            r"(?:[a-z]+_)?(table|figure)_(\d+)((?:_\d+)*[a-z]?)((?:_[a-z]{2,})*)", name
+        )
         if numbered:
-            kind, number, rest = numbered.groups()
+            kind, number, rest, part = numbered.groups()
             # A figure space before single digits: the menu sorts by letters.
-            number = number.rjust(2, chr(0x2007)) + rest.replace("_", ".")
+            number = number.rjust(2, chr(0x2007)) + rest.replace("_", ".") + part.replace("_", " ")
             return f"{kind.capitalize()} {number}: {title}"
         same = [n for n, o in self.outputs.items() if (o.title, o.what) == (title, what)]
         return title if same in ([], [name]) else f"{title} ({name})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 from pipeline.catalog.schema import (
@@ -17,7 +18,7 @@ from pipeline.catalog.schema import (
     without_defaults,
 )
 from pipeline.errors import UserError
-from pipeline.runs import STAGES, Curve, Run
+from pipeline.runs import STAGES, Align, Connect, Curve, Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.settings import Protocol
 
@@ -188,6 +189,40 @@ class OfCurves(Output):
     def runs(self, experiment: Experiment) -> Iterable[Run]:
         for pair in experiment.pairs:
             yield Curve(experiment.matching(pair), experiment.connectivity)
+
+
+@dataclass(frozen=True)
+class OfSweeps(Output):
+    """An output of the sweeps that its experiments declare."""
+
+    matches: tuple[str, ...] = option(
+        (), "only these matching recipes of the experiments; empty: all", unique=True
+    )
+    published: bool = option(  # type: ignore[assignment]
+        False, "the authors' own values beside ours, where they are known"
+    )
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        if experiment.over is None:
+            raise UserError(f"{where}: experiment {experiment.name!r} declares no sweep")
+        declared = [label.partition("+")[0] for label in experiment.matches]
+        for name in self.matches:
+            place = f"{where}: matches: experiment {experiment.name!r}"
+            choose(name, declared, place, "matching recipe")
+
+    def pairs(self, experiment: Experiment) -> tuple[tuple[int, int], ...]:
+        if experiment.over is None:
+            return ()
+        members = experiment.over.members(experiment.pairs)
+        return tuple(pair for seeds in members for pair in combinations(seeds, 2))
+
+    def sweeps(self, experiment: Experiment) -> Iterable[Align]:
+        """The permutations of one experiment that the output shows."""
+        return experiment.aligned(self.matches)
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        for align in self.sweeps(experiment):
+            yield Connect(align, experiment.connectivity)
 
 
 @dataclass(frozen=True)

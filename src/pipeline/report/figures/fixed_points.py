@@ -1,0 +1,100 @@
+"""Units on which permutations agree: Figures 14 (bottom) and 21 of Sharma et al."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.report.figures import roles, style
+from pipeline.report.shown import Shown
+from pipeline.report.tables.cells import spread
+from pipeline.results import NETWORK, Results
+from pipeline.study.outputs.fixed_points import FixedPoints
+
+_KEYS = [*NETWORK, "matcher", "group", "x"]
+
+
+def read(output: FixedPoints, results: Results) -> pd.DataFrame:
+    """The permutations of the output's sweeps."""
+    return results.alignments(output)
+
+
+def build(
+    output: FixedPoints, shown: Shown, alignments: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
+    """A panel per network, against its width or against the epoch t; shares in [0, 1].
+
+    The share is of all units, groups weighing as their sizes, or of each group's. The dotted line
+    is what unrelated permutations give: one unit a group.
+    """
+    del shown
+    points = _points(output, alignments)
+    line = points["width"].isna().map({True: "indirect", False: "end"})
+    known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
+    theirs = known if output.published and not output.groups else known.iloc[:0]
+    places = [*points[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
+    figure, axes = style.grid(1, len(places), panel=(2.9, 2.1), sharex=False, sharey=True)
+    for panel, place in zip(axes[0], places, strict=False):
+        own = _at(points, place)
+        groups = [*own["group"].unique()]
+        shades = roles.in_time(range(len(groups) + 1))
+        for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
+            look = roles.look_of("direct", matcher)
+            look = shades[groups.index(group)] if output.groups else look
+            line = line.sort_values("x")
+            style.band_line(panel, line["x"], line["mean"], line["std"], look)
+        roles.draw_authors(panel, _at(theirs, place))
+        chance = own.sort_values("x")
+        panel.plot(chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9)
+        by_width = pd.isna(place[2])
+        (roles.width_axis if by_width else roles.epoch_axis)(panel, own["x"])
+        panel.set_xlabel("Width (channels of the first layer)" if by_width else "Matching epoch t")
+        panel.set_title(roles.of_network(place).replace("\n", " / "))
+        style.few_y_ticks(panel)
+    axes[0][0].set_ylim(bottom=0)
+    axes[0][0].set_ylabel("Share of units alike")
+    matchers = sorted(points["matcher"].unique(), key=roles.rank)
+    handles = [
+        style.handle(roles.look_of("direct", m), roles.MATCHERS.get(m, (m,))[0]) for m in matchers
+    ]
+    if output.groups:
+        names = [*points["group"].unique()]
+        shades = roles.in_time(range(len(names) + 1))
+        handles = [style.handle(shades[number], name) for number, name in enumerate(names)]
+    chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
+    handles.append(style.handle(chance_look, "unrelated permutations"))
+    handles += [roles.authors_handle()] if len(theirs) else []
+    note = style.absent_note(alignments, [*NETWORK, "match", "sweep", "seeds"], "sweeps")
+    style.legend(figure, handles, note)
+    if output.published:
+        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
+    return figure, points
+
+
+def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
+    """The points of a panel."""
+    dataset, model, width = place
+    own = points[points["dataset"].eq(dataset) & points["model"].eq(model)]
+    return own[own["width"].isna() if pd.isna(width) else own["width"].eq(width)]
+
+
+def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread over pairs, or paths, of the share of units alike, and that of chance."""
+    known = alignments[alignments["reference"].notna()]
+    known = known[known["reference"] != known["point"]]
+    known = known.drop_duplicates([*NETWORK, "match", "sweep", "seeds", "point", "group"])
+    epochs = known["point"].str.startswith("t")
+    epoch = pd.to_numeric(known["point"].where(epochs).str[1:])
+    known = known.assign(
+        x=epoch.where(epochs, roles.channels(known)),
+        width=pd.to_numeric(known["width"]).where(epochs),
+        group=known["group"] if output.groups else "all",
+        one=1,
+    )
+    each = [*_KEYS, "match", "sweep", "seeds", "point"]
+    sums = known.groupby(each, sort=False, dropna=False)[["alike", "size", "one"]].sum()
+    sums = sums.reset_index()
+    sums = sums.assign(value=sums["alike"] / sums["size"], chance=sums["one"] / sums["size"])
+    return spread(sums, _KEYS, sort=False, chance=("chance", "first"))

@@ -1,0 +1,198 @@
+"""Barriers of sweeps against epoch or width: Figures 1 to 20 of Sharma et al. where barriers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.report.figures import roles, style
+from pipeline.report.shown import Shown
+from pipeline.report.tables.cells import spread
+from pipeline.results import NETWORK, Results
+from pipeline.study.outputs.sweep_barriers import SweepBarriers
+
+_SPLITS = {"train": "Training", "test": "Test"}
+_UNITS = {"error": "points", "loss": "nats"}
+_ROW = [*NETWORK, "matcher"]
+_KEYS = [*_ROW, "line", "matched_at", "x", "split", "metric"]
+
+
+def read(output: SweepBarriers, results: Results) -> pd.DataFrame:
+    """The lines of the output's sweeps."""
+    return results.connections(output)
+
+
+def build(
+    output: SweepBarriers, shown: Shown, connections: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
+    """Columns: split and metric; rows: networks, and what else the output tells apart.
+
+    Errors in points (percentage points), losses in nats. Lines are means over pairs with a band of
+    ± one sample standard deviation.
+    """
+    del shown
+    points = _points(output, connections)
+    known = roles.authors(points)
+    theirs = known if output.published else known.iloc[:0]
+    columns = list(product(output.metrics, output.splits))
+    rows = _rows(output, connections)
+    looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
+    figure, axes = style.grid(
+        len(rows), len(columns), panel=(2.05, 1.65) if len(columns) > 1 else (3.2, 2.1),
+        sharex=False,
+    )  # fmt: skip
+    for panels, row in zip(axes, rows, strict=False):
+        for panel, (metric, split) in zip(panels, columns, strict=True):
+            own, beside = (
+                _of_row(f[f["metric"].eq(metric) & f["split"].eq(split)], row)
+                for f in (points, theirs)
+            )
+            roles.draw_authors(panel, beside)
+            _draw(panel, own, row, looks)
+            if output.threshold and metric == "error":
+                panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
+            panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
+            style.few_y_ticks(panel)
+            if panels is axes[0]:
+                panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
+            if panels is axes[-1]:
+                panel.set_xlabel(_x_label(row["lines"]))
+        panels[0].set_ylabel(row["title"])
+    handles = _handles(output, points, looks)
+    handles += [roles.authors_handle()] if len(theirs) else []
+    style.legend(figure, handles, _absent(connections))
+    if output.published:
+        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
+    return figure, points
+
+
+def _points(output: SweepBarriers, connections: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread over pairs of every line drawn, by `_KEYS`; ``x``: epoch or channels."""
+    known = connections[
+        connections["correction"].eq(output.correction) & connections["split"].isin(output.splits)
+    ].drop_duplicates(
+        [*NETWORK, "match", "sweep", "arm", "point", "a", "b", "evaluated_at", "split"]
+    )
+    parts = [_of_role(known, role).assign(line=role) for role in output.lines]
+    lines = pd.concat(parts, ignore_index=True)
+    long = pd.concat(
+        lines.assign(metric=m, value=pd.to_numeric(lines[f"{m}_barrier"])) for m in output.metrics
+    )
+    if not ({"along", "own", "end", "fixed"} & {*output.lines}):
+        long["matched_at"] = float("nan")
+    return spread(long, _KEYS)
+
+
+def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The lines that answer a role's question, with ``x``; that without π once for all matchers."""
+    then, now = (pd.to_numeric(lines[key]) for key in ("matched_at", "evaluated_at"))
+    end = now.groupby([lines[key] for key in (*NETWORK, "sweep")]).transform("max")
+    triples = lines["arm"].isin(("direct", "indirect")).any()
+    chosen = {
+        "none": lines["arm"].eq("none"),
+        "along": lines["point"].eq("end"),
+        "own": lines["arm"].eq("matched") & (then == now),
+        "end": lines["arm"].eq("matched") & (now == end),
+        "fixed": lines["arm"].eq("matched"),
+        "direct": lines["arm"].eq("direct"),
+        "indirect": lines["arm"].eq("indirect"),
+    }[role]
+    x = roles.channels(lines) if triples else then if role == "end" else now
+    found = lines.assign(x=x, matched_at=then if role == "fixed" else float("nan"))[chosen]
+    if triples:
+        found = found.assign(width=float("nan"))
+    if role == "none":
+        first = found.groupby(NETWORK, dropna=False)["match"].transform("first")
+        found = found[found["match"] == first].assign(matcher="")
+    return found
+
+
+def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of panels: network, the matcher and lines shown in it, and the last epoch."""
+    by_width = bool({"direct", "indirect"} & {*output.lines})
+    frame = connections.assign(width=float("nan")) if by_width else connections
+    places = [*frame[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
+    matchers = [*connections["matcher"].unique()] if "fixed" in output.lines else [None]
+    sets = [(line,) for line in output.lines] if output.rows == "line" else [output.lines]
+    found = []
+    for place, matcher, lines, until in product(places, matchers, sets, (None, *output.until)):
+        title = "" if len(places) == 1 and output.rows == "line" else roles.of_network(place) + "\n"
+        if matcher is not None and len(matchers) > 1:
+            title += f"{roles.MATCHERS.get(matcher, (matcher,))[0]}\n"
+        if output.rows == "line":
+            title += f"{roles.ROLES[lines[0]][0]}\n"
+        found.append(
+            {
+                "title": title.strip(),
+                "place": place,
+                "matcher": matcher,
+                "lines": lines,
+                "until": until,
+            }
+        )
+    return found
+
+
+def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
+    dataset, model, width = row["place"]
+    here = points["dataset"].eq(dataset) & points["model"].eq(model)
+    here &= points["width"].isna() if pd.isna(width) else points["width"].eq(width)
+    here &= points["line"].isin(row["lines"])
+    if row["matcher"] is not None:
+        here &= points["matcher"].isin(("", row["matcher"]))
+    if row["until"] is not None:
+        here &= points["x"].le(row["until"])
+    return points[here]
+
+
+def _draw(
+    panel: Axes, points: pd.DataFrame, row: dict[str, Any], looks: dict[float, style.Look]
+) -> None:
+    keys = ["line", "matcher", "matched_at"]
+    for (role, matcher, then), line in points.groupby(keys, sort=False, dropna=False):
+        look = looks[then] if role == "fixed" else roles.look_of(role, matcher)
+        line = line.sort_values("x")
+        # Markers on some of many points keep the lines readable.
+        look = look | {"markevery": max(1, len(line) // 9)}
+        style.band_line(panel, line["x"], line["mean"], line["std"], look)
+        if role == "end":
+            last = line["mean"].iloc[-1]
+            panel.axhline(last, color=look["color"], linestyle=":", linewidth=0.7, alpha=0.7)
+    axis = roles.width_axis if {"direct", "indirect"} & {*row["lines"]} else roles.epoch_axis
+    axis(panel, points["x"])
+
+
+def _x_label(lines: Sequence[str]) -> str:
+    if {"direct", "indirect"} & {*lines}:
+        return "Width (channels of the first layer)"
+    return "Matching epoch t" if {*lines} <= {"own", "end"} else "Epoch"
+
+
+def _handles(
+    output: SweepBarriers, points: pd.DataFrame, looks: dict[float, style.Look]
+) -> list[Line2D]:
+    pairs = points[["line", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
+    drawn = sorted(pairs, key=lambda pair: (output.lines.index(pair[0]), roles.rank(pair[1])))
+    handles = [
+        style.handle(roles.look_of(role, matcher), roles.words_of(role, matcher))
+        for role, matcher in drawn
+        if role != "fixed"
+    ]
+    last = max(looks, default=None)
+    for epoch, look in looks.items():
+        end = " (the end)" if epoch == last else ""
+        handles.append(style.handle(look, f"π of epoch {epoch:g}{end}"))
+    if output.threshold and "error" in output.metrics:
+        dotted = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
+        handles.append(style.handle(dotted, f"{output.threshold:g} points"))
+    return handles
+
+
+def _absent(connections: pd.DataFrame) -> str:
+    return style.absent_note(connections, [*NETWORK, "match", "sweep", "seeds"], "sweeps")

@@ -1,0 +1,96 @@
+"""What a sweep is: states of dense runs, the permutations between them, the lines measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pipeline.catalog.schema import Checked, without_defaults
+from pipeline.runs.base import File, Study
+from pipeline.runs.dense import Dense
+
+#: Every kind by what it goes over; a class that has a name enters itself.
+SWEEPS: dict[str, type[Sweep]] = {}
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A permutation that is looked for, of the weights ``a`` onto the weights ``b``: a point."""
+
+    point: str
+    a: File
+    b: File
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A permutation that follows from others: points in the order in which they are applied.
+
+    A step is a point, and whether its inverse is meant.
+    """
+
+    point: str
+    steps: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that is measured: from the weights ``a``, permuted as at ``point``, to ``b``.
+
+    ``arm`` says which question it answers; ``point`` is None where a stays as it is. ``matched_at``
+    and ``evaluated_at``: epochs trained of the states matched, and of those measured.
+    """
+
+    arm: str
+    point: str | None
+    matched_at: int | None
+    evaluated_at: int
+    a: File
+    b: File
+
+
+@dataclass(frozen=True)
+class Sweep(Checked):
+    """What every kind of sweep says.
+
+    ``networks`` are its members: a and b of a pair, or all of several.
+    """
+
+    over: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "over" in vars(cls):
+            SWEEPS[cls.over] = cls
+
+    def members(self, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
+        """The seeds of each run of the sweep in an experiment of these pairs: a run for each."""
+        return [*pairs]
+
+    def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
+        """Raise UserError where seeds, or the recipe of the dense runs, do not fit the sweep."""
+
+    def matchings(self, study: Study, networks: Sequence[Dense]) -> Iterator[Matching]:
+        """The permutations that are looked for."""
+        raise NotImplementedError
+
+    def compositions(self, networks: Sequence[Dense]) -> Iterator[Composition]:
+        """The permutations that follow from them."""
+        del networks
+        return iter(())
+
+    def reference(self, point: str) -> str | None:
+        """The point whose permutation this point's is compared with, unit by unit."""
+        raise NotImplementedError
+
+    def lines(self, study: Study, networks: Sequence[Dense], at: Collection[str]) -> Iterator[Line]:
+        """The lines that are measured; those between the same states follow each other."""
+        raise NotImplementedError
+
+    def roles(self, at: Collection[str]) -> Collection[str]:
+        """The questions that its lines answer, by the names that figures have for them."""
+        raise NotImplementedError
+
+    def declared(self) -> dict[str, Any]:
+        """The recipe, without settings that are the default."""
+        return {"over": self.over, **without_defaults(self)}

@@ -1,0 +1,28 @@
+"""How much permutations agree, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.catalog.schema import option
+from pipeline.runs import Run
+from pipeline.study.experiment import Experiment
+from pipeline.study.outputs.base import OfSweeps
+
+
+@dataclass(frozen=True)
+class FixedPoints(OfSweeps):
+    """Share of units on which permutations agree: π_t with π of the end, indirect with direct."""
+
+    kind = "fixed-points"
+    what = "figure"
+    shows = (
+        "Share of units that two permutations put to the same place, over all groups of units: that "
+        "of an epoch and that of the end, or an indirect one and the direct one. Dotted: the share "
+        "expected of unrelated permutations. Bands: ± one sample standard deviation."
+    )
+    groups: bool = option(False, "a line for each group of units, the first ones dark")
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        return self.sweeps(experiment)
