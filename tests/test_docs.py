@@ -231,7 +231,7 @@ def test_every_pipeline_command_parses_and_names_what_exists(page: Path, own: Pa
         config = read(own, found)
         match given["command"]:
             case "plan":
-                plan(config, given["targets"], given["device"] or "cpu")
+                resolve(config, given["targets"])
             case "show":
                 Graph(config).closure([run_of(config, given["path"])])
             case "table":
@@ -346,7 +346,11 @@ def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:
 
 
 def test_the_readme_counts_what_plan_counts(tmp_path: Path) -> None:
-    found = plan(read(ROOT, {"study": "paper", "results": str(tmp_path)}), ["table_5"], "cpu")
+    config = read(ROOT, {"study": "paper", "results": str(tmp_path)})
+    graph = Graph(config)
+    runs = graph.closure(graph.outputs(["table_5"]))
+    jobs = [{"rule": "any", "stage": run.stage, "key": run.key} for run in runs]
+    found = plan(config, jobs, ["table_5"], "cpu")
     text = (ROOT / "README.md").read_text()
     assert f"{found['jobs']} runs" in text and f"{found['epochs']:,} epochs" in text
     assert f"{found['missing']['sparse']['jobs']} of them sparse" in text

@@ -6,6 +6,7 @@ Its objects are handed in: nothing here imports it.
 from __future__ import annotations
 
 import html
+import json
 import logging
 import os
 import signal
@@ -23,24 +24,59 @@ SEEN = "9.27.1"
 
 #: Where Snakemake keeps its notes, in the folder in which it was started.
 NOTES = Path(".snakemake")
+_LOGGER = "snakemake.logging"
+
+
+#: In a dry run, the file to which each job that would run is written as a line of JSON.
+JOBS = "PIPELINE_JOBS"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that will run: its wildcards and its files."""
+    """A job that will run: its rule, its wildcards and its files; ``forced``: because it was asked for."""
 
+    rule: str
     wildcards: dict[str, str]
     inputs: list[str]
     outputs: list[str]
     logs: list[str]
+    forced: bool = False
 
 
 def jobs(workflow: Any) -> list[Job]:
     """The jobs that will run, once the graph of all jobs stands."""
-    found = workflow.dag.needrun_jobs()
     return [
-        Job(job.wildcards_dict, list(job.input), list(job.output), list(job.log)) for job in found
-    ]
+        Job(
+            job.rule.name, job.wildcards_dict, list(job.input), list(job.output), list(job.log),
+            bool(workflow.dag.reason(job).forced),
+        )
+        for job in workflow.dag.needrun_jobs()
+    ]  # fmt: skip
+
+
+def note_jobs(workflow: Any) -> None:
+    """In a dry run, write what would run to the file that ``JOBS`` names, if it names one.
+
+    Not the rules that only stand for a target: they make nothing.
+    """
+    if not dry(workflow) or not (name := os.environ.get(JOBS)):
+        return
+    file = Path(name)
+
+    class Noted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if _event(record) == "job_info" and vars(record)["output"]:
+                note = {"rule": vars(record)["rule_name"], **vars(record)["wildcards"]}
+                with file.open("a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(note) + "\n")
+
+    logging.getLogger(_LOGGER).addHandler(Noted())
+
+
+def _event(record: logging.LogRecord) -> str | None:
+    """What a line of Snakemake's is about, such as "job_info"; None: nothing that it has a name for."""
+    event = getattr(record, "event", None)
+    return event and str(event.value)
 
 
 def dry(workflow: Any) -> bool:
@@ -76,7 +112,7 @@ def stop_safely() -> None:
 
 def end_quietly(workflow: Any) -> None:
     """Show no errors and no logs of jobs that end because they were asked to."""
-    logging.getLogger("snakemake.logging").addFilter(
+    logging.getLogger(_LOGGER).addFilter(
         lambda record: record.levelno < logging.ERROR or not stopped(workflow)
     )
 
@@ -86,13 +122,35 @@ def forget(files: Iterable[str], *kinds: str) -> None:
     made, "metadata"."""
     for kind in kinds:
         folder = NOTES / kind
-        if not folder.is_dir():
-            continue
-        most = (os.pathconf(folder, "PC_NAME_MAX") or 255) - 1
+        if folder.is_dir() and any(folder.iterdir()):
+            for file in files:
+                _note(folder, file).unlink(missing_ok=True)
+
+
+def mark(files: Iterable[str]) -> None:
+    """Note that a job was making these files: with ``rerun-incomplete`` they are made again.
+
+    Raises:
+        UserError: the folder of notes cannot be written.
+    """
+    folder = NOTES / "incomplete"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         for file in files:
-            name = urlsafe_b64encode(file.encode()).decode()
-            *first, last = (name[place : place + most] for place in range(0, len(name), most))
-            folder.joinpath(*(f"@{part}" for part in first), last).unlink(missing_ok=True)
+            note = _note(folder, file)
+            if not note.exists():
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text('{"external_jobid": null}')
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _note(folder: Path, file: str) -> Path:
+    """Where Snakemake keeps its note of a file."""
+    most = (os.pathconf(folder, "PC_NAME_MAX") or 255) - 1
+    name = urlsafe_b64encode(file.encode()).decode()
+    *first, last = (name[place : place + most] for place in range(0, len(name), most))
+    return folder.joinpath(*(f"@{part}" for part in first), last)
 
 
 _TITLE, _END = "<title>Snakemake Report</title>", "</body>"

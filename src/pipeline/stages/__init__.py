@@ -45,7 +45,7 @@ def _there(job: Job) -> bool:
         print("another process has finished this run")
         return True
     if finished.take_back(job.config.results, job.run.folder, job.run.files, job.digest):
-        print("this run had finished when the workflow was killed: its files are back")
+        print("this run had finished, and what it was made from is the same: its files are back")
         job.clear_up()
         return True
     return False

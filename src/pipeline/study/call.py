@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import snakemake_internals
 from pipeline.artifacts import finished, slices
+from pipeline.artifacts.record import record_of
 from pipeline.artifacts.reservation import Reservation
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
@@ -19,6 +21,7 @@ from pipeline.snakemake_internals import Job
 from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
+from pipeline.study.settled import Settled, wanted
 
 
 def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
@@ -34,10 +37,12 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
 
 
 class Call:
-    """A call that works on a study."""
+    """A call that works on a study; ``submitted``: one of a job, which its own call has settled."""
 
-    def __init__(self, graph: Graph, jobs: Jobs) -> None:
+    def __init__(self, graph: Graph, jobs: Jobs, submitted: bool = False) -> None:
         self.graph, self.jobs, self.config = graph, jobs, graph.config
+        self._settled = None if submitted else Settled(graph)
+        self.run = cache(self._run)
         self._watch: Watch | None = None
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
@@ -52,6 +57,17 @@ class Call:
         names = (file.parent.name for file in Path(results).glob("data/*/facts.json"))
         there = [f"{results}/data/{name}/facts.json" for name in names]
         snakemake_internals.forget(there, "incomplete")
+
+    def _run(self, stage: str, key: str) -> Run:
+        """The run that a rule asks about, settled before Snakemake judges it; called as ``run``.
+
+        Raises:
+            UserError: no run, or one that cannot be made.
+        """
+        run = parse(stage, key)
+        if self._settled:
+            self._settled.settle(run)
+        return run
 
     def data(self, dataset: str, dry: bool) -> list[str]:
         """Make sure that a data set can be read before any job starts.
@@ -116,6 +132,7 @@ class Call:
             UserError: another workflow is working on these files.
         """
         self._reserve(jobs)
+        self._keep(jobs)
         self._watch = Watch(self.config.results)
         for job in jobs:
             stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
@@ -125,6 +142,19 @@ class Call:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
             self._watch.start(cores)
+
+    def _keep(self, jobs: list[Job]) -> None:
+        """Give what is whole and runs again only for what comes before it a second name.
+
+        Where that comes out as it was, the job takes its files back and does not train again.
+        """
+        for job in jobs:
+            stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
+            if stage and key and not job.forced:
+                run = self.run(stage, key)
+                record = record_of(self.config.results / run.folder)
+                if record is not None and record.digest == self.graph.digest(run):
+                    finished.keep(self.config.results, run.folder, record.files)
 
     def ended(self, fine: bool, stopped: bool = False) -> bool:
         """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
@@ -153,16 +183,3 @@ class Call:
         self._reservation.take(reads - writes, writes)
         if self._reservation.alone:
             finished.forget_others(self.config.results, self._runs)
-
-
-def wanted(graph: Graph, runs: Iterable[Run]) -> list[slices.Wanted]:
-    """What is asked of slices for these runs."""
-    return [
-        slices.Wanted(
-            run.folder,
-            run.files,
-            graph.digest(run),
-            tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
-        )
-        for run in runs
-    ]

@@ -35,7 +35,7 @@ from pipeline.runs import STAGES
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Checked, Method, Protocol
+from pipeline.study.settings import RECIPES, Checked, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
@@ -161,6 +161,15 @@ class Config:
         return found
 
     @property
+    def labels(self) -> dict[str, set[str]]:
+        """Labels of the recipes in use, by their kind."""
+        entries = self.experiments.values()
+        found = {kind: {str(getattr(one, kind)) for one in entries} for kind in RECIPES}
+        found["dense"] |= {one.mask_dense for one in entries}
+        found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
+        return found
+
+    @property
     def scope(self) -> str:
         """Folder of tables and figures: the study's, and in it one per protocol but ``paper``."""
         if self.main.protocol == "paper":
@@ -175,7 +184,7 @@ class Config:
         self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
-            for kind in ("dense", "imp", "match", "sparse", "connectivity")
+            for kind in RECIPES
         }
         source = dict(entry.mask_from or {})
         mask_dataset = choose(

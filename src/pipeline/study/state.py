@@ -53,34 +53,6 @@ class States:
             return "stale: its settings, or those of a run before it, were changed"
         return "done"
 
-    def needed(self, target: Target) -> list[Run]:
-        """The runs that a target would execute, ancestors first.
-
-        A named output lists all runs behind it, so a missing one is run again with what depends
-        on it; a path asks for the run and whatever is missing for it.
-        """
-        listed = self.graph.closure(self.graph.outputs(target.outputs))
-        single = [run for run in target.runs if run not in set(listed)]
-        found: set[Run] = set()
-        for run in listed:
-            if self.state(run) != "done" or not found.isdisjoint(self.graph.parents(run)):
-                found.add(run)
-        for run in single:
-            self._need(run, found)
-        return [run for run in self.graph.closure([*listed, *single]) if run in found]
-
-    def _need(self, run: Run, found: set[Run]) -> bool:
-        parents = self.graph.parents(run)
-        state = self.state(run)
-        if state == "done":
-            # Snakemake does not make a missing file again that nothing needs any more.
-            parents = [parent for parent in parents if self.state(parent) != "missing"]
-        changed = [self._need(parent, found) for parent in parents]
-        anew = state != "done" or any(changed)
-        if anew:
-            found.add(run)
-        return anew
-
 
 def resolve(config: Config, words: Iterable[str]) -> Target:
     """Outputs and runs that words on a command line name, as Snakemake's targets do.
