@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from contextlib import suppress
 from typing import Any
@@ -26,9 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "targets", nargs="*", default=["all"], help="as given to snakemake (default: all)"
     )
     parser.add_argument(
-        "--every", type=float, default=10.0, help="seconds between looks (default 10)"
+        "--every", type=seconds, default=10.0, help="seconds between looks, at least 1 (default 10)"
     )
     parser.add_argument("--once", action="store_true", help="look once and end")
+
+
+def seconds(text: str) -> float:
+    """Seconds between looks, as they are typed."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 1 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 1 on, got {text!r}")
+    return found
 
 
 class Look:
@@ -47,7 +59,8 @@ class Look:
         self._done |= {
             run for run in self._every if run not in self._done and states.state(run) == "done"
         }
-        now = running(self.config.results)
+        mine = {(run.stage, run.key) for run in self._every}
+        now = [one for one in running(self.config.results) if (one["stage"], one["key"]) in mine]
         head = f"{len(self._done)}/{len(self._every)} runs done, {len(now)} running"
         left = self._left(now)
         if left is not None:
@@ -96,4 +109,4 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
                 print(line, flush=True)
             if arguments.once or look.finished:
                 break
-            time.sleep(max(1.0, arguments.every))
+            time.sleep(arguments.every)
