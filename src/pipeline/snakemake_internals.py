@@ -9,9 +9,12 @@ import html
 import json
 import logging
 import os
+import re
+import shlex
 import signal
+import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -115,6 +118,46 @@ def end_quietly(workflow: Any) -> None:
     logging.getLogger(_LOGGER).addFilter(
         lambda record: record.levelno < logging.ERROR or not stopped(workflow)
     )
+
+
+def explain(tell: Callable[[str], str]) -> None:
+    """Say in one line of our own what Snakemake says of a call that lacks something.
+
+    ``tell(target)`` says what is wrong with a target that no rule makes.
+    """
+
+    def told(record: logging.LogRecord) -> bool:
+        text = str(record.msg)
+        unknown = re.search(r"No rule to produce (\S+) \(if you use", text)
+        if unknown:
+            record.msg, record.args = f"error: {tell(unknown[1])}", ()
+        elif "cores have to be specified for local execution" in text:
+            words = " ".join(shlex.quote(word) for word in ["snakemake", "-c2", *sys.argv[1:]])
+            record.msg, record.args = f"error: say how many processors jobs may use: {words}", ()
+        return True
+
+    logging.getLogger(_LOGGER).addFilter(told)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Whether what stands behind ``--config`` can be meant so; for the default profile.
+
+    Raises:
+        SystemExit: a target stands there; one line on standard error, and status 1.
+    """
+    behind = False
+    for word in words:
+        if word.startswith("-"):
+            behind = word in ("--config", "-C")
+        elif behind and "=" not in word:
+            others = [other for other in words if other != word]
+            meant = " ".join(shlex.quote(other) for other in ["snakemake", word, *others])
+            print(
+                f"error: {word!r} stands behind --config, where KEY=VALUE is expected; "
+                f"targets come first: {meant}",
+                file=sys.stderr,
+            )
+            sys.exit(1)
 
 
 def forget(files: Iterable[str], *kinds: str) -> None:

@@ -101,6 +101,7 @@ wildcard_constraints:
 
 internals.end_quietly(workflow)
 internals.note_jobs(workflow)
+internals.explain(CALL.unknown)
 
 
 onstart:

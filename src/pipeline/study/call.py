@@ -22,6 +22,7 @@ from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
 from pipeline.study.settled import Settled, wanted
+from pipeline.study.state import resolve
 
 
 def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
@@ -68,6 +69,19 @@ class Call:
         if self._settled:
             self._settled.settle(run)
         return run
+
+    def unknown(self, target: str) -> str:
+        """What is wrong with a target that no rule makes, and what may be meant."""
+        try:
+            found = resolve(self.config, [target])
+        except UserError as error:
+            return str(error)
+        results = self.config.main.results
+        if found.runs and not found.outputs:
+            path = f"{results}/{found.runs[0].path()}"
+            if path != target:
+                return f"{target!r} is no file that a job makes; ask for the run by {path}"
+        return f"{target!r}: no rule makes it in study {self.config.main.study!r}"
 
     def data(self, dataset: str, dry: bool) -> list[str]:
         """Make sure that a data set can be read before any job starts.
