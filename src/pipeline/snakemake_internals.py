@@ -57,6 +57,56 @@ def jobs(workflow: Any) -> list[Job]:
     ]  # fmt: skip
 
 
+#: What it says of each job and of its own working: the line of progress says it shorter.
+_TALK = {
+    "job_info", "group_info", "shellcmd", "job_started", "job_finished", "progress",
+    "resources_info", "run_info",
+}  # fmt: skip
+_ALSO = re.compile(
+    r"Assuming unrestricted shared|Building DAG of jobs|Using shell:|Conda environments: ignored"
+    r"|Select jobs to execute|.* has been submitted with SLURM jobid"
+)
+
+
+def hush(workflow: Any) -> None:
+    """Keep from the terminal what Snakemake says of jobs one by one; its log has all of it.
+
+    A dry run says all.
+    """
+    if dry(workflow):
+        return
+    for handler in _handlers(logging.StreamHandler):
+        handler.addFilter(
+            lambda record: (
+                record.levelno != logging.INFO
+                or not (_event(record) in _TALK or _ALSO.match(str(record.msg)))
+            )
+        )
+
+
+def speak_after(clear: Callable[[], None]) -> None:
+    """Call ``clear`` before each line on the terminal, and let the log have every detail."""
+
+    def cleared(record: logging.LogRecord) -> bool:
+        del record
+        clear()
+        return True
+
+    for handler in _handlers(logging.StreamHandler):
+        handler.addFilter(cleared)  # the last one: what comes here will be shown
+    for handler in _handlers(logging.FileHandler):
+        for part in (handler.formatter, *handler.filters):
+            if "quiet" in getattr(part, "__dict__", {}):
+                vars(part)["quiet"] = set()
+
+
+def _handlers(kind: type[logging.Handler]) -> list[logging.Handler]:
+    """Those of Snakemake that write to a terminal, or to its log."""
+    found = logging.getLogger(_LOGGER).handlers
+    file = kind is logging.FileHandler
+    return [one for one in found if isinstance(one, logging.FileHandler) == file]
+
+
 def note_jobs(workflow: Any) -> None:
     """In a dry run, write what would run to the file that ``JOBS`` names, if it names one.
 

@@ -101,6 +101,8 @@ wildcard_constraints:
 
 internals.end_quietly(workflow)
 internals.note_jobs(workflow)
+if not SUBMITTED:
+    internals.hush(workflow)
 internals.explain(CALL.unknown)
 
 

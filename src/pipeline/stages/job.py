@@ -193,10 +193,17 @@ class Job:
         """Where a training of the run is saved; ``slot`` tells several apart."""
         return Keeper(self.folder, self.digest, slot)
 
-    def train(self, model: nn.Module, training: Training, slot: int = 0) -> Outcome:
-        """Train ``model``, saved in the run's folder and shown in its log; ``slot``: the round."""
-        report = self.progress.epochs(training.schedule.last, round=slot or None)
-        training = replace(training, keeper=self.keeper(slot), report=report)
+    def train(self, model: nn.Module, training: Training, slot: int = 0, begun: int = 0) -> Outcome:
+        """Train ``model``, saved in the run's folder and shown in its log.
+
+        ``slot``: the round, before which the run has trained ``begun`` epochs.
+        """
+        schedule = training.schedule
+        course = self.progress.training(
+            schedule.last, round=slot or None, batch=self.run.training(self.graph).batch_size,
+            begun=begun - schedule.first, total=self.run.trained_epochs(self.graph),
+        )  # fmt: skip
+        training = replace(training, keeper=self.keeper(slot), report=course.row, step=course.step)
         outcome = self.trainer.train(model, training)
         spent = {"train_seconds": outcome.seconds, "epochs_executed": outcome.epochs_executed}
         for name, value in spent.items():

@@ -15,7 +15,8 @@ from pipeline.artifacts.record import record_of
 from pipeline.artifacts.reservation import Reservation
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
-from pipeline.progress.workflow import Watch
+from pipeline.progress.left import Work
+from pipeline.progress.workflow import Expected, Watch
 from pipeline.runs import STAGES, Run, parse
 from pipeline.snakemake_internals import Job
 from pipeline.study.config import Config, freeze, read
@@ -148,14 +149,32 @@ class Call:
         self._reserve(jobs)
         self._keep(jobs)
         self._watch = Watch(self.config.results)
-        for job in jobs:
-            stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
-            seconds = self.jobs.costs.wall(parse(stage, key)) if stage and key else 3.0
-            self._watch.expect(next(iter(job.outputs), None), seconds, next(iter(job.logs), None))
+        snakemake_internals.speak_after(self._watch.clear)
+        first = {file: job.outputs[0] for job in jobs for file in job.outputs}
+        self._watch.expect(*(self._expected(job, first) for job in jobs if job.outputs))
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
             self._watch.start(cores)
+
+    def _expected(self, job: Job, first: Mapping[str, str]) -> Expected:
+        """What is expected of a job: of a run by its cost, of any other a few seconds.
+
+        ``first``: the output that stands for the job that makes a file.
+        """
+        needs = tuple({first[file] for file in job.inputs if file in first})
+        work = Work(3.0, needs=needs)
+        if run := self._run_of(job):
+            kind = "-".join(run.home.network) if run.computes else ""
+            seconds, cores = self.jobs.rates.wall(run), self.jobs.threads(run)
+            work = Work(seconds, kind, needs, cores)
+        log = next(iter(job.logs), None)
+        return Expected(Path(job.outputs[0]), work, Path(log) if log else None, named(job))
+
+    def _run_of(self, job: Job) -> Run | None:
+        """The run of a job, if it is one's."""
+        stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
+        return self.run(stage, key) if stage and key else None
 
     def _keep(self, jobs: list[Job]) -> None:
         """Give what is whole and runs again only for what comes before it a second name.
@@ -163,9 +182,7 @@ class Call:
         Where that comes out as it was, the job takes its files back and does not train again.
         """
         for job in jobs:
-            stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
-            if stage and key and not job.forced:
-                run = self.run(stage, key)
+            if not job.forced and (run := self._run_of(job)):
                 record = record_of(self.config.results / run.folder)
                 if record is not None and record.digest == self.graph.digest(run):
                     finished.keep(self.config.results, run.folder, record.files)
@@ -197,3 +214,13 @@ class Call:
         self._reservation.take(reads - writes, writes)
         if self._reservation.alone:
             finished.forget_others(self.config.results, self._runs)
+
+
+def named(job: Job) -> tuple[str, str]:
+    """How a job reports itself: a run by stage and key, another by what ``write.py`` is asked for."""
+    wildcards = job.wildcards
+    stage, key = wildcards.get("stage"), wildcards.get("key")
+    if stage and key:
+        return stage, key
+    name = wildcards.get("name") or wildcards.get("dataset") or ""
+    return wildcards.get("kind") or job.rule, name
