@@ -64,7 +64,7 @@ _TALK = {
 }  # fmt: skip
 _ALSO = re.compile(
     r"Assuming unrestricted shared|Building DAG of jobs|Using shell:|Conda environments: ignored"
-    r"|Select jobs to execute|.* has been submitted with SLURM jobid"
+    r"|Select jobs to execute|Elapsed time:|.* has been submitted with SLURM jobid"
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.progress.job import clock, running, until
 from pipeline.progress.workflow import describe, share
-from pipeline.runs import Run
+from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
@@ -50,6 +50,8 @@ class Look:
         self.config, self._graph = config, Graph(config)
         target = resolve(config, targets)
         self._every = self._graph.closure([*self._graph.outputs(target.outputs), *target.runs])
+        self._runs = {(run.stage, run.key) for run in self._every}
+        self._around = {*target.outputs, *(run.home.dataset for run in self._every), ""}
         self._done: set[Run] = set()
 
     def lines(self) -> list[str]:
@@ -59,13 +61,17 @@ class Look:
         self._done |= {
             run for run in self._every if run not in self._done and states.state(run) == "done"
         }
-        mine = {(run.stage, run.key) for run in self._every}
-        now = [one for one in running(self.config.results) if (one["stage"], one["key"]) in mine]
+        now = [one for one in running(self.config.results) if self._mine(one)]
         head = f"{len(self._done)}/{len(self._every)} runs done, {len(now)} running"
         left = self._left(now)
         if left is not None:
             head += f", about {clock(left)} left, until {until(left)}"
         return [head, *(f"  {describe(record, host=True)}" for record in now)]
+
+    def _mine(self, record: dict[str, Any]) -> bool:
+        """Whether a job is of these targets, or of what stands around them."""
+        stage, key = record["stage"], record["key"]
+        return (stage, key) in self._runs or (stage not in STAGES and key in self._around)
 
     @property
     def finished(self) -> bool:

@@ -10,7 +10,7 @@ import importlib
 from pipeline.artifacts import finished
 from pipeline.errors import UserError
 from pipeline.machine.team import team
-from pipeline.progress.tensorboard import write_events
+from pipeline.progress.trackers import write_events
 from pipeline.runs import parse
 from pipeline.stages.job import Job
 from pipeline.study.config import Config
@@ -36,7 +36,7 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
             try:
                 write_events(config.results, wanted)
             except OSError as error:  # for people only: the run is done all the same
-                print(f"no TensorBoard events: {error.strerror}", flush=True)
+                print(f"no events for tensorboard: {error.strerror}", flush=True)
 
 
 def _there(job: Job) -> bool:

@@ -42,7 +42,7 @@ FROZEN = "PIPELINE_CONFIG"
 COMMAND = "command line"
 DATA_ROOT = "DATA_ROOT"
 #: Folders below the results that no study may be named after.
-RESERVED = {*STAGES, "data", "logs", "benchmarks", "tensorboard"}
+RESERVED = {*STAGES, "data", "logs", "benchmarks", "tensorboard", "wandb"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Main(Checked):
     tensorboard: bool = option(
         False, "write the history of each training for TensorBoard, to <results>/tensorboard"
     )
+    wandb: bool = option(
+        False,
+        "write the history of each training for Weights & Biases, offline, to <results>/wandb",
+    )
     slices: tuple[str, ...] = option(
         (), "folders in which results folders of slices lie, taken over before anything runs; one "
         "may stand without a list",
@@ -79,11 +83,12 @@ class Main(Checked):
         def at(key: str) -> str:
             return COMMAND if key in given else where
 
-        if self.tensorboard and find_spec("tensorboard") is None:
-            raise UserError(
-                f"{at('tensorboard')}: tensorboard: true needs a package that is not installed: "
-                "pip install tensorboard"
-            )
+        for package in ("tensorboard", "wandb"):
+            if getattr(self, package) and find_spec(package) is None:
+                raise UserError(
+                    f"{at(package)}: {package}: true needs a package that is not installed: "
+                    f"pip install {package}"
+                )
         if self.processes % self.nodes:
             place = at("nodes" if "nodes" in given else "processes")
             raise UserError(f"{place}: processes ({self.processes}) must be a multiple of nodes")
