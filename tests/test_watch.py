@@ -165,7 +165,7 @@ def test_every_job_is_shown_and_none_of_another_workflow(tmp_path: Path) -> None
 
 
 def test_steps_and_images_a_second_are_shown(fresh: Tiny) -> None:
-    """Reports of steps come at most twice a second, and the share counts all rounds of a block."""
+    """Reports of steps come every two seconds at most, and the share counts all rounds of a block."""
     course = Writer(fresh.results, fresh.block()).training(2, round=3, batch=64, begun=4, total=8)
     course.step(0, 1, 10)
     course._told = course._first = (time.monotonic() - 5.0, 0.1)

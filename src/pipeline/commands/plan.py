@@ -82,8 +82,8 @@ def asked(config: Config, targets: list[str]) -> list[dict[str, str]]:
         UserError: Snakemake refuses; its own line.
     """
     resolve(config, targets)
-    main = config.main
-    settings = [f"{key}={getattr(main, key)}" for key in ("study", "protocol", "results")]
+    keys = dict.fromkeys(("study", "protocol", "results", *config.given))
+    settings = [f"{key}={config.raw['main'][key]}" for key in keys if key in config.raw["main"]]
     command = [sys.executable, "-m", "snakemake", "-n", "-c1", *targets, "--config", *settings]
     with TemporaryDirectory() as folder:
         file = Path(folder, "jobs")

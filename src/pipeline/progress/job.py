@@ -17,7 +17,7 @@ FOLDER = ".progress"
 
 
 #: Seconds between reports of steps, and between lines in the log of a job.
-REPORT, LINE = 0.5, 1.0
+REPORT, LINE = 2.0, 1.0
 #: Seconds of steps from which a job says how long it still takes.
 MEASURED = 3.0
 

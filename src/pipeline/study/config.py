@@ -126,7 +126,7 @@ class Config:
         for part in ("main", "recipes", "datasets", "study"):
             if part not in mapping(raw, "submitted study"):
                 raise UserError(f"submitted study: key {part!r} is missing")
-        self.raw = dict(raw)
+        self.raw, self.given = dict(raw), tuple(given)
         self.main: Main = parse(Main, raw["main"], "config.yaml")
         self.main.check("config.yaml", given)
         self.results = Path(self.main.results)
