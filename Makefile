@@ -1,6 +1,5 @@
-# make demo: everything from raw data to the report, on scikit-learn's digits.
-# make check: what a person runs before each commit. make test: the whole test suite.
-.PHONY: demo test check lint style tiny sharma-tiny torture bench test-browser test-slurm cells how-to install lock clean
+# make help says what each target does. Without one: make demo.
+.PHONY: help demo test check lint style tiny sharma-tiny torture bench test-browser test-slurm cells how-to install lock clean
 .DEFAULT_GOAL := demo
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,79 +9,97 @@ BIN := $(CURDIR)/$(VENV)/bin
 PIP := bin/python -m pip install --quiet --disable-pip-version-check
 LOCK := build/uv/bin/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
+# Whether .venv may stay: its Python is new enough, and the one that PYTHON names where that was given.
+NEW := import sys; sys.exit(sys.version_info < (3, 11))
+SYSTEM := $(shell command -v $(PYTHON) 2> /dev/null)
+MINOR := import sys; print(sys.version_info[:2])
+ifneq ($(wildcard $(BIN)/python),)
+FITS := $(shell $(BIN)/python -c '$(NEW)' 2> /dev/null && echo yes)
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c '$(MINOR)' 2> /dev/null),$(shell $(BIN)/python -c '$(MINOR)' 2> /dev/null))
+FITS :=
+endif
+endif
+endif
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH
 
-demo: $(VENV)/.installed-run
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'CORES=4 make ...: processors (2). PYTHON=python3.12 make ...: the Python of .venv (3.11 or newer).'
+
+demo: $(VENV)/.installed-run ## the study demo: from raw data to the report, in minutes
 	snakemake -c$(CORES)
 	@echo "The report: results/demo/report.html"
 
-tiny: $(VENV)/.installed-run
+tiny: $(VENV)/.installed-run ## one instance of every kind of table and figure, trained for real
 	snakemake -c$(CORES) --config study=tiny
 
-# Figures of Sharma et al. (2024) in miniature, by real training on digits.
-sharma-tiny: $(VENV)/.installed-run
+sharma-tiny: $(VENV)/.installed-run ## figures of Sharma et al. (2024) in miniature, by real training
 	snakemake -c$(CORES) --config study=sharma-tiny
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev ## the whole test suite
 	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser
 
-# Before each commit, in a minute: style, types, and the tests that are not slow.
-check: lint
+check: lint ## before each commit, in a minute: style, types, the tests that are not slow
 	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser -m "not slow"
 
-lint: style
+lint: style ## style, types, snakemake --lint
 	snakemake --lint
 	mypy
 
-style: $(VENV)/.installed-dev
+style: $(VENV)/.installed-dev ## style alone
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 
-# Speed beside the conventional way, to docs/evidence/performance.md; half an hour, nothing else running.
-bench: $(VENV)/.installed-run
+# To docs/evidence/performance.md; nothing else running.
+bench: $(VENV)/.installed-run ## speed beside the conventional way; half an hour
 	python benchmarks/run.py
 
-# The report in a real headless Chromium, which is installed where it is missing (as root, Debian).
-test-browser: $(VENV)/.installed-dev
+# Chromium is installed where it is missing (as root, Debian).
+test-browser: $(VENV)/.installed-dev ## the report in a real headless Chromium
 	command -v chromium > /dev/null && command -v chromedriver > /dev/null || \
 		(apt-get update -qq && apt-get install -y -qq chromium chromium-driver)
 	python -m pytest tests/browser
 
-# The workflow on a real Slurm that the test installs (as root, Debian), starts and stops itself.
-test-slurm: $(VENV)/.installed-dev
+# The test installs, starts and stops it itself.
+test-slurm: $(VENV)/.installed-dev ## the workflow on a real Slurm (as root, Debian)
 	python tests/slurm/run.py
 
-# Study cifar10-cells in miniature: slices on three machines, merged by the workflow.
-cells: $(VENV)/.installed-dev
+cells: $(VENV)/.installed-dev ## study cifar10-cells in miniature: slices on three machines, merged
 	python tests/cells/run.py
 
-# The how-to pages that extend the program, followed on a copy of the tree and run in study nano.
-how-to: $(VENV)/.installed-dev
+how-to: $(VENV)/.installed-dev ## the how-to pages that extend the program, followed on a copy of the tree
 	python tests/how_to/run.py
 
-# Kills a whole workflow at random moments (TORTURE_KILLS, 50) and compares what it ends with.
-torture: $(VENV)/.installed-dev
+torture: $(VENV)/.installed-dev ## kills a workflow at random moments (TORTURE_KILLS, 50); compares what it ends with
 	python tests/torture/run.py
 
-install: $(VENV)/.installed-run
+install: $(VENV)/.installed-run ## what running needs, into .venv
 
-# Made anew when the lock changes; PYTHON must be 3.11 or newer. The lock brings the setuptools that builds the project.
-$(VENV)/.installed-%: requirements/%.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Made anew when the lock changes. The lock brings the setuptools that builds the project.
+$(VENV)/.installed-%: requirements/%.txt pyproject.toml $(if $(FITS),,python)
+	test -x $(BIN)/python || $(SYSTEM) -m venv $(VENV)
 	$(VENV)/$(PIP) --require-hashes -r $<
 	$(VENV)/$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Before a .venv is made, or made anew: a Python that will do.
+.PHONY: python
+python:
+	@test -n "$(SYSTEM)" && $(SYSTEM) -c '$(NEW)' 2> /dev/null || { echo "error: $(PYTHON) is missing or older than Python 3.11;" \
+		"name another: PYTHON=python3.12 make ..." >&2; exit 1; }
+	@! test -e $(VENV) || { echo "$(VENV): of another Python; made anew"; rm -rf $(VENV); }
+
 # From pyproject.toml: what the project needs (run) and that with all its extras (dev), every file by its hash. A version
 # stays as it is locked until pyproject.toml asks for another; without the folder requirements, all are the newest.
-lock:
+lock: ## the versions and hashes of all packages, anew
 	$(PYTHON) -m venv build/uv
 	build/uv/$(PIP) uv==0.13.8
 	mkdir -p requirements
 	$(LOCK) --all-extras --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt --output-file requirements/run.txt
 
-clean:
+clean: ## deletes results and .snakemake
 	rm -rf results .snakemake

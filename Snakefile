@@ -1,7 +1,6 @@
 # Entry point: reads the study, declares the rules of all stages, and a target per table and figure.
 import os
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.utils import min_version

@@ -102,13 +102,14 @@ class Checkout:
         """Run targets; the jobs that ran, by rule."""
         done = self.snakemake(*targets)
         assert done.returncode == 0, done.stdout + done.stderr
-        return jobs(done)
+        logs = (self.folder / ".snakemake" / "log").glob("*.snakemake.log")
+        return jobs(max(logs, key=lambda path: path.stat().st_mtime_ns).read_text())
 
     def plan(self, *targets: str) -> dict[str, int]:
         """What would run, by rule, as a dry run says."""
         done = self.snakemake("-n", *targets)
         assert done.returncode == 0, done.stdout + done.stderr
-        return jobs(done)
+        return jobs(done.stdout + done.stderr)
 
     def finish(self) -> None:
         """Run one cell, then everything, and note the jobs of both."""
@@ -121,9 +122,8 @@ class Checkout:
         return found
 
 
-def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+def jobs(text: str) -> dict[str, int]:
     """Snakemake's own job statistics, without targets; empty where there is nothing to be done."""
-    text = done.stdout + done.stderr
     if "Nothing to be done" in text:
         return {}
     table = text[text.index("Job stats:") :]

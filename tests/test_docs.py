@@ -19,15 +19,17 @@ from how_to.run import merged
 
 from pipeline.catalog import datasets as catalog
 from pipeline.commands import COMMANDS, parser, reference
+from pipeline.commands import list as listed
 from pipeline.commands.plan import plan
 from pipeline.errors import UserError
 from pipeline.report.claims import CONTRADICTED, SUPPORTED, UNDECIDED, on_published
 from pipeline.results import COLUMNS
 from pipeline.runs import STAGES
+from pipeline.study import config as configuration
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
-from pipeline.study.state import resolve, run_of
+from pipeline.study.state import output_of, resolve, run_of
 from pipeline.study.strict_yaml import read_yaml
 from pipeline.study.targets import COMPARISON, FIGURE, TABLE
 from pipeline.training.loop import HISTORY
@@ -122,8 +124,7 @@ def test_pages_are_written_and_pictures_copied(
     config = read(ROOT)
     monkeypatch.chdir(tmp_path)
     reference.run(config, parser().parse_args(["reference", "--write"]))
-    assert capsys.readouterr().out.split() == [
-    ]
+    assert capsys.readouterr().out.split() == []
     assert (tmp_path / reference.SETTINGS).read_text() == reference.settings_page()
     with pytest.raises(UserError, match="study=demo"):
         reference.copy_pictures(tmp_path)
@@ -240,10 +241,14 @@ def test_every_pipeline_command_parses_and_names_what_exists(page: Path, own: Pa
         found = {k: given[k] for k in ("study", "protocol") if given[k] is not None}
         config = read(own, found)
         match given["command"]:
-            case "plan":
-                plan(config, given["targets"], given["device"] or "cpu")
-            case "show":
+            case "plan" | "stale":
+                resolve(config, given["targets"])
+            case "show" if output_of(config, given["path"]) is None:
                 Graph(config).closure([run_of(config, given["path"])])
+            case "diff":
+                Graph(config).closure([run_of(config, given[name]) for name in ("first", "second")])
+            case "list":
+                assert set(given["what"]) <= set(listed.KINDS)
             case "table":
                 assert config.outputs[given["name"]].what in ("table", "claims")
             case "data":
@@ -277,7 +282,10 @@ def shown(config: Config) -> set[str]:
 
 
 @each_reader()
-def test_every_snakemake_command_names_targets_that_exist(page: Path, own: Path) -> None:
+def test_every_snakemake_command_names_targets_that_exist(
+    page: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "find_spec", lambda _: True)  # the page installs it before
     for words in commands(as_it_is(page)):
         if words[0] != "snakemake":
             continue
@@ -356,7 +364,11 @@ def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:
 
 
 def test_the_readme_counts_what_plan_counts(tmp_path: Path) -> None:
-    found = plan(read(ROOT, {"study": "paper", "results": str(tmp_path)}), ["table_5"], "cpu")
+    config = read(ROOT, {"study": "paper", "results": str(tmp_path)})
+    graph = Graph(config)
+    runs = graph.closure(graph.outputs(["table_5"]))
+    jobs = [{"rule": "any", "stage": run.stage, "key": run.key} for run in runs]
+    found = plan(config, jobs, ["table_5"], "cpu")
     text = (ROOT / "README.md").read_text()
     assert f"{found['jobs']} runs" in text and f"{found['epochs']:,} epochs" in text
     assert f"{found['missing']['sparse']['jobs']} of them sparse" in text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline import stages
 from pipeline.artifacts.store import read_csv
-from pipeline.progress import tensorboard as events
+from pipeline.errors import Interrupted
+from pipeline.progress import trackers as events
 from pipeline.study import config as configuration
 
 
@@ -72,7 +76,61 @@ def test_a_folder_that_cannot_be_written_does_not_fail_the_run(
     run = told.dense()
     stages.run(told.config, run.stage, run.key)
     assert told.path(run, "provenance.json").exists()
-    assert "no TensorBoard events: " in capsys.readouterr().out
+    assert "no events for tensorboard: " in capsys.readouterr().out
+
+
+def test_events_can_be_read_while_the_run_goes_on(
+    told: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each epoch its values are on disk; a run that goes on adds to what it had told."""
+    run, seen = told.dense(), []
+    folder = told.results / "tensorboard" / run.folder
+    row = events.TensorBoard.row
+
+    def stopped(tracker: events.TensorBoard, step: int, values: dict[str, float]) -> None:
+        row(tracker, step, values)
+        seen.append([step for step, _ in curves(folder)["loss/train"]])
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(events.TensorBoard, "row", stopped)
+    with pytest.raises(Interrupted):
+        told.run(run)
+    assert seen == [[1], [1, 2]]
+    monkeypatch.setattr(events, "write_events", lambda *_: None)
+    monkeypatch.setattr(stages, "write_events", lambda *_: None)
+    told.run(run)
+    assert seen[2:] == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+def history(file: Path) -> list[dict[str, float]]:
+    """The rows of an offline run of Weights & Biases: records of a log in LevelDB's format."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, rows = file.read_bytes(), 7, []
+    while place + 7 <= len(content):
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        assert kind == 1  # whole: such short ones lie in one block
+        record = Record.FromString(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if record.WhichOneof("record_type") == "history":
+            items = {".".join([*one.nested_key]) or one.key: one for one in record.history.item}
+            rows.append({key: json.loads(one.value_json) for key, one in items.items()})
+    return rows
+
+
+def test_weights_and_biases_gets_the_history_offline(fresh: Tiny) -> None:
+    pytest.importorskip("wandb")
+    told = Tiny(fresh.root, fresh.results, wandb=True)
+    run = told.dense()
+    folder = told.run(run)
+    (file,) = (told.results / "wandb").glob("offline-run-*/*.wandb")
+    found = history(file)
+    rows = read_csv(folder / "history.csv")
+    assert [row["_step"] for row in found] == [1, 2, 3, 4]
+    for mine, theirs in zip(rows, found, strict=True):
+        assert theirs["loss/train"] == pytest.approx(float(mine["train_loss"]))
+        assert ("loss/test" in theirs) == bool(mine["test_loss"])
 
 
 def test_a_missing_package_is_one_line_before_any_job(
@@ -80,7 +138,7 @@ def test_a_missing_package_is_one_line_before_any_job(
 ) -> None:
     monkeypatch.setattr(configuration, "find_spec", lambda name: None)
     refused(
-        lambda: Tiny(fresh.root, fresh.results, tensorboard=True), "config.yaml", "tensorboard",
+        lambda: Tiny(fresh.root, fresh.results, tensorboard=True), "command line", "tensorboard",
         "pip install tensorboard",
     )  # fmt: skip
     Tiny(fresh.root, fresh.results)  # it is asked for by the setting alone
@@ -89,7 +147,7 @@ def test_a_missing_package_is_one_line_before_any_job(
 def test_nothing_loads_it_otherwise(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "import pipeline.progress.tensorboard\n"
+        "import pipeline.progress.trackers\n"
         "import pipeline.stages.dense, pipeline.stages.sparse, pipeline.stages.imp\n"
         "print([n for n in sys.modules if n.split('.')[0] == 'tensorboard'])"
     )
@@ -100,4 +158,4 @@ def test_nothing_loads_it_otherwise(tmp_path: Path) -> None:
 
 
 def test_no_study_may_be_named_after_the_folder() -> None:
-    assert events.FOLDER in configuration.RESERVED
+    assert set(events.TRACKERS) <= configuration.RESERVED

@@ -201,7 +201,7 @@ def test_any_text_is_the_one_path_of_a_run_or_refused(stage: str, key: str) -> N
     try:
         run = parse(stage, key)
     except UserError as error:
-        assert one_line(str(error)) and "not the path of a run; expected" in str(error)
+        assert one_line(str(error)) and "not the path of a run: " in str(error)
     else:
         assert run.folder == f"{stage}/{key}"
         _inside(run.path())

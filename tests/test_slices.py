@@ -29,7 +29,8 @@ from pipeline.artifacts.store import read_json, write_json
 from pipeline.artifacts.unfinished import RESUME, Reached, reached
 from pipeline.cli import STOPPED
 from pipeline.errors import UserError
-from pipeline.progress.workflow import Watch
+from pipeline.progress.left import Work
+from pipeline.progress.workflow import Expected, Watch
 from pipeline.runs import STAGES, Run
 from pipeline.study.call import Call, wanted
 from pipeline.study.config import read
@@ -451,7 +452,7 @@ def test_a_failure_is_not_hidden_by_a_stop(
     call._watch = Watch(tiny.results)
     for number, line in enumerate(lines):
         log = tmp_path / f"{number}.log"
-        call._watch.expect(str(tmp_path / f"{number}.json"), 1.0, str(log))
+        call._watch.expect(Expected(tmp_path / f"{number}.json", Work(1.0), log))
         log.write_text(f"{line}\n")
     assert call.ended(False, stopped=True) == saved
     assert ("with errors" in capsys.readouterr().err) == (not saved)

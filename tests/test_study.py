@@ -371,7 +371,7 @@ def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> No
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--config", "study=bad"], "error: config.yaml: unknown study 'bad'"),
+        (["--config", "study=bad"], "error: command line: unknown study 'bad'"),
         (["results/sparse/mnist/x/metrics.json"], "error: "),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from small import REPOSITORY, Tiny
 from pipeline.commands import main
 from pipeline.progress import job as progress
 from pipeline.progress.job import FOLDER, Writer, clock, running, until
-from pipeline.progress.workflow import SILENT, Watch, describe, share
+from pipeline.progress.left import Work
+from pipeline.progress.workflow import SILENT, Expected, Watch, describe, share
 from pipeline.runs import STAGES, Curve, ImpBarrier, Plane, Run, Snapshot
 
 KEY = "digits/resnet20-w0.5/dense-digits/imp-ft-digits/permuted.activations/S0.97/k1-e15/sparse-digits/a0-b1"
@@ -104,6 +106,29 @@ def test_the_end_is_a_time_of_day() -> None:
     assert [clock(s) for s in (42, 187, 7500)] == ["42 s", "3:07", "2:05:00"]
 
 
+def expected(folder: Path, name: str, seconds: float = 10.0, **more: Any) -> Expected:
+    """A job whose file and log lie in a folder under its name."""
+    return Expected(folder / name, Work(seconds, **more), folder / f"{name}.log")
+
+
+def begin(watch: Watch, job: Expected, ago: float) -> None:
+    """The job began so many seconds ago."""
+    assert job.log
+    job.log.write_text("epoch 1\n")
+    watch.look()
+    job.began = time.time() - ago
+
+
+def end(watch: Watch, job: Expected) -> None:
+    job.output.write_text("made")
+    watch.look()
+
+
+def minutes_left(watch: Watch) -> int:
+    (found,) = re.findall(r"about (\d+):\d\d left", watch.line())
+    return int(found)
+
+
 def test_the_workflows_lines_count_files_that_changed_and_not_clocks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,18 +137,70 @@ def test_the_workflows_lines_count_files_that_changed_and_not_clocks(
     old.write_text("before")
     os.utime(old, (time.time() + 86400,) * 2)
     watch = Watch(tmp_path)
-    for path in (old, new):
-        watch.expect(str(path), 10.0)
+    watch.expect(*(expected(tmp_path, path.name) for path in (old, new)))
     watch.start(1)
     assert watch.line().startswith("0/2 jobs, 0 %, about ")
     new.write_text("made")
     os.utime(new, (time.time() - 86400,) * 2)
-    watch._count()
+    watch.look()
     assert watch.line().startswith("1/2 jobs, 50 %, about ")
     watch.stop(True)
     said = capsys.readouterr().err
-    assert "2 jobs, about 20 s on 1 cores" in said and "1 of 2 jobs done" in said
+    assert "2 jobs, about 20 s on 1 core\n" in said and "1 of 2 jobs done" in said
     assert all(line.isprintable() for line in said.splitlines())
+
+
+def test_every_job_is_shown_and_none_of_another_workflow(tmp_path: Path) -> None:
+    """Two in one folder: each tells of its own."""
+    watch = Watch(tmp_path)
+    for name in (("sparse", KEY), ("data", "digits"), ("table", "table_one")):
+        watch.expect(Expected(tmp_path / name[1].replace("/", "-"), Work(5.0), None, name))
+    report(tmp_path, "data", "digits")
+    assert "; now check of data set digits" in watch.line()
+    report(tmp_path, "sparse", KEY.replace("a0-b1", "a2-b3"))
+    report(tmp_path, "table", "table_two")
+    assert "; now check of data set digits" in watch.line() and "more" not in watch.line()
+    report(tmp_path, "table", "table_one")
+    assert watch.line().endswith(" and 1 more")
+
+
+def test_steps_and_images_a_second_are_shown(fresh: Tiny) -> None:
+    """Reports of steps come every two seconds at most, and the share counts all rounds of a block."""
+    course = Writer(fresh.results, fresh.block()).training(2, round=3, batch=64, begun=4, total=8)
+    course.step(0, 1, 10)
+    course._told = course._first = (time.monotonic() - 5.0, 0.1)
+    course.step(1, 5, 10)
+    (record,) = running(fresh.results)
+    assert share(record) == pytest.approx((4 + 1.5) / 8)
+    assert record["images_per_second"] == pytest.approx(1.4 * 10 * 64 / 5, rel=0.05)
+    assert record["left"] == pytest.approx(5 / 1.4 * 2.5, rel=0.05)
+    assert ", round 3, 1/2, step 5/10, 179 images/s" in describe(record)
+    before = record["time"]
+    course.step(1, 6, 10)
+    assert running(fresh.results)[0]["time"] == before
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_in_a_terminal_one_line_is_drawn_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    watch = Watch(tmp_path)
+    watch.expect(expected(tmp_path, "a"), expected(tmp_path, "b"))
+    watch.plan(1)
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report(tmp_path, accuracy=50.0)
+    watch._draw()
+    end(watch, expected(tmp_path, "a"))
+    watch._draw()
+    watch._say("a line")
+    text = said.getvalue()
+    assert text.count("\n") == 1 and text.endswith("] a line\n")
+    first, second, cleared, _ = text.split("\x1b[K")
+    assert "0/2 jobs, 0 %" in first and "1/2 jobs, 50 %" in second and "░" in second
+    assert cleared == "\r"
+    assert all(len(part.strip("\r")) < columns for part in (first, second))
 
 
 def watched(tiny: Tiny, *words: str) -> str:
@@ -178,7 +255,7 @@ def test_a_jobs_own_log_has_plain_lines_and_its_report_goes_with_it(
 ) -> None:
     run = fresh.dense()
     writer = Writer(fresh.results, run)
-    writer.epochs(4)({"epoch": 1, "train_loss": 1.5, "test_accuracy": 40.0})
+    writer.training(4).row({"epoch": 1, "train_loss": 1.5, "test_accuracy": 40.0})
     (record,) = running(fresh.results)
     assert (record["epoch"], record["epochs"], record["accuracy"]) == (1, 4, 40.0)
     assert capsys.readouterr().out == "epoch 1/4: loss 1.5000, accuracy 40.00 %\n"
@@ -202,12 +279,10 @@ def test_a_failed_job_is_one_line_with_its_reason_and_its_log(
     watch = Watch(tmp_path)
     logs = {name: tmp_path / f"{name}.log" for name in ("fails", "fine", "waits", "earlier")}
     logs["earlier"].write_text("error: of the last call\n")
-    for name, path in logs.items():
-        watch.expect(str(tmp_path / name), 10.0, str(path))
+    watch.expect(*(expected(tmp_path, name) for name in logs))
     logs["fails"].write_text(log)
     logs["fine"].write_text("epoch 4/4\n")
     (tmp_path / "fine").write_text("made")
-    watch._cores, watch._began = 1, time.time()
     watch.stop(False)
     first, *lines = capsys.readouterr().err.splitlines()
     assert "1 of 4 jobs done" in first and "with errors" in first
@@ -220,9 +295,8 @@ def test_many_failures_are_counted_and_none_is_told_where_all_went_well(
 ) -> None:
     watch = Watch(tmp_path)
     for number in range(25):
-        log = tmp_path / f"{number}.log"
-        watch.expect(str(tmp_path / str(number)), 1.0, str(log))
-        log.write_text("error: no\n")
+        watch.expect(expected(tmp_path, str(number)))
+        (tmp_path / f"{number}.log").write_text("error: no\n")
     watch.stop(True)
     assert "failed" not in capsys.readouterr().err
     watch.stop(False)
@@ -230,32 +304,33 @@ def test_many_failures_are_counted_and_none_is_told_where_all_went_well(
     assert said.count("failed: no; log: ") == 20 and said.rstrip().endswith("and 5 more")
 
 
-def test_an_estimate_that_proved_wrong_is_not_repeated(tmp_path: Path) -> None:
-    watch = Watch(tmp_path)
-    watch.expect(str(tmp_path / "a"), 10.0)
-    watch._cores, watch._began = 1, time.time() - 60
-    assert watch.line() == "0/1 jobs, 0 %, slower than estimated"
+def test_what_outlasts_its_expectation_is_not_said_to_end_at_once(tmp_path: Path) -> None:
+    watch, job = Watch(tmp_path), expected(tmp_path, "a")
+    watch.expect(job)
+    watch.plan(1)
+    begin(watch, job, 600.0)
+    assert minutes_left(watch) >= 2
 
 
 def test_a_small_job_that_ended_early_says_little_about_the_large_ones(tmp_path: Path) -> None:
     """A table of a second ends first; hours of training, just begun, are not a thousand hours."""
-    watch = Watch(tmp_path)
-    watch.expect(str(tmp_path / "table"), 1.0)
-    for name in ("a", "b"):
-        watch.expect(str(tmp_path / name), 3600.0)
-    (tmp_path / "table").write_text("made")
-    watch._cores, watch._began = 2, time.time() - 120
-    watch._count()
-    assert "1/3 jobs, 0 %, about 1:" in watch.line()
+    watch, table = Watch(tmp_path), expected(tmp_path, "table", 1.0)
+    large = [expected(tmp_path, name, 3600.0, kind="network") for name in "ab"]
+    watch.expect(table, *large)
+    watch.plan(2)
+    begin(watch, table, 120.0)
+    end(watch, table)
+    for job in large:
+        begin(watch, job, 60.0)
+    assert watch.line().startswith("1/3 jobs, ") and ", about 59:" in watch.line()
 
 
 def test_what_took_longer_than_expected_is_expected_of_the_rest(tmp_path: Path) -> None:
     watch = Watch(tmp_path)
-    for name in "abcdefgh":
-        watch.expect(str(tmp_path / name), 100.0)
-    for name in "abcd":
-        (tmp_path / name).write_text("made")
-    watch._cores, watch._began = 1, time.time() - 1200  # three times as long
-    watch._count()
-    (left,) = re.findall(r"about (\d+):\d\d left", watch.line())
-    assert 17 <= int(left) <= 20
+    jobs = [expected(tmp_path, name, 100.0, kind="network") for name in "abcdefgh"]
+    watch.expect(*jobs)
+    watch.plan(1)
+    for job in jobs[:4]:
+        begin(watch, job, 300.0)  # three times as long
+        end(watch, job)
+    assert 17 <= minutes_left(watch) <= 20

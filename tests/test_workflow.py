@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,15 +160,102 @@ def test_two_swapped_values_are_noticed(checkout: Checkout) -> None:
     assert checkout.plan("tables") == {"sparse": 1, "table": 1}
 
 
+def planned(checkout: Checkout, *targets: str) -> dict[str, int]:
+    """The jobs that ``pipeline plan`` counts, by rule."""
+    command = [sys.executable, "-m", "pipeline", "plan", *targets, "--study", "micro", "--json"]
+    done = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    kinds = {kind.replace("-", "_"): part["jobs"] for kind, part in found["missing"].items()}
+    return kinds | found["others"]
+
+
 @pytest.mark.parametrize("change", [{}, {"sparsities": [0.3, 0.2], "rewind_epochs": [1, 2]}])
 def test_plan_agrees_with_the_dry_run(checkout: Checkout, change: dict) -> None:
     checkout.study(edited(**change))
-    command = [sys.executable, "-m", "pipeline", "plan", "tables", "--study", "micro", "--json"]
-    done = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=True)
-    planned = {
-        k.replace("-", "_"): v["jobs"] for k, v in json.loads(done.stdout)["missing"].items()
-    }
-    assert planned == without(checkout.plan("tables"))
+    assert planned(checkout, "tables") == checkout.plan("tables")
+
+
+def dense(checkout: Checkout) -> Path:
+    """The folder of dense run 0."""
+    return next((checkout.folder / "results/dense").rglob("seed0"))
+
+
+def touch(checkout: Checkout) -> None:
+    """As if all that is large had just been written."""
+    for path in (checkout.folder / "results").rglob("*.safetensors"):
+        os.utime(path)
+
+
+def copy_without_times(checkout: Checkout) -> None:
+    """In the order of a copy, which is none: what was made first is the newest."""
+    files = sorted(path for path in (checkout.folder / "results").rglob("*") if path.is_file())
+    for moment, path in enumerate(sorted(files, key=lambda path: -path.stat().st_mtime_ns)):
+        os.utime(path, ns=((moment + 1) * 10**9,) * 2)
+
+
+def lose_logs_and_notes(checkout: Checkout) -> None:
+    copy_without_times(checkout)
+    shutil.rmtree(checkout.folder / "results/logs")
+    (checkout.folder / ".snakemake/incomplete").mkdir(exist_ok=True)
+
+
+def lose(name: str) -> Callable[[Checkout], None]:
+    return lambda checkout: (dense(checkout) / name).unlink()
+
+
+def caption(checkout: Checkout) -> None:
+    study = edited()
+    study["outputs"]["table_one"]["note"] = "Another caption."
+    checkout.study(study)
+
+
+def add_method(checkout: Checkout) -> None:
+    recipes = yaml.safe_load((checkout.folder / "config/recipes.yaml").read_text())
+    recipes["methods"]["another"] = {"init": "b", "label": "Another"}
+    recipes["sparse"]["another"] = {"lr": 0.5}
+    checkout.write("config/recipes.yaml", recipes)
+
+
+EVERY = {"dense": 1, "imp": 1, "mask": 1, "match": 1, "sparse": 4, "table": 2}
+
+
+@pytest.mark.parametrize(
+    ("accident", "expected"),
+    [
+        (touch, {}),
+        (copy_without_times, {}),
+        (lose_logs_and_notes, {}),
+        (lose("provenance.json"), EVERY),
+        (lose("metrics.json"), EVERY),
+        (caption, {"table": 1}),
+        (add_method, {}),
+    ],
+)
+def test_after_an_accident_plan_counts_what_runs_and_equal_content_does_not(
+    checkout: Checkout, accident: Callable[[Checkout], None], expected: dict[str, int]
+) -> None:
+    accident(checkout)
+    assert planned(checkout, "tables") == expected
+    assert checkout.plan("tables") == expected
+
+
+def test_what_rests_on_a_run_that_is_made_again_the_same_does_not_train_again(
+    checkout: Checkout,
+) -> None:
+    lose("metrics.json")(checkout)
+    before = {p: p.read_bytes() for p in (checkout.folder / "results").rglob("provenance.json")}
+    assert checkout.run("tables") == EVERY
+    changed = {p.parent for p, content in before.items() if p.read_bytes() != content}
+    assert changed == {dense(checkout)}
+    assert checkout.plan("tables") == {}
+
+
+def test_what_is_forced_trains_again(checkout: Checkout) -> None:
+    path = f"results/{CELL}/metrics.json"
+    record = checkout.folder / "results" / CELL / "provenance.json"
+    before = record.read_bytes()
+    assert checkout.run(path, "-f") == {"sparse": 1}
+    assert record.read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -67,14 +67,14 @@ def everything(config: Config) -> pd.DataFrame:
 
 
 class Results:
-    """Reads what the runs of a study left behind.
+    """Reads what the runs of a study left behind; ``target``: what asks for them.
 
     A run whose recorded settings differ from what the study now declares is refused: its number
     would stand under a wrong name.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.graph = config, Graph(config)
+    def __init__(self, config: Config, target: str = "") -> None:
+        self.config, self.graph, self._target = config, Graph(config), target
 
     def chosen(self, output: Output) -> list[Experiment]:
         """The experiments that a table or figure names."""
@@ -96,7 +96,7 @@ class Results:
         if found.get("digest") != self.graph.digest(run):
             raise UserError(
                 f"{path}: made with other settings than the study declares now; mend it: "
-                f"snakemake -c1 {self.config.results / run.path()}"
+                f"{self.config.command(self._target)}"
             )
         return found
 

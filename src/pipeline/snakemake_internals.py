@@ -6,11 +6,15 @@ Its objects are handed in: nothing here imports it.
 from __future__ import annotations
 
 import html
+import json
 import logging
 import os
+import re
+import shlex
 import signal
+import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -23,24 +27,109 @@ SEEN = "9.27.1"
 
 #: Where Snakemake keeps its notes, in the folder in which it was started.
 NOTES = Path(".snakemake")
+_LOGGER = "snakemake.logging"
+
+
+#: In a dry run, the file to which each job that would run is written as a line of JSON.
+JOBS = "PIPELINE_JOBS"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that will run: its wildcards and its files."""
+    """A job that will run: its rule, its wildcards and its files; ``forced``: because it was asked for."""
 
+    rule: str
     wildcards: dict[str, str]
     inputs: list[str]
     outputs: list[str]
     logs: list[str]
+    forced: bool = False
 
 
 def jobs(workflow: Any) -> list[Job]:
     """The jobs that will run, once the graph of all jobs stands."""
-    found = workflow.dag.needrun_jobs()
     return [
-        Job(job.wildcards_dict, list(job.input), list(job.output), list(job.log)) for job in found
-    ]
+        Job(
+            job.rule.name, job.wildcards_dict, list(job.input), list(job.output), list(job.log),
+            bool(workflow.dag.reason(job).forced),
+        )
+        for job in workflow.dag.needrun_jobs()
+    ]  # fmt: skip
+
+
+#: What it says of each job and of its own working: the line of progress says it shorter.
+_TALK = {
+    "job_info", "group_info", "shellcmd", "job_started", "job_finished", "progress",
+    "resources_info", "run_info",
+}  # fmt: skip
+_ALSO = re.compile(
+    r"Assuming unrestricted shared|Building DAG of jobs|Using shell:|Conda environments: ignored"
+    r"|Select jobs to execute|Elapsed time:|.* has been submitted with SLURM jobid"
+)
+
+
+def hush(workflow: Any) -> None:
+    """Keep from the terminal what Snakemake says of jobs one by one; its log has all of it.
+
+    A dry run says all.
+    """
+    if dry(workflow):
+        return
+    for handler in _handlers(logging.StreamHandler):
+        handler.addFilter(
+            lambda record: (
+                record.levelno != logging.INFO
+                or not (_event(record) in _TALK or _ALSO.match(str(record.msg)))
+            )
+        )
+
+
+def speak_after(clear: Callable[[], None]) -> None:
+    """Call ``clear`` before each line on the terminal, and let the log have every detail."""
+
+    def cleared(record: logging.LogRecord) -> bool:
+        del record
+        clear()
+        return True
+
+    for handler in _handlers(logging.StreamHandler):
+        handler.addFilter(cleared)  # the last one: what comes here will be shown
+    for handler in _handlers(logging.FileHandler):
+        for part in (handler.formatter, *handler.filters):
+            if "quiet" in getattr(part, "__dict__", {}):
+                vars(part)["quiet"] = set()
+
+
+def _handlers(kind: type[logging.Handler]) -> list[logging.Handler]:
+    """Those of Snakemake that write to a terminal, or to its log."""
+    found = logging.getLogger(_LOGGER).handlers
+    file = kind is logging.FileHandler
+    return [one for one in found if isinstance(one, logging.FileHandler) == file]
+
+
+def note_jobs(workflow: Any) -> None:
+    """In a dry run, write what would run to the file that ``JOBS`` names, if it names one.
+
+    Not the rules that only stand for a target: they make nothing.
+    """
+    if not dry(workflow) or not (name := os.environ.get(JOBS)):
+        return
+    file = Path(name)
+
+    class Noted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if _event(record) == "job_info" and vars(record)["output"]:
+                note = {"rule": vars(record)["rule_name"], **vars(record)["wildcards"]}
+                with file.open("a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(note) + "\n")
+
+    logging.getLogger(_LOGGER).addHandler(Noted())
+
+
+def _event(record: logging.LogRecord) -> str | None:
+    """What a line of Snakemake's is about, such as "job_info"; None: nothing that it has a name for."""
+    event = getattr(record, "event", None)
+    return event and str(event.value)
 
 
 def dry(workflow: Any) -> bool:
@@ -76,9 +165,49 @@ def stop_safely() -> None:
 
 def end_quietly(workflow: Any) -> None:
     """Show no errors and no logs of jobs that end because they were asked to."""
-    logging.getLogger("snakemake.logging").addFilter(
+    logging.getLogger(_LOGGER).addFilter(
         lambda record: record.levelno < logging.ERROR or not stopped(workflow)
     )
+
+
+def explain(tell: Callable[[str], str]) -> None:
+    """Say in one line of our own what Snakemake says of a call that lacks something.
+
+    ``tell(target)`` says what is wrong with a target that no rule makes.
+    """
+
+    def told(record: logging.LogRecord) -> bool:
+        text = str(record.msg)
+        unknown = re.search(r"No rule to produce (\S+) \(if you use", text)
+        if unknown:
+            record.msg, record.args = f"error: {tell(unknown[1])}", ()
+        elif "cores have to be specified for local execution" in text:
+            words = " ".join(shlex.quote(word) for word in ["snakemake", "-c2", *sys.argv[1:]])
+            record.msg, record.args = f"error: say how many processors jobs may use: {words}", ()
+        return True
+
+    logging.getLogger(_LOGGER).addFilter(told)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Whether what stands behind ``--config`` can be meant so; for the default profile.
+
+    Raises:
+        SystemExit: a target stands there; one line on standard error, and status 1.
+    """
+    behind = False
+    for word in words:
+        if word.startswith("-"):
+            behind = word in ("--config", "-C")
+        elif behind and "=" not in word:
+            others = [other for other in words if other != word]
+            meant = " ".join(shlex.quote(other) for other in ["snakemake", word, *others])
+            print(
+                f"error: {word!r} stands behind --config, where KEY=VALUE is expected; "
+                f"targets come first: {meant}",
+                file=sys.stderr,
+            )
+            sys.exit(1)
 
 
 def forget(files: Iterable[str], *kinds: str) -> None:
@@ -86,13 +215,35 @@ def forget(files: Iterable[str], *kinds: str) -> None:
     made, "metadata"."""
     for kind in kinds:
         folder = NOTES / kind
-        if not folder.is_dir():
-            continue
-        most = (os.pathconf(folder, "PC_NAME_MAX") or 255) - 1
+        if folder.is_dir() and any(folder.iterdir()):
+            for file in files:
+                _note(folder, file).unlink(missing_ok=True)
+
+
+def mark(files: Iterable[str]) -> None:
+    """Note that a job was making these files: with ``rerun-incomplete`` they are made again.
+
+    Raises:
+        UserError: the folder of notes cannot be written.
+    """
+    folder = NOTES / "incomplete"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         for file in files:
-            name = urlsafe_b64encode(file.encode()).decode()
-            *first, last = (name[place : place + most] for place in range(0, len(name), most))
-            folder.joinpath(*(f"@{part}" for part in first), last).unlink(missing_ok=True)
+            note = _note(folder, file)
+            if not note.exists():
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text('{"external_jobid": null}')
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _note(folder: Path, file: str) -> Path:
+    """Where Snakemake keeps its note of a file."""
+    most = (os.pathconf(folder, "PC_NAME_MAX") or 255) - 1
+    name = urlsafe_b64encode(file.encode()).decode()
+    *first, last = (name[place : place + most] for place in range(0, len(name), most))
+    return folder.joinpath(*(f"@{part}" for part in first), last)
 
 
 _TITLE, _END = "<title>Snakemake Report</title>", "</body>"

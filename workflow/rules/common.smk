@@ -14,7 +14,7 @@ try:
     GRAPH = Graph(CONFIG)
     JOBS = Jobs(GRAPH, internals.elsewhere(workflow))
     TARGETS = Targets(GRAPH)
-    CALL = Call(GRAPH, JOBS)
+    CALL = Call(GRAPH, JOBS, submitted=bool(SUBMITTED))
     CALL.settle()
     if not SUBMITTED:
         CALL.take_over(internals.dry(workflow))
@@ -25,9 +25,6 @@ RESULTS = CONFIG.main.results
 RUN = f"{RESULTS}/{{stage}}/{{key}}"  # the folder of a run
 SCOPE = f"{RESULTS}/{CONFIG.scope}"  # the folder of a study's tables and figures
 LOGS = f"{RESULTS}/logs/{CONFIG.scope}"
-
-# A name such as parse would hide Snakemake's own: it runs these files among its own names.
-parsed = cache(runs.parse)
 
 
 def guarded(function):
@@ -44,7 +41,7 @@ def guarded(function):
 
 def of_run(ask):
     """What ``ask`` says of the run that wildcards name."""
-    return guarded(lambda wildcards: ask(parsed(wildcards.stage, wildcards.key)))
+    return guarded(lambda wildcards: ask(CALL.run(wildcards.stage, wildcards.key)))
 
 
 def grown(ask, factor):
@@ -103,6 +100,10 @@ wildcard_constraints:
 
 
 internals.end_quietly(workflow)
+internals.note_jobs(workflow)
+if not SUBMITTED:
+    internals.hush(workflow)
+internals.explain(CALL.unknown)
 
 
 onstart:

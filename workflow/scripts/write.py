@@ -1,15 +1,33 @@
 """Write what a rule makes that is no run: ``write.py KIND [NAME or PATH]``."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli import main
 
+if TYPE_CHECKING:
+    from pipeline.study.config import Config
+
 
 def job() -> None:
+    from pipeline.progress.job import Task, Writer
     from pipeline.study.config import load
 
     config = load(Path.cwd())
+    kind, *names = [*sys.argv[1:], ""]
+    paths = kind in ("digits_turned", "report")
+    task = Task("render_report" if kind == "report" else kind, "" if paths else names[0])
+    progress = Writer(config.results, task)
+    try:
+        write(config)
+    finally:
+        progress.close()
+
+
+def write(config: Config) -> None:
     match sys.argv[1:]:
         case ["data", name]:
             from pipeline.stages.data import write_facts

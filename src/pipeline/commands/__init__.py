@@ -6,16 +6,20 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pipeline import cli
+from pipeline.catalog.schema import quote
+from pipeline.errors import UserError
 from pipeline.study.config import read
+from pipeline.study.strict_yaml import parse_yaml
 
 #: Every command by its name, in the order of the help.
 COMMANDS = {
-    name: import_module(f"{__name__}.{name}")
+    name: import_module(f"{__name__}.{name.replace('-', '_')}")
     for name in (
-        "plan", "check", "table", "show", "trace", "watch", "export", "pack", "evidence", "data", "freeze",
-        "reference",
+        "list", "new-study", "plan", "check", "table", "show", "diff", "stale", "trace", "watch",
+        "export", "pack", "evidence", "gc", "data", "freeze", "reference",
     )
 }  # fmt: skip
 
@@ -45,18 +49,37 @@ def parser() -> argparse.ArgumentParser:
         )
         own.add_argument("--study", help="a file in config/studies (default: that of config.yaml)")
         own.add_argument("--protocol", help="a protocol of config/recipes.yaml")
+        own.add_argument(
+            "--config", nargs="+", default=[], metavar="KEY=VALUE",
+            help="keys of config.yaml, as given to snakemake (study, protocol, results, ...)",
+        )  # fmt: skip
         module.arguments(own)
     return top
+
+
+def settings(words: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` words as Snakemake reads those behind ``--config``; a value is a YAML scalar.
+
+    Raises:
+        UserError: a word without "=", or a value that is no YAML.
+    """
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--config: expected KEY=VALUE, got {quote(word)}")
+        found[key] = parse_yaml(value, f"--config: {key}")
+    return found
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; exit status 1 and one line for a user's mistake."""
     cli.show_anything()  # the help, too
     arguments = parser().parse_args(words)
-    given = {"study": arguments.study, "protocol": arguments.protocol}
+    own = {"study": arguments.study, "protocol": arguments.protocol}
 
     def job() -> None:
-        config = read(Path.cwd(), {k: value for k, value in given.items() if value is not None})
-        COMMANDS[arguments.command].run(config, arguments)
+        given = settings(arguments.config) | {k: v for k, v in own.items() if v is not None}
+        COMMANDS[arguments.command].run(read(Path.cwd(), given), arguments)
 
     cli.main(job)

@@ -173,10 +173,9 @@ def wrong_tables(config: Config) -> Iterator[str]:
         except UserError as error:
             yield f"{stem}: cannot be made of its runs: {error}"
             continue
-        asked = f"snakemake -c1 {name} --config study={config.main.study} protocol={config.main.protocol}"
         for suffix, path in there.items():
             if path.read_bytes() != FORMATS[suffix](table).encode():
-                yield f"{path}: not what its runs give; make it again: rm '{path}' && {asked}"
+                yield f"{path}: not what its runs give; make it again: rm '{path}' && {config.command(name)}"
 
 
 def _run_of(folder: Path) -> Run | None:

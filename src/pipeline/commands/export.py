@@ -44,6 +44,8 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.results import everything
 
     path: Path = arguments.file
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
     runs = everything(config)
     write_atomic(path, encoded(runs, path.suffix))
     missing = int((runs["status"] == "missing").sum())

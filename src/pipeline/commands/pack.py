@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.artifacts import slices
 from pipeline.artifacts.store import existing
-from pipeline.study.call import wanted
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
+from pipeline.study.settled import wanted
 from pipeline.study.state import resolve
 
 EXAMPLE = "pack docs/evidence/cifar10-small/runs --light --study cifar10-small"

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.progress.job import clock
+from pipeline.runs import STAGES, parse
+from pipeline.snakemake_internals import JOBS
 from pipeline.study import jobs
-from pipeline.study.config import Config
+from pipeline.study.config import FROZEN, Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
 from pipeline.study.state import States, resolve
@@ -27,13 +36,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
-    """Jobs missing and present by kind, epochs, seconds and bytes of what is missing."""
+def plan(
+    config: Config, jobs: Sequence[Mapping[str, str]], targets: list[str], device: str
+) -> dict[str, Any]:
+    """The runs among the jobs that ``asked`` gives for ``targets``, by kind: epochs, seconds, bytes.
+
+    The jobs that are no runs are counted by rule.
+    """
     graph = Graph(config)
     states, costs = States(graph), Costs(graph, device)
     target = resolve(config, targets)
     every = graph.closure([*graph.outputs(target.outputs), *target.runs])
-    needed = states.needed(target)
+    named = [job for job in jobs if job.get("stage") in STAGES]
+    asked = {parse(job["stage"], job["key"]) for job in named}
+    needed = [run for run in graph.closure(asked) if run in asked]
     costs.measured(run for run in every if states.state(run) == "done")
     kinds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(int))
     for run in needed:
@@ -42,6 +58,7 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
         kind["epochs"] += run.trained_epochs(graph)
         kind["seconds"] += costs.seconds(run)
     bases = Counter(costs.rate(run).basis.split(" on ")[0] for run in needed)
+    others = Counter(job["rule"] for job in jobs if job not in named)
     return {
         "study": config.main.study,
         "protocol": config.main.protocol,
@@ -49,7 +66,8 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
         "device": device,
         "missing": kinds,
         "jobs": len(needed),
-        "present": len(every) - len(needed),
+        "others": dict(sorted(others.items())),
+        "present": len(set(every) - asked),
         "epochs": int(sum(kind["epochs"] for kind in kinds.values())),
         "device_hours": sum(kind["seconds"] for kind in kinds.values()) / 3600,
         "basis": dict(bases),
@@ -57,9 +75,31 @@ def plan(config: Config, targets: list[str], device: str) -> dict[str, Any]:
     }
 
 
+def asked(config: Config, targets: list[str]) -> list[dict[str, str]]:
+    """The jobs that Snakemake would run for targets, by its own dry run: rule and wildcards of each.
+
+    Raises:
+        UserError: Snakemake refuses; its own line.
+    """
+    resolve(config, targets)
+    keys = dict.fromkeys(("study", "protocol", "results", *config.given))
+    settings = [f"{key}={config.raw['main'][key]}" for key in keys if key in config.raw["main"]]
+    command = [sys.executable, "-m", "snakemake", "-n", "-c1", *targets, "--config", *settings]
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "jobs")
+        environment = {k: v for k, v in os.environ.items() if k != FROZEN} | {JOBS: str(file)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"Snakemake ended with {done.returncode}"]
+            told = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+            raise UserError(told[0].removeprefix("error: "))
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 def run(config: Config, arguments: argparse.Namespace) -> None:
     device = arguments.device or ("cpu" if config.main.device == "cpu" else jobs.device())
-    found = plan(config, arguments.targets, device)
+    found = plan(config, asked(config, arguments.targets), arguments.targets, device)
     if arguments.json:
         print(json.dumps(found, indent=1, sort_keys=True))
         return
@@ -69,6 +109,9 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
         hours = kind["seconds"] / 3600
         print(f"{stage:<12}{kind['jobs']:>8}{int(kind['epochs']):>10,}{hours:>14,.2f}")
     print(f"{'total':<12}{found['jobs']:>8}{found['epochs']:>10,}{found['device_hours']:>14,.2f}")
+    if found["others"]:
+        counted = ", ".join(f"{count} {rule}" for rule, count in found["others"].items())
+        print(f"other jobs of Snakemake: {counted}")
     if found["jobs"] and found["device_hours"] < 1:
         print(f"in all about {clock(3600 * found['device_hours'])} of device time")
     print(f"already there: {found['present']} runs; new files: about {size(found['disk_bytes'])}")

@@ -1,36 +1,45 @@
-"""Show one run: settings, ancestors, state (done, missing, stale and why) and numbers."""
+"""Show one run: settings, ancestors, state and why, numbers; or where a table or figure is from."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-from pipeline.artifacts.record import record_of
-from pipeline.artifacts.store import read_json
+from pipeline.artifacts.record import MISSING, record_of
+from pipeline.artifacts.store import mend, read_json
+from pipeline.errors import UserError
 from pipeline.progress.job import running
 from pipeline.progress.workflow import describe
 from pipeline.runs import Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
-from pipeline.study.state import States, run_of
+from pipeline.study.state import States, output_of, run_of
+from pipeline.study.targets import Targets
 
 EXAMPLE = "show results/dense/digits/resnet20-w0.5/dense-digits/seed0"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="the path of a run's folder or of a file in it")
+    parser.add_argument(
+        "path", help="the path of a run's folder or of a file in it, or a table or figure"
+    )
 
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
     graph = Graph(config)
     states = States(graph)
+    if name := output_of(config, arguments.path):
+        for line in origin(states, name):
+            print(line)
+        return
     wanted = run_of(config, arguments.path)
+    refuse_damaged(config, wanted)
     print(f"{config.results}/{wanted.folder}")
     print(f"run       {wanted.words}")
     print(f"state     {states.why(wanted)}")
-    for line in changes(graph, states, wanted):
+    for line in states.changes(wanted):
         print(f"          {line}")
     for record in running(config.results):
         if (record["stage"], record["key"]) == (wanted.stage, wanted.key):
@@ -53,28 +62,27 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
                 print(f"  {name} = {json.dumps(value)[:200]}")
 
 
-def changes(graph: Graph, states: States, run: Run) -> Iterator[str]:
-    """A line per setting of a stale run that was another when it was made, and per changed parent."""
-    record = record_of(graph.config.results / run.folder)
-    if states.state(run) != "stale" or record is None:
-        return
-    before, after = {**record.settings, "parents": None}, graph.settings(run) | {"parents": None}
-    yield from _changed("", before, after)
-    was = record.settings.get("parents")
-    for role, now in graph.settings(run).get("parents", {}).items():
-        if not isinstance(was, dict) or was.get(role) != now:
-            file = graph.inputs(run)[role]
-            yield f"{role}: from another {file.run.folder}"
+def refuse_damaged(config: Config, run: Run) -> None:
+    """Raise UserError, with the command that mends it, where a file of a run is not what it wrote."""
+    folder = config.results / run.folder
+    if record := record_of(folder):
+        for name in sorted(record.files):
+            fault = record.fault(folder / name)
+            if fault not in (None, MISSING):
+                raise UserError(f"{folder / name}: {fault}; {mend(folder / name, run.files)}")
 
 
-def _changed(name: str, before: Any, after: Any) -> Iterator[str]:
-    """A line per value in which two nested mappings differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after}):
-            yield from _changed(f"{name}.{key}".lstrip("."), before.get(key), after.get(key))
-    elif before != after:
-        yield f"{name}: made with {_value(before)}, now {_value(after)}"
-
-
-def _value(value: Any) -> str:
-    return "the default" if value is None else json.dumps(value)[:200]
+def origin(states: States, name: str) -> Iterator[str]:
+    """What a table or figure is, what asks for it, and the runs that it shows."""
+    config, targets = states.config, Targets(states.graph)
+    output = config.outputs[name]
+    yield f"{output.what:<10}{name} of study {config.main.study}, protocol {config.main.protocol}"
+    yield f"shows     {targets.caption(name)}"
+    yield f"made by   {config.command(name)}"
+    shown = states.graph.outputs([name])
+    counts = Counter(states.state(run) for run in shown)
+    yield f"runs      {', '.join(f'{n} {state}' for state, n in sorted(counts.items())) or 'none'}"
+    for run in shown:
+        yield f"  {states.state(run):<8} {config.results}/{run.folder}"
+    if shown:
+        yield "one cell, with code, machine and settings: python -m pipeline trace ... --cell KEY=VALUE"

@@ -22,14 +22,14 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
     from pipeline.report import build
     from pipeline.report.tables import to_markdown
 
-    found = build.table(config, arguments.name)
-    incomplete = "n_missing" in found.tidy and bool(found.tidy["n_missing"].any())
-    if incomplete and not arguments.partial and (missing := build.missing(config, arguments.name)):
+    build.find(config, arguments.name, "table")
+    if not arguments.partial and (missing := build.missing(config, arguments.name)):
         raise UserError(
             f"{arguments.name}: {missing} run{'s are' if missing > 1 else ' is'} missing; run "
-            f"{'them' if missing > 1 else 'it'} (snakemake {arguments.name} -c2 "
-            f"--config study={config.main.study}) or ask for --partial"
+            f"{'them' if missing > 1 else 'it'} ({config.command(arguments.name)}) "
+            "or ask for --partial"
         )
+    found = build.table(config, arguments.name)
     print(to_markdown(found))
     if arguments.write:
         for path in build.write_table(config, arguments.name):

@@ -60,9 +60,12 @@ def backward(config: Config, name: str, cell: dict[str, str]) -> Iterator[str]:
     for key, value in cell.items():
         if key not in frame:
             raise UserError(f"--cell: {key!r} is no column; {suggest(key, list(frame.columns))}")
+        values = sorted({str(found) for found in frame[key]})
         frame = frame[[_same(found, value) for found in frame[key]]]
+        if frame.empty:
+            raise UserError(f"--cell: no run of {name} has {key}={value}; {suggest(value, values)}")
     if frame.empty:
-        raise UserError(f"{name}: no run of the study has {cell}")
+        raise UserError(f"{name}: shows no sparse runs")
     for row in frame.to_dict("records"):
         accuracy = row["test_accuracy"]
         number = row["status"] if accuracy is None or accuracy != accuracy else f"{accuracy:.2f} %"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from contextlib import suppress
 from typing import Any
 
 from pipeline.progress.job import clock, running, until
 from pipeline.progress.workflow import describe, share
-from pipeline.runs import Run
+from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
@@ -26,9 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "targets", nargs="*", default=["all"], help="as given to snakemake (default: all)"
     )
     parser.add_argument(
-        "--every", type=float, default=10.0, help="seconds between looks (default 10)"
+        "--every", type=seconds, default=10.0, help="seconds between looks, at least 1 (default 10)"
     )
     parser.add_argument("--once", action="store_true", help="look once and end")
+
+
+def seconds(text: str) -> float:
+    """Seconds between looks, as they are typed."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 1 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 1 on, got {text!r}")
+    return found
 
 
 class Look:
@@ -38,6 +50,8 @@ class Look:
         self.config, self._graph = config, Graph(config)
         target = resolve(config, targets)
         self._every = self._graph.closure([*self._graph.outputs(target.outputs), *target.runs])
+        self._runs = {(run.stage, run.key) for run in self._every}
+        self._around = {*target.outputs, *(run.home.dataset for run in self._every), ""}
         self._done: set[Run] = set()
 
     def lines(self) -> list[str]:
@@ -47,12 +61,17 @@ class Look:
         self._done |= {
             run for run in self._every if run not in self._done and states.state(run) == "done"
         }
-        now = running(self.config.results)
+        now = [one for one in running(self.config.results) if self._mine(one)]
         head = f"{len(self._done)}/{len(self._every)} runs done, {len(now)} running"
         left = self._left(now)
         if left is not None:
             head += f", about {clock(left)} left, until {until(left)}"
         return [head, *(f"  {describe(record, host=True)}" for record in now)]
+
+    def _mine(self, record: dict[str, Any]) -> bool:
+        """Whether a job is of these targets, or of what stands around them."""
+        stage, key = record["stage"], record["key"]
+        return (stage, key) in self._runs or (stage not in STAGES and key in self._around)
 
     @property
     def finished(self) -> bool:
@@ -96,4 +115,4 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
                 print(line, flush=True)
             if arguments.once or look.finished:
                 break
-            time.sleep(max(1.0, arguments.every))
+            time.sleep(arguments.every)

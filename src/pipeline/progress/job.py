@@ -6,67 +6,80 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.artifacts.store import temporary
-from pipeline.runs import Run
 
 FOLDER = ".progress"
+
+
+#: Seconds between reports of steps, and between lines in the log of a job.
+REPORT, LINE = 2.0, 1.0
+#: Seconds of steps from which a job says how long it still takes.
+MEASURED = 3.0
+
+
+class Named(Protocol):
+    """What a job is called by: a run, or a `Task`."""
+
+    @property
+    def stage(self) -> str:
+        """The kind of job."""
+
+    @property
+    def key(self) -> str:
+        """Which one of its kind."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job that is no run: the check of a data set, a table, the report."""
+
+    stage: str
+    key: str = ""
 
 
 class Writer:
     """Reports one job's progress: to standard output (its log) and to a file others read."""
 
-    def __init__(self, results: Path, run: Run) -> None:
-        self._run = run
-        name = sha256(f"{run.stage}/{run.key}".encode()).hexdigest()[:24]
+    def __init__(self, results: Path, job: Named) -> None:
+        self._job = job
+        name = sha256(f"{job.stage}/{job.key}".encode()).hexdigest()[:24]
         self._path = results / FOLDER / f"{name}.json"
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
         self._write({})
 
-    def epochs(self, last: int, round: int | None = None) -> Callable[[Mapping[str, object]], None]:
-        """A callback for the rows of a training's history, of ``last`` epochs in all."""
-        began: tuple[float, int] | None = None
+    def training(
+        self, last: int, *, round: int | None = None, batch: int = 0, begun: float = 0,
+        total: float = 0,
+    ) -> Course:  # fmt: skip
+        """The course of a training of ``last`` epochs, with ``batch`` images a step.
 
-        def report(row: Mapping[str, object]) -> None:
-            nonlocal began
-            epoch, now = row["epoch"], time.monotonic()
-            assert isinstance(epoch, int)
-            then, first = began = began or (now, epoch)
-            if now - self._told < 1 and epoch not in (first, last):
-                return
-            self._told = now
-            accuracy = row.get("test_accuracy")
-            if accuracy is None:
-                accuracy = row.get("train_accuracy")
-            loss = row.get("train_loss")
-            text = "" if round is None else f"round {round}, "
-            text += f"epoch {epoch}/{last}: loss "
-            text += "not finite" if loss is None else f"{loss:.4f}"
-            text += "" if accuracy is None else f", accuracy {accuracy:.2f} %"
-            if epoch > first:
-                text += f", {clock((now - then) / (epoch - first) * (last - epoch))} left"
-            self._tell(text, epoch=epoch, epochs=last, round=round, accuracy=accuracy)
-
-        return report
+        The job trains ``total`` epochs, ``begun`` of them in the rounds before this one.
+        """
+        return Course(self, last, round, batch, begun, total or last)
 
     def step(self, done: int, total: int) -> None:
         """``done`` of ``total`` equal parts of a job that does not train."""
         left = (time.monotonic() - self._started) / done * (total - done)
-        self._tell(f"{done}/{total}, {clock(left)} left", epoch=done, epochs=total)
+        self.tell(f"{done}/{total}, {clock(left)} left", epoch=done, epochs=total)
 
-    def _tell(self, text: str, **facts: object) -> None:
-        print(text, flush=True)
+    def tell(self, text: str, **facts: object) -> None:
+        """A line for the log, and what others read; the log gets none where the line is empty."""
+        if text:
+            print(text, flush=True)
         self._write(facts)
 
     def _write(self, facts: Mapping[str, object]) -> None:
         record = {
-            "stage": self._run.stage, "key": self._run.key, "time": time.time(),
-            "host": platform.node(), "pid": os.getpid(), **facts,
+            "stage": self._job.stage, "key": self._job.key, "time": time.time(),
+            "host": platform.node(), "pid": os.getpid(),
+            "spent": round(time.monotonic() - self._started, 1), **facts,
         }  # fmt: skip
         with suppress(OSError):  # a hint for people: a full disk must not stop the run here
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +88,7 @@ class Writer:
             unfinished.replace(self._path)
 
     def close(self) -> None:
+        """The job has ended."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -83,13 +97,74 @@ class Silent(Writer):
     """Of a process that leaves the reporting to another one."""
 
     def __init__(self) -> None:
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
 
-    def _tell(self, text: str, **facts: object) -> None:
+    def tell(self, text: str, **facts: object) -> None:
         """Nothing."""
 
     def close(self) -> None:
         """Nothing."""
+
+
+@dataclass
+class Course:
+    """What is told of a training: its epochs in the log, its steps to whoever watches."""
+
+    writer: Writer
+    last: int
+    round: int | None
+    batch: int
+    begun: float
+    total: float
+    _began: tuple[float, int] | None = None
+    _lined: float = 0.0
+    _told: tuple[float, float] | None = None
+    _first: tuple[float, float] | None = None
+    _facts: dict[str, object] = field(default_factory=dict)
+
+    def row(self, row: Mapping[str, object]) -> None:
+        """A row of the training's history: an epoch is over."""
+        epoch, now = row["epoch"], time.monotonic()
+        assert isinstance(epoch, int)
+        then, first = self._began = self._began or (now, epoch)
+        accuracy = row.get("test_accuracy")
+        if accuracy is None:
+            accuracy = row.get("train_accuracy")
+        share = (self.begun + epoch) / self.total
+        self._facts = {
+            "epoch": epoch, "epochs": self.last, "round": self.round, "accuracy": accuracy,
+            "share": share,
+        }  # fmt: skip
+        if now - self._lined < LINE and epoch not in (first, self.last):
+            return
+        self._lined = now
+        loss = row.get("train_loss")
+        text = "" if self.round is None else f"round {self.round}, "
+        text += f"epoch {epoch}/{self.last}: loss "
+        text += "not finite" if loss is None else f"{loss:.4f}"
+        text += "" if accuracy is None else f", accuracy {accuracy:.2f} %"
+        if epoch > first:
+            text += f", {clock((now - then) / (epoch - first) * (self.last - epoch))} left"
+        self.writer.tell(text, **self._facts)
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """``step`` of ``steps`` of the epoch after ``epoch`` whole ones were taken."""
+        now = time.monotonic()
+        if self._told is not None and now - self._told[0] < REPORT:
+            return
+        done = epoch + step / steps
+        then, before = self._told or (now, done)
+        began, first = self._first = self._first or (now, done)
+        self._told = now, done
+        left = None
+        if now - began >= MEASURED and done > first:
+            left = (now - began) / (done - first) * (self.total - self.begun - done)
+        speed = (done - before) * steps * self.batch / (now - then) if done > before else None
+        self._facts |= {
+            "epoch": epoch, "epochs": self.last, "round": self.round, "step": step, "steps": steps,
+            "images_per_second": speed, "left": left, "share": (self.begun + done) / self.total,
+        }  # fmt: skip
+        self.writer.tell("", **self._facts)
 
 
 def running(results: Path, within: float = 3600) -> list[dict[str, Any]]:

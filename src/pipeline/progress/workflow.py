@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +17,86 @@ from pipeline import runs
 from pipeline.cli import STOPPED
 from pipeline.errors import UserError
 from pipeline.progress.job import clock, running, until
+from pipeline.progress.left import Left, Running, Work
 
-#: Seconds between lines; the first comes sooner.
-INTERVAL, FIRST = 10.0, 4.0
+#: Seconds between looks in a terminal, where one line is drawn again and again.
+LOOK = 1.0
+#: Seconds before the next of the lines in a file; the last one goes on.
+PACE = (4.0, 10.0, 20.0, 30.0, 60.0)
+BAR = 10
+#: Columns from which a terminal has room for all that lines in a file say.
+WIDE = 160
+
+
+@dataclass
+class Expected:
+    """A job that will run: the file that says it is done, and what it is expected to take.
+
+    ``name``: stage and key by which it reports itself; ``log``: where it writes.
+    """
+
+    output: Path
+    work: Work
+    log: Path | None = None
+    name: tuple[str, str] = ("", "")
+    before: int | None = field(init=False)
+    log_before: int | None = field(init=False)
+    began: float | None = None
+
+    def __post_init__(self) -> None:
+        # Compared with what was there and not with the clock: a file server has its own.
+        self.before, self.log_before = _changed(self.output), _changed(self.log)
+
+    @property
+    def done(self) -> bool:
+        return _changed(self.output) not in (None, self.before)
+
+    @property
+    def begun(self) -> bool:
+        return _changed(self.log) not in (None, self.log_before)
 
 
 class Watch:
-    """Prints a line every few seconds until stopped; plain text, fit for a terminal and a log."""
+    """Tells how far a workflow is until it is stopped.
+
+    In a terminal one line is drawn again and again; in a file there are plain lines, ever more
+    slowly.
+    """
 
     def __init__(self, results: Path) -> None:
         self._results = results
-        self._open: dict[Path, _Expected] = {}
+        self._open: dict[str, Expected] = {}
         self._total = self._done = 0
-        self._work = self._finished = 0.0
+        self._left = Left({}, 1)
         self._end = threading.Event()
         self._began = time.time()
+        self._drawing = threading.Lock()
+        self._drawn = False
 
-    def expect(self, output: str | None, seconds: float, log: str | None = None) -> None:
-        """One more job: the file that says it is done, what it is expected to take, its log."""
-        if output is not None:
-            self._total += 1
-            self._work += seconds
-            path, written = Path(output), Path(log) if log else None
-            self._open[path] = _Expected(seconds, _changed(path), written, _changed(written))
+    def expect(self, *jobs: Expected) -> None:
+        """More jobs that will run."""
+        self._open |= {str(job.output): job for job in jobs}
+        self._total = len(self._open)
 
     def start(self, cores: int, unit: str = "cores") -> None:
-        self._cores = cores
-        self._began = time.time()
+        """Begin to tell; on ``cores`` processors, or so many jobs at a time."""
+        self.plan(cores)
         if self._total:
-            estimate = clock(self._work / cores)
-            self._say(f"{self._total} jobs, about {estimate} on {cores} {unit}")
+            jobs = f"{self._total} job{'' if self._total == 1 else 's'}"
+            unit = unit.removesuffix("s") if cores == 1 else unit
+            self._say(f"{jobs}, about {clock(self._left.seconds({}))} on {cores} {unit}")
             threading.Thread(target=self._run, daemon=True).start()
 
+    def plan(self, cores: int) -> None:
+        """What is to be done, from now on."""
+        self._left = Left({name: job.work for name, job in self._open.items()}, cores)
+        self._began = time.time()
+
     def stop(self, fine: bool) -> None:
+        """The end, and each job that failed with its reason."""
         self._end.set()
         if self._total:
-            self._count()
+            self.look()
             spent = clock(time.time() - self._began)
             errors = "" if fine else ", with errors"
             self._say(f"{self._done} of {self._total} jobs done in {spent}{errors}")
@@ -60,20 +106,49 @@ class Watch:
             if len(failed) > MOST:
                 self._say(f"and {len(failed) - MOST} more")
 
-    def _run(self) -> None:
-        wait = FIRST
-        while not self._end.wait(wait):
-            self._count()
-            self._say(self.line())
-            wait = INTERVAL
+    def clear(self) -> None:
+        """Take the drawn line away, for what another has to say."""
+        with self._drawing:
+            self._clear()
 
-    def _count(self) -> None:
-        for output, job in list(self._open.items()):
-            # Compared with what was there and not with the clock: a file server has its own.
-            if _changed(output) not in (None, job.before):
-                del self._open[output]
+    def _clear(self) -> None:
+        if self._drawn:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False
+
+    def _run(self) -> None:
+        alive = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        pace = iter(PACE)
+        wait = LOOK if alive else next(pace)
+        # A file server is not asked for thousands of files every second.
+        while not self._end.wait(max(wait, len(self._open) / 1000)):
+            self.look()
+            if alive:
+                self._draw()
+            else:
+                self._say(self.line())
+                wait = next(pace, wait)
+
+    def _draw(self) -> None:
+        share = self._left.share(self._running())
+        bar = "█" * round(BAR * share)
+        width = shutil.get_terminal_size().columns - 1
+        text = f"{bar:░<{BAR}} {self.line(brief=width < WIDE)}"[:width]
+        with self._drawing:
+            if not self._end.is_set():
+                print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+                self._drawn = True
+
+    def look(self) -> None:
+        """See what has begun and what is done."""
+        now = time.time()
+        for name, job in list(self._open.items()):
+            if job.began is None and job.begun:
+                job.began = now
+            if job.done:
+                del self._open[name]
                 self._done += 1
-                self._finished += job.seconds
+                self._left.finished(name, None if job.began is None else now - job.began)
 
     def saved(self) -> bool:
         """Whether each of these was ended by SIGTERM: saved, or with nothing to save yet."""
@@ -82,52 +157,51 @@ class Watch:
     def _reasons(self) -> Iterator[tuple[Path, str]]:
         """Of each job that began and has no result its log, and why."""
         for job in self._open.values():
-            if job.log and _changed(job.log) not in (None, job.log_before):
+            if job.log and job.begun:
                 yield job.log, reason(job.log)
 
-    def line(self) -> str:
-        """Jobs done, share of the work, time left, and what runs now."""
-        now = running(self._results)
-        finished = min(self._finished + self._begun(now), 0.999 * self._work)
-        spent = time.time() - self._began
-        # How much longer jobs take than expected: what was measured so far, held back by the
-        # expectation until a twentieth of the work has spoken.
-        trust = self._work / 20
-        pace = (spent * self._cores + trust) / (finished + trust)
-        left = self._work / self._cores - spent
-        if finished:
-            left = (self._work - finished) / self._cores * pace
-        text = f"{self._done}/{self._total} jobs, {100 * finished / self._work:.0f} %, "
-        if left > 0:
-            text += f"about {clock(max(left, 1))} left, until {until(left)}"
-        else:  # nothing has ended that would tell how wrong the estimate was
-            text += "slower than estimated"
-        text += f"; now {describe(now[0])}" if now else ""
+    def line(self, brief: bool = False) -> str:
+        """Jobs done, share of the work, time left, and what runs now; ``brief``: in few words."""
+        going = self._running()
+        share = min(self._left.share(going), 0.99 if self._open else 1.0)
+        left = max(self._left.seconds(going), 1.0)
+        text = f"{self._done}/{self._total} jobs, {100 * share:.0f} %, "
+        text += f"{clock(left)} left" if brief else f"about {clock(left)} left, until {until(left)}"
+        now = self._reports()
+        text += f"; now {describe(now[0], brief=brief)}" if now else ""
         return text + (f" and {len(now) - 1} more" if len(now) > 1 else "")
 
-    def _begun(self, now: list[dict[str, Any]]) -> float:
-        """Expected seconds of what running jobs have done of themselves."""
-        expected = {output.parent: job.seconds for output, job in self._open.items()}
-        done = 0.0
-        for record in now:
-            with suppress(UserError):  # a run of another version of this program
-                run = runs.parse(record["stage"], record["key"])
-                done += share(record) * expected.get(self._results / run.folder, 0.0)
-        return done
+    def _reports(self) -> list[dict[str, Any]]:
+        """What the jobs of this workflow say of themselves, those that go on longest first."""
+        mine = {job.name for job in self._open.values()}
+        found = [one for one in running(self._results) if (one["stage"], one["key"]) in mine]
+        return sorted(found, key=lambda one: -(_number(one, "left") or 0.0))
 
-    @staticmethod
-    def _say(text: str) -> None:
-        print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+    def _running(self) -> dict[str, Running]:
+        """What is known of the jobs that run, by their outputs."""
+        now = time.time()
+        names = {job.name: name for name, job in self._open.items() if job.name != ("", "")}
+        found = {
+            name: Running(now - job.began)
+            for name, job in self._open.items()
+            if job.began is not None
+        }
+        for record in self._reports():
+            spent = _number(record, "spent") or 0.0
+            name = names[(record["stage"], record["key"])]
+            found[name] = Running(spent, share(record), _number(record, "left"))
+        return found
+
+    def _say(self, text: str) -> None:
+        with self._drawing:
+            self._clear()
+            print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-@dataclass(frozen=True)
-class _Expected:
-    """A job: expected seconds, and when its first output and its log were changed before it ran."""
-
-    seconds: float
-    before: int | None
-    log: Path | None
-    log_before: int | None
+def _number(record: dict[str, Any], name: str) -> float | None:
+    """A number of a report that may be anything."""
+    value = record.get(name)
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
 
 
 #: The most failed jobs that are listed at the end.
@@ -163,6 +237,8 @@ def _changed(path: Path | None) -> int | None:
 
 def share(record: dict[str, Any]) -> float:
     """How much of a running job is done, from 0 to 1."""
+    if (whole := _number(record, "share")) is not None:
+        return min(whole, 1.0)
     epoch, epochs = record.get("epoch"), record.get("epochs")
     if not isinstance(epoch, int) or not isinstance(epochs, int) or epochs <= 0:
         return 0.0
@@ -173,16 +249,25 @@ def share(record: dict[str, Any]) -> float:
 SILENT = 300.0
 
 
-def describe(record: dict[str, Any], host: bool = False) -> str:
-    """What a running job does: its run, epoch i of T, the accuracy so far; ``host``: and where."""
+def describe(record: dict[str, Any], host: bool = False, brief: bool = False) -> str:
+    """What a running job does: its run, epoch i of T, the accuracy so far; ``host``: and where.
+
+    ``brief``: without the network and its recipe.
+    """
     try:
-        text = runs.parse(record["stage"], record["key"]).words
+        run = runs.parse(record["stage"], record["key"])
+        text = run.what if brief else run.words
     except (UserError, KeyError):  # a run of another version of this program
-        text = f"{record['stage']} {record['key']}"
+        kind = "check of data set" if record["stage"] == "data" else record["stage"]
+        text = f"{kind} {record['key']}".rstrip()
     if record.get("round"):
         text += f", round {record['round']}"
     if record.get("epochs"):
         text += f", {record['epoch']}/{record['epochs']}"
+    if record.get("steps"):
+        text += f", step {record.get('step')}/{record['steps']}"
+    if speed := _number(record, "images_per_second"):
+        text += f", {speed:,.0f} images/s"
     accuracy = record.get("accuracy")
     text += f", {accuracy:.2f} %" if isinstance(accuracy, float) else ""
     text += f", on {record['host']}" if host and record.get("host") else ""

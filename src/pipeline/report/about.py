@@ -90,13 +90,9 @@ def _recipes(experiment: Experiment) -> Iterator[str]:
 def settings(config: Config) -> Table:
     """A row per setting of the protocol, the data sets and every recipe in use, resolved."""
     entries = list(config.experiments.values())
-    labels = {kind: {getattr(one, kind) for one in entries} - {None} for kind in _RECIPES}
-    labels["dense"] |= {one.mask_dense for one in entries}
-    labels["match"] |= {match for one in entries for match in one.matches}
-    labels["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
     rows: list[tuple[str, ...]] = []
     for kind, group in _RECIPES.items():
-        for label in sorted(labels[kind]):
+        for label in sorted(config.labels[kind]):
             rows += _settings(group, label, config.recipes.resolve(kind, label))
     for name in sorted({dataset for e in entries for dataset in (e.dataset, e.mask_dataset)}):
         info = config.datasets[name]

@@ -18,7 +18,9 @@ from pipeline.report.shown import Shown
 from pipeline.report.tables import Table
 from pipeline.results import Results
 from pipeline.study.config import Config
+from pipeline.study.graph import Graph
 from pipeline.study.outputs import Output
+from pipeline.study.state import States
 
 
 def find(config: Config, name: str, what: str) -> Output:
@@ -57,7 +59,7 @@ def _asked(config: Config, name: str, what: str) -> tuple[Output, Shown, Any]:
     end = horizons.pop() if len(horizons) == 1 else None
     methods, correction = config.recipes.methods, config.protocol.correction
     shown = Shown(name, config.main.protocol, correction, methods, end)
-    return output, shown, builder(type(output)).read(output, Results(config))
+    return output, shown, builder(type(output)).read(output, Results(config, name))
 
 
 def table(config: Config, name: str) -> Table:
@@ -68,9 +70,9 @@ def table(config: Config, name: str) -> Table:
 
 
 def missing(config: Config, name: str) -> int:
-    """How many of the runs that a table or figure shows are not finished."""
-    results = Results(config)
-    return sum(not results.provenance(run) for run in results.graph.outputs([name]))
+    """How many of the runs that a table or figure shows are not finished, or not whole."""
+    states = States(Graph(config))
+    return sum(states.state(run) == "missing" for run in states.graph.outputs([name]))
 
 
 def write_table(config: Config, name: str) -> list[Path]:

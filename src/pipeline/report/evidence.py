@@ -36,8 +36,8 @@ def publish(
     missing = int(provenance.tidy["missing"].sum())
     if missing and not partial:
         raise UserError(
-            f"{config.main.study}: {missing} runs are missing; run them (snakemake -c2 --config "
-            f"study={config.main.study}) or ask for --partial"
+            f"{config.main.study}: {missing} runs are missing; run them ({config.command()}) "
+            "or ask for --partial"
         )
     files: list[Path] = []
     parts = [_head(config, missing, pack)]

@@ -58,7 +58,10 @@ def parse(stage: str, key: str) -> Run:
         run = STAGES[stage].of(parts) if parts else None
         if run is not None and run.key == key:
             return run
+        fault = STAGES[stage].form.fault(key)
         expected = f"{stage}/{STAGES[stage].form.text}"
     else:
-        expected = f"one of {', '.join(STAGES)}"
-    raise UserError(f"{f'{stage}/{key}'[:300]!r}: not the path of a run; expected {expected}")
+        fault, expected = f"{stage[:80]!r} is no stage", f"one of {', '.join(STAGES)}"
+    raise UserError(
+        f"{f'{stage}/{key}'[:300]!r}: not the path of a run: {fault}; expected {expected}"
+    )

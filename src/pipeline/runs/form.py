@@ -69,6 +69,16 @@ class Form:
         text = re.sub(r"\[([^]]*)\]", bracket, self.text)
         return _WORD.sub(lambda word: str(parts[word[1]]), text)
 
+    def fault(self, path: str) -> str:
+        """Which part of a path is none of this form's, in a few words."""
+        parts, forms = path.split("/"), self.text.split("/")
+        for part, form in zip(parts, forms, strict=False):
+            if Form(form).read(part) is None:
+                return f"{part[:80]!r} is no {form}"
+        if len(parts) < len(forms):
+            return f"{forms[len(parts)]} is missing behind {parts[-1][:80]!r}"
+        return f"{parts[len(forms)][:80]!r} is too much" if len(parts) > len(forms) else "misspelt"
+
     def read(self, path: str) -> Parts | None:
         """The parts of a path; None if it is none of this form.
 

@@ -10,7 +10,7 @@ import importlib
 from pipeline.artifacts import finished
 from pipeline.errors import UserError
 from pipeline.machine.team import team
-from pipeline.progress.tensorboard import write_events
+from pipeline.progress.trackers import write_events
 from pipeline.runs import parse
 from pipeline.stages.job import Job
 from pipeline.study.config import Config
@@ -36,7 +36,7 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
             try:
                 write_events(config.results, wanted)
             except OSError as error:  # for people only: the run is done all the same
-                print(f"no TensorBoard events: {error.strerror}", flush=True)
+                print(f"no events for tensorboard: {error.strerror}", flush=True)
 
 
 def _there(job: Job) -> bool:
@@ -45,7 +45,7 @@ def _there(job: Job) -> bool:
         print("another process has finished this run")
         return True
     if finished.take_back(job.config.results, job.run.folder, job.run.files, job.digest):
-        print("this run had finished when the workflow was killed: its files are back")
+        print("this run had finished, and what it was made from is the same: its files are back")
         job.clear_up()
         return True
     return False

@@ -22,11 +22,11 @@ from pipeline.weights import dense_state, is_sparse, sparse_state, state_of
 
 class Rounds:
     """How every round of a chain trains ``model``: fine-tuning by the recipe's own settings, or
-    rewinding by the dense recipe's.
+    rewinding by the dense recipe's. ``first`` is the first round that the run trains.
     """
 
-    def __init__(self, job: Job, model: nn.Module) -> None:
-        self._job, self._model = job, model
+    def __init__(self, job: Job, model: nn.Module, first: int) -> None:
+        self._job, self._model, self._first = job, model, first
         self._rewind: dict[str, Tensor] | None = None
         if job.recipe.style == "rewind":
             self._rewind = job.state("rewind", model.state_dict())
@@ -50,7 +50,8 @@ class Rounds:
             mask=mask,
             keep_logits=keep_logits,
         )
-        return self._job.train(self._model, training, number)
+        each = self._schedule.last - self._schedule.first
+        return self._job.train(self._model, training, number, (number - self._first) * each)
 
 
 def masked_state(
@@ -70,7 +71,7 @@ def execute(job: Job) -> None:
     model = job.model(run.dense)
     names = models.prunable_parameters(model, job.recipe.prunable)
     state, mask = masked_state(job, "start", model, names)
-    rounds = Rounds(job, model)
+    rounds = Rounds(job, model, run.rounds(job.graph).start)
 
     kept: dict[str, Tensor] = {}
     rows: list[dict[str, object]] = []

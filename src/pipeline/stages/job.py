@@ -19,6 +19,7 @@ from pipeline.artifacts import finished, record
 from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import digest as digest_of
 from pipeline.artifacts.store import read_json, write_csv, write_json, write_tensors, writing
+from pipeline.artifacts.unfinished import states
 from pipeline.data import DataSet, load
 from pipeline.errors import UserError
 from pipeline.kernels.accelerate import accelerate
@@ -26,13 +27,14 @@ from pipeline.kernels.build import in_use
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
+from pipeline.progress.trackers import TRACKERS, Tracker, curves
 from pipeline.runs import Align, Dense, File, Match, Run
 from pipeline.stages.data import compare_facts
 from pipeline.study import trials
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.symmetry.permutation import PermutationSpec
-from pipeline.training.loop import Keeper, Outcome, Trainer, Training
+from pipeline.training.loop import Keeper, Outcome, Row, Trainer, Training
 from pipeline.weights import read_state
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ class Job:
 
     def __exit__(self, kind: object, *details: object) -> None:
         self.progress.close()
+        for tracker in self.__dict__.get("trackers", ()):
+            tracker.close()
         if self.leads:
             self._lock.release()
         if kind is None:
@@ -202,15 +206,42 @@ class Job:
         """Where a training of the run is saved; ``slot`` tells several apart."""
         return Keeper(self.folder, self.digest, slot)
 
-    def train(self, model: nn.Module, training: Training, slot: int = 0) -> Outcome:
-        """Train ``model``, saved in the run's folder and shown in its log; ``slot``: the round."""
-        report = self.progress.epochs(training.schedule.last, round=slot or None)
-        training = replace(training, keeper=self.keeper(slot), report=report)
+    def train(self, model: nn.Module, training: Training, slot: int = 0, begun: int = 0) -> Outcome:
+        """Train ``model``, saved in the run's folder and shown in its log.
+
+        ``slot``: the round, before which the run has trained ``begun`` epochs.
+        """
+        schedule = training.schedule
+        course = self.progress.training(
+            schedule.last, round=slot or None, batch=self.run.training(self.graph).batch_size,
+            begun=begun - schedule.first, total=self.run.trained_epochs(self.graph),
+        )  # fmt: skip
+        keeper, trackers = self.keeper(slot), self.trackers if self.leads else []
+
+        def report(row: Row) -> None:
+            course.row(row)
+            values = curves({**row, "round": slot or None})
+            for tracker in trackers:
+                tracker.row(int(course.begun) + int(row["epoch"] or 0), values)
+
+        training = replace(training, keeper=keeper, report=report, step=course.step)
         outcome = self.trainer.train(model, training)
         spent = {"train_seconds": outcome.seconds, "epochs_executed": outcome.epochs_executed}
         for name, value in spent.items():
             self._volatile[name] = round(self._volatile.get(name, 0.0) + value, 3)
         return outcome
+
+    @cached_property
+    def trackers(self) -> list[Tracker]:
+        """What the settings want to be told of a training while it goes on."""
+        anew, found = not states(self.folder), []
+        for name, tracker in TRACKERS.items():
+            if getattr(self.config.main, name):
+                try:
+                    found.append(tracker(self.config.results, self.run, self.settings, anew))
+                except OSError as error:  # for people only: the run goes on all the same
+                    print(f"no events for {name}: {error.strerror}", flush=True)
+        return found
 
     # -- outputs ---------------------------------------------------------------------------
 
@@ -242,6 +273,8 @@ class Job:
         """Record what was written and clear up, after all else."""
         if not self.leads:
             return
+        for tracker in self.__dict__.pop("trackers", ()):
+            tracker.close()
         seconds = round(time.monotonic() - self._started, 3)
         device = self.__dict__.get("device")
         if device is not None:

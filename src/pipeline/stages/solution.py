@@ -21,9 +21,9 @@ def execute(job: Job) -> None:
     mask = read_mask(job.input("mask"))
     state = job.state("start", model.state_dict())
     if finite(state):
-        rounds = Rounds(job, model)
+        last = run.mask.prunes(job.graph)
         with graceful():
-            outcome = rounds.train(run.mask.prunes(job.graph), state, mask, keep_logits=True)
+            outcome = Rounds(job, model, last).train(last, state, mask, keep_logits=True)
         state = state_of(model)
         leave(job, outcome, sparsity=sparsity(mask), **emptied(mask))
     else:

@@ -6,23 +6,28 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import snakemake_internals
 from pipeline.artifacts import finished, slices
 from pipeline.artifacts.lock import LOCK
+from pipeline.artifacts.record import record_of
 from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
-from pipeline.progress.workflow import Watch
+from pipeline.progress.left import Work
+from pipeline.progress.workflow import Expected, Watch
 from pipeline.runs import STAGES, Dense, Run, parse
 from pipeline.snakemake_internals import Job
 from pipeline.study import trials
 from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
+from pipeline.study.settled import Settled, wanted
+from pipeline.study.state import resolve
 
 
 def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
@@ -40,10 +45,12 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
 
 
 class Call:
-    """A call that works on a study."""
+    """A call that works on a study; ``submitted``: one of a job, which its own call has settled."""
 
-    def __init__(self, graph: Graph, jobs: Jobs) -> None:
+    def __init__(self, graph: Graph, jobs: Jobs, submitted: bool = False) -> None:
         self.graph, self.jobs, self.config = graph, jobs, graph.config
+        self._settled = None if submitted else Settled(graph)
+        self.run = cache(self._run)
         self._watch: Watch | None = None
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
@@ -58,6 +65,30 @@ class Call:
         names = (file.parent.name for file in Path(results).glob("data/*/facts.json"))
         there = [f"{results}/data/{name}/facts.json" for name in names]
         snakemake_internals.forget(there, "incomplete")
+
+    def _run(self, stage: str, key: str) -> Run:
+        """The run that a rule asks about, settled before Snakemake judges it; called as ``run``.
+
+        Raises:
+            UserError: no run, or one that cannot be made.
+        """
+        run = parse(stage, key)
+        if self._settled:
+            self._settled.settle(run)
+        return run
+
+    def unknown(self, target: str) -> str:
+        """What is wrong with a target that no rule makes, and what may be meant."""
+        try:
+            found = resolve(self.config, [target])
+        except UserError as error:
+            return str(error)
+        results = self.config.main.results
+        if found.runs and not found.outputs:
+            path = f"{results}/{found.runs[0].path()}"
+            if path != target:
+                return f"{target!r} is no file that a job makes; ask for the run by {path}"
+        return f"{target!r}: no rule makes it in study {self.config.main.study!r}"
 
     def data(self, dataset: str, dry: bool) -> list[str]:
         """Make sure that a data set can be read before any job starts.
@@ -123,17 +154,16 @@ class Call:
                 the jobs, or the study, will use it.
         """
         self._reserve(jobs)
-        runs = {id(job): run for job in jobs if (run := _run_of(job))}
         try:
-            self._try(list(runs.values()))
+            self._try([run for job in jobs if (run := self._run_of(job))])
         except UserError:
             self.ended(False)
             raise
+        self._keep(jobs)
         self._watch = Watch(self.config.results)
-        for job in jobs:
-            run = runs.get(id(job))
-            seconds = self.jobs.costs.wall(run) if run else 3.0
-            self._watch.expect(next(iter(job.outputs), None), seconds, next(iter(job.logs), None))
+        snakemake_internals.speak_after(self._watch.clear)
+        first = {file: job.outputs[0] for job in jobs for file in job.outputs}
+        self._watch.expect(*(self._expected(job, first) for job in jobs if job.outputs))
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
@@ -177,6 +207,36 @@ class Call:
             f"trying {names} ended with status {done.returncode}; it needs about {need:,} MB of memory"
         )
 
+    def _expected(self, job: Job, first: Mapping[str, str]) -> Expected:
+        """What is expected of a job: of a run by its cost, of any other a few seconds.
+
+        ``first``: the output that stands for the job that makes a file.
+        """
+        needs = tuple({first[file] for file in job.inputs if file in first})
+        work = Work(3.0, needs=needs)
+        if run := self._run_of(job):
+            kind = "-".join(run.home.network) if run.computes else ""
+            seconds, cores = self.jobs.rates.wall(run), self.jobs.threads(run)
+            work = Work(seconds, kind, needs, cores)
+        log = next(iter(job.logs), None)
+        return Expected(Path(job.outputs[0]), work, Path(log) if log else None, named(job))
+
+    def _run_of(self, job: Job) -> Run | None:
+        """The run of a job, if it is one's."""
+        stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
+        return self.run(stage, key) if stage and key else None
+
+    def _keep(self, jobs: list[Job]) -> None:
+        """Give what is whole and runs again only for what comes before it a second name.
+
+        Where that comes out as it was, the job takes its files back and does not train again.
+        """
+        for job in jobs:
+            if not job.forced and (run := self._run_of(job)):
+                record = record_of(self.config.results / run.folder)
+                if record is not None and record.digest == self.graph.digest(run):
+                    finished.keep(self.config.results, run.folder, record.files)
+
     def ended(self, fine: bool, stopped: bool = False) -> bool:
         """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
 
@@ -207,21 +267,11 @@ class Call:
             clear_all(self.config.results, but=LOCK)  # what is locked clears up itself
 
 
-def _run_of(job: Job) -> Run | None:
-    """The run that a job makes, if it makes one."""
-    stage, key = job.wildcards.get("stage"), job.wildcards.get("key")
-    return parse(stage, key) if stage and key else None
-
-
-def wanted(graph: Graph, runs: Iterable[Run], *, light: bool = False) -> list[slices.Wanted]:
-    """What is asked of slices for these runs; ``light``: without weights."""
-    return [
-        slices.Wanted(
-            run.folder,
-            run.files,
-            graph.digest(run),
-            tuple(dict.fromkeys(file.path for file in graph.inputs(run).values())),
-            light,
-        )
-        for run in runs
-    ]
+def named(job: Job) -> tuple[str, str]:
+    """How a job reports itself: a run by stage and key, another by what ``write.py`` is asked for."""
+    wildcards = job.wildcards
+    stage, key = wildcards.get("stage"), wildcards.get("key")
+    if stage and key:
+        return stage, key
+    name = wildcards.get("name") or wildcards.get("dataset") or ""
+    return wildcards.get("kind") or job.rule, name

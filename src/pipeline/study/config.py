@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -37,13 +37,14 @@ from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
-from pipeline.study.settings import Method, Protocol
+from pipeline.study.settings import RECIPES, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
 FROZEN = "PIPELINE_CONFIG"
+COMMAND = "command line"
 DATA_ROOT = "DATA_ROOT"
 #: Folders below the results that no study may be named after.
-RESERVED = {*STAGES, "data", "trials", "logs", "benchmarks", "tensorboard"}
+RESERVED = {*STAGES, "data", "trials", "logs", "benchmarks", "tensorboard", "wandb"}
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,46 @@ class Main(Checked):
     tensorboard: bool = option(
         False, "write the history of each training for TensorBoard, to <results>/tensorboard"
     )
+    wandb: bool = option(
+        False,
+        "write the history of each training for Weights & Biases, offline, to <results>/wandb",
+    )
     slices: tuple[str, ...] = option(
         (), "folders in which results folders of slices lie, taken over before anything runs; one "
         "may stand without a list",
     )  # fmt: skip
 
-    def check(self, where: str) -> None:
-        if self.tensorboard and find_spec("tensorboard") is None:
-            raise UserError(
-                f"{where}: tensorboard: true needs a package that is not installed: "
-                "pip install tensorboard"
-            )
+    def check(self, where: str, given: Collection[str] = ()) -> None:
+        """As ``Checked.check``; ``given``: the keys that the command line has set."""
+
+        def at(key: str) -> str:
+            return COMMAND if key in given else where
+
+        for package in ("tensorboard", "wandb"):
+            if getattr(self, package) and find_spec(package) is None:
+                raise UserError(
+                    f"{at(package)}: {package}: true needs a package that is not installed: "
+                    f"pip install {package}"
+                )
         if self.processes % self.nodes:
-            raise UserError(f"{where}: processes ({self.processes}) must be a multiple of nodes")
-        check_name(self.study, f"{where}: study")
+            place = at("nodes" if "nodes" in given else "processes")
+            raise UserError(f"{place}: processes ({self.processes}) must be a multiple of nodes")
+        check_name(self.study, f"{at('study')}: study")
         if self.study in RESERVED:
             raise UserError(
-                f"{where}: study: {self.study!r} is the name of a folder of runs; choose another"
+                f"{at('study')}: study: {self.study!r} is the name of a folder of runs; "
+                "choose another"
             )
         # Snakemake puts the results folder into patterns of files and lines of shell.
         if not re.fullmatch(r"[\w./@%+=:,-]+", self.results):
             raise UserError(
-                f"{where}: results: {quote(self.results)} is not allowed; "
+                f"{at('results')}: results: {quote(self.results)} is not allowed; "
                 "use letters, digits and . / _ - @ % + = : ,"
             )
         places = [("data_root", self.data_root), *(("slices", place) for place in self.slices)]
         for key, place in places:
             if not place.isprintable() or not place:
-                raise UserError(f"{where}: {key}: {quote(place)} is no name of a folder")
+                raise UserError(f"{at(key)}: {key}: {quote(place)} is no name of a folder")
 
 
 @dataclass(frozen=True)
@@ -114,13 +127,13 @@ class StudyFile:
 class Config:
     """A study under a protocol: experiments, outputs, recipes, data sets; references checked."""
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
+    def __init__(self, raw: Mapping[str, Any], given: Collection[str] = ()) -> None:
         for part in ("main", "recipes", "datasets", "study"):
             if part not in mapping(raw, "submitted study"):
                 raise UserError(f"submitted study: key {part!r} is missing")
-        self.raw = dict(raw)
+        self.raw, self.given = dict(raw), tuple(given)
         self.main: Main = parse(Main, raw["main"], "config.yaml")
-        self.main.check("config.yaml")
+        self.main.check("config.yaml", given)
         self.results = Path(self.main.results)
         self.data_root = Path(os.environ.get(DATA_ROOT) or self.main.data_root)
         self.models: dict[str, model_catalog.Network] = {
@@ -137,7 +150,12 @@ class Config:
                 choose(model, self.models, f"{place}: sparsity_prunes", "model")
                 check_prunes(prunes, f"{place}: sparsity_prunes: {model}")
         self.protocol: Protocol = protocols[
-            choose(self.main.protocol, protocols, "config.yaml", "protocol")
+            choose(
+                self.main.protocol,
+                protocols,
+                COMMAND if "protocol" in given else "config.yaml",
+                "protocol",
+            )
         ]
         self.datasets = {
             **data_catalog.INFO,
@@ -166,6 +184,23 @@ class Config:
         return found
 
     @property
+    def labels(self) -> dict[str, set[str]]:
+        """Labels of the recipes in use, by their kind."""
+        entries = self.experiments.values()
+        found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in RECIPES}
+        found["dense"] |= {one.mask_dense for one in entries}
+        found["match"] |= {match for one in entries for match in one.matches}
+        found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
+        return found
+
+    def command(self, target: str = "") -> str:
+        """What to type for a target of this study; without one, for all of them."""
+        main, words = self.main, [f"study={self.main.study}"]
+        words += [f"protocol={main.protocol}"] if main.protocol != "paper" else []
+        words += [f"results={main.results}"] if main.results != "results" else []
+        return " ".join(["snakemake", *filter(None, [target]), "-c2 --config", *words])
+
+    @property
     def scope(self) -> str:
         """Folder of tables and figures: the study's, and in it one per protocol but ``paper``."""
         if self.main.protocol == "paper":
@@ -180,7 +215,7 @@ class Config:
         self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
-            for kind in ("dense", "imp", "match", "sparse", "connectivity")
+            for kind in RECIPES
         }
         source = dict(entry.mask_from or {})
         mask_dataset = choose(
@@ -299,13 +334,17 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
 
     ``overrides`` are the keys given on the command line (``study``, ``protocol`` …).
     """
-    main = dict(mapping(read_yaml(root / "config.yaml"), "config.yaml")) | dict(overrides or {})
-    if isinstance(main.get("slices"), str):
-        main["slices"] = [main["slices"]] if main["slices"] else []
+    given = dict(overrides or {})
+    main = dict(mapping(read_yaml(root / "config.yaml"), "config.yaml"))
+    for part in (main, given):
+        if isinstance(part.get("slices"), str):
+            part["slices"] = [part["slices"]] if part["slices"] else []
+    parse(Main, given, COMMAND)
+    main |= given
     parsed: Main = parse(Main, main, "config.yaml")
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
-    choose(parsed.study, studies, "config.yaml", "study")
+    choose(parsed.study, studies, COMMAND if "study" in given else "config.yaml", "study")
     named_study = laid_over(folder / "studies", parsed.study)
     datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
@@ -315,7 +354,8 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
             "study": named_study,
-        }
+        },
+        given,
     )
 
 

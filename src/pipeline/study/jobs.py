@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.machine.gpu_slots import visible
 from pipeline.runs import Run
 from pipeline.study.cost import DECODERS, Costs
 from pipeline.study.graph import Graph
@@ -16,7 +17,7 @@ from pipeline.study.graph import Graph
 
 def device() -> str:
     """Kind of device that jobs will find, without importing torch."""
-    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+    return "cuda" if visible() or Path("/dev/nvidiactl").exists() else "cpu"
 
 
 class Jobs:
@@ -42,7 +43,7 @@ class Jobs:
 
     def gpus(self, run: Run) -> int:
         """GPUs of a job, one for each process: none where the CPU computes, as it does masks."""
-        if self.main.device == "cpu" or not run.computes:
+        if self.costs.device == "cpu" or not run.computes:
             return 0
         return self.graph.processes(run)
 
@@ -53,13 +54,13 @@ class Jobs:
 
     def runtime(self, run: Run) -> int:
         """Minutes to ask for: three times the estimate, at least ten."""
-        return max(10, math.ceil(3 * self._rates.wall(run) / 60))
+        costs = self.rates if self.cluster else self.costs
+        return max(10, math.ceil(3 * costs.wall(run) / 60))
 
     @cached_property
-    def _rates(self) -> Costs:
-        """A cluster is asked by rates measured here, where there are any."""
-        if self.cluster:
-            self.costs.measured(self._sample())
+    def rates(self) -> Costs:
+        """Costs by rates measured here, where there are any."""
+        self.costs.measured(self._sample())
         return self.costs
 
     def _sample(self, per_network: int = 30) -> Iterator[Run]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pipeline.artifacts.record import PROVENANCE, record_of
-from pipeline.catalog.schema import suggest
+from pipeline.catalog.schema import choose, suggest
 from pipeline.errors import UserError
 from pipeline.runs import STAGES, Run, parse
 from pipeline.study.config import Config
@@ -53,33 +55,34 @@ class States:
             return "stale: its settings, or those of a run before it, were changed"
         return "done"
 
-    def needed(self, target: Target) -> list[Run]:
-        """The runs that a target would execute, ancestors first.
+    def changes(self, run: Run) -> Iterator[str]:
+        """A line per setting of a stale run that was another when it was made, and per changed parent."""
+        record = record_of(self.config.results / run.folder)
+        if self.state(run) != "stale" or record is None:
+            return
+        now = self.graph.settings(run)
+        yield from differences({**record.settings, "parents": None}, now | {"parents": None})
+        was = record.settings.get("parents")
+        for role, parent in now.get("parents", {}).items():
+            if not isinstance(was, dict) or was.get(role) != parent:
+                file = self.graph.inputs(run)[role]
+                yield f"{role}: from another {file.run.folder}"
 
-        A named output lists all runs behind it, so a missing one is run again with what depends
-        on it; a path asks for the run and whatever is missing for it.
-        """
-        listed = self.graph.closure(self.graph.outputs(target.outputs))
-        single = [run for run in target.runs if run not in set(listed)]
-        found: set[Run] = set()
-        for run in listed:
-            if self.state(run) != "done" or not found.isdisjoint(self.graph.parents(run)):
-                found.add(run)
-        for run in single:
-            self._need(run, found)
-        return [run for run in self.graph.closure([*listed, *single]) if run in found]
 
-    def _need(self, run: Run, found: set[Run]) -> bool:
-        parents = self.graph.parents(run)
-        state = self.state(run)
-        if state == "done":
-            # Snakemake does not make a missing file again that nothing needs any more.
-            parents = [parent for parent in parents if self.state(parent) != "missing"]
-        changed = [self._need(parent, found) for parent in parents]
-        anew = state != "done" or any(changed)
-        if anew:
-            found.add(run)
-        return anew
+def differences(
+    before: Any, after: Any, words: tuple[str, str] = ("made with", "now"), name: str = ""
+) -> Iterator[str]:
+    """A line per value in which two nested mappings differ; ``words`` stand before the two."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            inner = f"{name}.{key}".lstrip(".")
+            yield from differences(before.get(key), after.get(key), words, inner)
+    elif before != after:
+        yield f"{name}: {words[0]} {_value(before)}, {words[1]} {_value(after)}"
+
+
+def _value(value: Any) -> str:
+    return "the default" if value is None else json.dumps(value)[:200]
 
 
 def resolve(config: Config, words: Iterable[str]) -> Target:
@@ -101,6 +104,23 @@ def resolve(config: Config, words: Iterable[str]) -> Target:
         else:
             runs.append(run_of(config, word))
     return Target(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(runs)))
+
+
+def output_of(config: Config, word: str) -> str | None:
+    """The table or figure of which a path is a file; None: of none.
+
+    Raises:
+        UserError: it is of another study or protocol, or of an output that is no more.
+    """
+    parts = Path(word.removeprefix(f"{config.main.results}/")).parts
+    if len(parts) < 3 or parts[0] in STAGES or parts[-2] not in ("tables", "figures"):
+        return None
+    scope, name = "/".join(parts[:-2]), parts[-1].partition(".")[0]
+    if scope != config.scope:
+        study, _, protocol = scope.partition("/")
+        asked = f"--study {study}" + (f" --protocol {protocol}" if protocol else "")
+        raise UserError(f"{word!r}: of another study than {config.scope}; ask with {asked}")
+    return choose(name, config.outputs, config.where, "table or figure")
 
 
 def run_of(config: Config, word: str) -> Run:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 from pipeline.artifacts.store import digest
@@ -79,7 +81,9 @@ class Targets:
         """What decides an output: its entry, its runs and their settings."""
         output = self.outputs[name]
         runs = {run.key: self.graph.digest(run) for run in self.graph.outputs([name])}
-        methods = sorted(self.config.recipes.methods.items())
+        experiments = self.config.experiments
+        chosen = [one for part in self._parts(output) for one in part.chosen(experiments)]
+        methods = sorted({item for one in chosen for item in one.ways.items()}, key=itemgetter(0))
         return {
             "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": {name: [method.label, method.color] for name, method in methods},
@@ -89,9 +93,17 @@ class Targets:
         }
 
     def declared(self) -> str:
-        """Digest of all that study, recipes and data sets declare: what the report lists."""
-        raw = self.config.raw
-        return digest([raw["study"], raw["recipes"], raw["datasets"], self.config.main.protocol])
+        """Digest of the study and of all that it uses: what the report lists."""
+        config = self.config
+        recipes = {
+            kind: {label: asdict(config.recipes.resolve(kind, label)) for label in sorted(labels)}
+            for kind, labels in config.labels.items()
+        }
+        entries = config.experiments.values()
+        names = sorted({name for one in entries for name in (one.dataset, one.mask_dataset)})
+        facts = [[self.graph.facts(name), config.datasets[name].test_images] for name in names]
+        protocol = [config.main.protocol, asdict(config.protocol)]
+        return digest([config.raw["study"], recipes, facts, protocol])
 
     def label(self, name: str) -> str:
         """What the report's menu calls an output: its number, if its name has one, and title.
@@ -125,15 +137,16 @@ class Targets:
         """The protocol as captions name it."""
         return self.config.protocol.title or self.config.main.protocol
 
+    def _parts(self, output: Output) -> list[Output]:
+        """The outputs that one stands for: itself, or those that it links."""
+        return [self.outputs[n] for n in output.outputs] if isinstance(output, Linked) else [output]
+
     def _seeds(self, output: Output) -> str:
         """The seeds behind an output; empty for one that shows no runs."""
         experiments = self.config.experiments
-        parts = (
-            [self.outputs[n] for n in output.outputs] if isinstance(output, Linked) else [output]
-        )
         pairs = {
             part.pairs(experiment)
-            for part in parts
+            for part in self._parts(output)
             if any(part.needs(experiments))
             for experiment in part.chosen(experiments)
         }

@@ -146,7 +146,8 @@ class Training:
     parameter name, false where pruned. ``state`` is one that `Step.state` gave, to go on from; by
     default training begins with the network's own weights and no momentum.
     ``at_epoch(epochs trained, state)`` is called at the start and after each epoch,
-    ``report(row of the history)`` after each, both in process 0 alone. ``keep_logits``: of the last
+    ``report(row of the history)`` after each, ``step(epochs trained, steps of the next one taken,
+    steps of an epoch)`` after each step, all in process 0 alone. ``keep_logits``: of the last
     evaluation.
     """
 
@@ -157,6 +158,7 @@ class Training:
     keeper: Keeper | None = None
     at_epoch: Callable[[int, dict[str, Tensor]], None] | None = None
     report: Callable[[Row], None] | None = None
+    step: Callable[[int, int, int], None] | None = None
     keep_logits: bool = False
 
 
@@ -236,6 +238,8 @@ class Trainer:
                 step(batches)
                 taken += 1
                 place.step += 1
+                if training.step and team.leads:
+                    training.step(place.epoch, place.step, feed.steps)
                 if place.step < feed.steps:
                     _pause(step, place, keeper, team)
             row = self._row(step, place.epoch)
