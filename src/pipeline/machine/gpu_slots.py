@@ -23,12 +23,16 @@ _held: list[IO[str]] = []
 
 
 def visible() -> list[str]:
-    """Identifiers of the GPUs this process may use: those it was given, else all of the machine."""
+    """Identifiers of the GPUs this process may use: those it was given, else all of the machine.
+
+    CUDA counts from 0 whatever numbers the devices of a container bear.
+    """
     given = os.environ.get(VISIBLE)
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    devices = (re.fullmatch(r"nvidia([0-9]+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((found[1] for found in devices if found), key=int)
+    names = (path.name for path in Path("/dev").glob("nvidia*"))
+    devices = [name for name in names if re.fullmatch(r"nvidia[0-9]+", name)]
+    return [str(number) for number in range(len(devices))]
 
 
 def slots() -> int:

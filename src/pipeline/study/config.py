@@ -59,6 +59,9 @@ class Main(Checked):
         False, "on a GPU, algorithms that give the same bits every time, and are slower; the CPU "
         "always does",
     )  # fmt: skip
+    recorded: bool = option(
+        True, "on a GPU, a step is recorded once and replayed; false: launched anew each time"
+    )
     processes: int = option(
         1, "processes that share a training on photographs, one GPU each; no bit more than rounding "
         "depends on it", AT_LEAST_ONE,

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 #: As ``algorithm`` of a kind of run (`pipeline.runs`), of what is made from runs.
 ALGORITHM = {"data": 1, "table": 1, "figure": 1}
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ class TrainSettings(Checked):
         (), "schedule steps: epochs after which the rate is divided by ten", AT_LEAST_ONE,
         unique=True,
     )  # fmt: skip
-    precision: Precision = option("fp32", "arithmetic of convolutions: fp32, or bf16 autocast")
+    precision: Precision = option(
+        "fp32",
+        "arithmetic of convolutions and linear layers: fp32; tf32, on a GPU alone; or bf16 autocast",
+    )
     threads: int = option(1, "compute threads; part of the bits of a run on the CPU", AT_LEAST_ONE)
     evaluate_every: int = option(
         10, "epochs between evaluations on the test set (the last epoch always is)", AT_LEAST_ONE
@@ -164,7 +167,7 @@ class ConnectivitySettings(Checked):
     batch_size: int = option(500, "images per forward pass", AT_LEAST_ONE)
     grid: int = option(21, "points per side of a loss plane", Bounds(3, 1001))
     margin: float = option(0.25, "border of a loss plane, as a share of its extent", NOT_NEGATIVE)
-    precision: Precision = option("fp32", "arithmetic of convolutions")
+    precision: Precision = option("fp32", "arithmetic of convolutions and linear layers")
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
 
     def check(self, where: str) -> None:
