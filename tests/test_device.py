@@ -51,6 +51,15 @@ def test_visible_gpus(monkeypatch: pytest.MonkeyPatch, given: str, found: list[s
     assert device.visible() == found
 
 
+def test_gpus_are_counted_from_0_whatever_numbers_their_devices_bear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ["nvidia5", "nvidiactl", "nvidia3", "nvidia-uvm", "nvidia-caps"]
+    monkeypatch.delenv(device.VISIBLE, raising=False)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev") / name for name in names])
+    assert device.visible() == ["0", "1"]
+
+
 def test_one_gpu_needs_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(device.VISIBLE, "3")
     assert device.take_slot() is None

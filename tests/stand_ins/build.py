@@ -76,11 +76,18 @@ def environment(**more: str) -> dict[str, str]:
     return found | {"LD_PRELOAD": str(library()), "PYTHONPATH": paths} | more
 
 
-def seen(work: str, *arguments: Any, **more: str) -> Any:
-    """What a function of ``work.py`` found in a process of its own with the pretended GPU."""
+@cache
+def together(*works: tuple[Any, ...], **more: str) -> list[Any]:
+    """What functions of ``work.py``, each with its arguments, found in one process with the GPU."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "work.py"), work, json.dumps(arguments)],
+        [sys.executable, str(HERE / "work.py"), json.dumps(works)],
         env=environment(**more), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def seen(work: str, *arguments: Any, **more: str) -> Any:
+    """What one function found, in a process of its own."""
+    return together((work, *arguments), **more)[0]

@@ -1,4 +1,4 @@
-"""What tests/test_cuda.py lets a process with the pretended GPU do: ``work.py NAME ARGUMENTS``.
+"""What tests/test_cuda.py lets a process with the pretended GPU do: ``work.py [[NAME, ARGUMENT...]...]``.
 
 Each function returns what was counted, as JSON. No number that the device computed is looked at.
 """
@@ -11,7 +11,6 @@ import io
 import json
 import sys
 import tempfile
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,10 @@ from small import Tiny, few, seeded, write_study
 from torch import Tensor, nn
 
 from pipeline import models, stages
+from pipeline.connectivity import plane
+from pipeline.data.augment import normalise
 from pipeline.errors import UserError
+from pipeline.evaluation import evaluate
 from pipeline.machine import gpu
 from pipeline.report import build
 from pipeline.runs import Curve, ImpBarrier, Plane, Run
@@ -31,6 +33,7 @@ from pipeline.stages.job import settle
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.settings import TrainSettings
+from pipeline.symmetry import matching
 from pipeline.training.cuda_graph import GraphedStep
 from pipeline.training.loop import Schedule, Trainer, Training
 from pipeline.training.step import Step
@@ -69,7 +72,10 @@ def brief(found: dict[str, dict[str, int]]) -> dict[str, Any]:
 
 
 def pretend() -> None:
-    """Totals of losses that no kernel has added up: a network that trains, one image in all."""
+    """What the host expects of numbers that no kernel has computed.
+
+    The totals of a network that trains, and of an image; three networks that span a plane.
+    """
     real = Tensor.tolist
 
     def tolist(tensor: Tensor) -> Any:
@@ -77,7 +83,13 @@ def pretend() -> None:
         totals = tensor.is_cuda and tensor.dtype == torch.float64 and tensor.dim() == 1
         return {2: [1.0, 0.5], 5: [1.0, 1.0, 1.0, 0.0, 1.0]}[len(tensor)] if totals else found
 
+    def span(*arguments: Any) -> plane.Plane:
+        with contextlib.suppress(ValueError):
+            return spanned(*arguments)
+        return plane.Plane(1.0, 0.5, 1.0)
+
     Tensor.tolist = tolist  # type: ignore[method-assign, assignment]
+    spanned, plane.span = plane.span, span
 
 
 def step_of(
@@ -96,9 +108,7 @@ def network(name: str = "resnet20", width: float = 1) -> nn.Module:
 def batches(count: int) -> list[list[tuple[Tensor, Tensor]]]:
     images = torch.randint(256, (count * BATCH, 3, 32, 32), dtype=torch.uint8).to(CUDA)
     labels = torch.randint(10, (count * BATCH,)).to(CUDA)
-    return [
-        [(images[i : i + BATCH], labels[i : i + BATCH])] for i in range(0, len(images), BATCH)
-    ]
+    return [[(images[i : i + BATCH], labels[i : i + BATCH])] for i in range(0, len(images), BATCH)]
 
 
 def steps(name: str, precision: str, deterministic: bool = False) -> list[dict[str, Any]]:
@@ -164,7 +174,9 @@ def rate() -> dict[str, bool]:
     seen: list[bool] = []
 
     class Look(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             if "fused_sgd" in str(function):
                 same = kwargs["lr"].data_ptr() == step._memory.data_ptr()
                 seen.append(same and not kwargs["is_first_step"])
@@ -180,34 +192,112 @@ def rate() -> dict[str, bool]:
     dropped = not step.recorded
     for batch in given[4:]:
         step(batch)
-    return {"read": seen == [True], "recorded": recorded, "dropped": dropped, "again": step.recorded}
+    return {
+        "read": seen == [True],
+        "recorded": recorded,
+        "dropped": dropped,
+        "again": step.recorded,
+    }
 
 
 def training(kind: str) -> list[dict[str, Any]]:
-    """Counts of each of four epochs: dense, sparse, in micro-batches, in groups of BatchNorm."""
+    """Counts of each of four epochs, twice: sparse, in micro-batches ("cut"), or not recorded."""
     pretend()
     settle(False)
     settings, data, rows = replace(team.WHOLE, batch_size=64), few(), []
-    if kind in ("cut", "grouped"):
-        settings = replace(settings, micro_batch=32, batch_norm_group=64 * (kind == "grouped"))
+    if kind == "cut":
+        settings = replace(settings, micro_batch=32)
     net = team.network(data)
     mask = team.half_mask(net) if kind == "sparse" else None
 
     def report(row: Any) -> None:
         rows.append(brief(counted()))
 
-    trainer = Trainer(data, settings, CUDA, recorded=kind != "eager")
+    trainer = Trainer(data, settings, CUDA, recorded=kind != "not recorded")
     for _ in range(2):
         schedule = Schedule(0, 4, 4)
-        trainer.train(net, Training(schedule, team.streams, mask=mask, report=report, keep_logits=True))
+        trainer.train(
+            net, Training(schedule, team.streams, mask=mask, report=report, keep_logits=True)
+        )
     return rows
+
+
+def passes() -> dict[str, list[int]]:
+    """How often the host waits in an evaluation and in a matching, of few images and of many."""
+    pretend()
+    settle(False)
+    nets = [network(width=0.25).to(CUDA, memory_format=torch.channels_last).eval() for _ in "ab"]
+    spec = models.traced("resnet20", network(width=0.25)).spec
+    images, labels = (torch.cat(parts) for parts in zip(*(b[0] for b in batches(12)), strict=True))
+    found: dict[str, list[int]] = defaultdict(list)
+
+    def match(count: int) -> None:
+        parts = (normalise(part, (0.5,) * 3, (0.2,) * 3) for part in images[:count].split(BATCH))
+        matching.match(matching.collect(*nets, spec, parts))
+
+    def measure(count: int) -> None:
+        evaluate(
+            nets[0], images[:count], labels[:count], (0.5,) * 3, (0.2,) * 3, logits=True, top5=True
+        )
+
+    for name, work in (("matching", match), ("evaluation", measure)):
+        work(4 * BATCH)  # cuDNN chooses its algorithms
+        for count in (4 * BATCH, 12 * BATCH):
+            counted()
+            work(count)
+            found[name].append(brief(counted())["waits"])
+    return found
+
+
+def fake(name: str, precision: str) -> dict[str, Any]:
+    """A whole step, and an evaluation up to its one read by the host, on PyTorch's fake tensors.
+
+    They raise where tensors of two devices meet, and where the host reads a number.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    read, net, mode = False, network(name).to(CUDA), FakeTensorMode()
+    for module in net.modules():
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if tensor is not None:
+                    pretended = mode.from_tensor(tensor.detach())
+                    held[key] = nn.Parameter(pretended) if held is module._parameters else pretended
+    net.to = lambda *_, **__: net  # type: ignore[method-assign, assignment] # it is there, and swaps real tensors
+    with mode:
+        step = Step(
+            net, TrainSettings(precision=precision), (0.5,) * 3, (0.25,) * 3, CUDA,  # type: ignore[arg-type]
+        )  # fmt: skip
+        step._masked = [
+            p for p in net.parameters() if p.dim() > 1
+        ]  # the host counts those it is given
+        step._masks = [torch.ones_like(p) for p in step._masked]
+        images = torch.empty(16, 3, 32, 32, dtype=torch.uint8, device=CUDA)
+        labels = torch.empty(16, dtype=torch.int64, device=CUDA)
+        for _ in range(2):
+            step([(images, labels)])
+        tensors = [*step.state().values(), step.totals, *(p.grad for p in step.parameters.values())]
+        try:
+            evaluate(
+                step.model, images, labels, (0.5,) * 3, (0.2,) * 3, precision=precision, top5=True
+            )
+        except DataDependentOutputException:
+            read = True
+    return {"devices": sorted({t.device.type for t in tensors if t is not None}), "read": read}
 
 
 def micro_batches() -> dict[str, int]:
     """Copies on the device in a step of a ResNet50 in two micro-batches."""
     settle(False)
     net = models.build("resnet50", width=1, classes=10, channels=3, size=32, generator=seeded(0))
-    step = Step(net, TrainSettings(micro_batch=8, batch_size=16), (0.5,) * 3, (0.25,) * 3, CUDA, micro_batches=2)
+    step = Step(
+        net,
+        TrainSettings(micro_batch=8, batch_size=16),
+        (0.5,) * 3,
+        (0.25,) * 3,
+        CUDA,
+        micro_batches=2,
+    )
     parts = [(images[:8], labels[:8]) for ((images, labels),) in batches(2)]
     step(parts)
     counted()
@@ -258,13 +348,11 @@ def outputs(config: Config) -> int:
 
 
 def refusal(precision: str) -> str:
-    """What a run is told that asks for the GPU and this precision; nothing where it may start."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            gpu.check(CUDA if gpu.usable("auto") else torch.device("cpu"), precision)
-        except UserError as error:
-            return str(error)
+    """What a run is told that takes what there is, with this precision; nothing where it may start."""
+    try:
+        gpu.check(CUDA if gpu.usable("auto") else torch.device("cpu"), precision)
+    except UserError as error:
+        return str(error)
     return ""
 
 
@@ -296,5 +384,5 @@ def tf32() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    result = globals()[sys.argv[1]](*json.loads(sys.argv[2]))
-    print(json.dumps(result), flush=True)
+    found = [globals()[name](*arguments) for name, *arguments in json.loads(sys.argv[1])]
+    print(json.dumps(found), flush=True)

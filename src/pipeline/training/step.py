@@ -61,7 +61,7 @@ class Step:
             m.to(device, p.dtype) for m, p in zip((mask or {}).values(), self._masked, strict=True)
         ]
         self._masks = [m.contiguous(memory_format=_format(m)) for m in masks]
-        zeros = sum(int((m == 0).sum()) for m in masks)
+        zeros = sum(int((m == 0).sum()) for m in (mask or {}).values())
         #: Share of the entries under the mask that are zero; 0 without a mask.
         self.sparsity = zeros / sum(m.numel() for m in masks) if masks else 0.0
         self._apply_mask()
