@@ -26,7 +26,7 @@ from pipeline.connectivity import plane
 from pipeline.data.augment import normalise
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
-from pipeline.machine import gpu
+from pipeline.machine import gpu, gpu_slots
 from pipeline.report import build
 from pipeline.runs import Curve, ImpBarrier, Plane, Run
 from pipeline.stages.job import settle
@@ -349,10 +349,13 @@ def outputs(config: Config) -> int:
 
 def refusal(precision: str) -> str:
     """What a run is told that takes what there is, with this precision; nothing where it may start."""
-    try:
-        gpu.check(CUDA if gpu.usable("auto") else torch.device("cpu"), precision)
-    except UserError as error:
-        return str(error)
+    with tempfile.TemporaryDirectory() as place:
+        gpu_slots.DEVICES = Path(place)
+        (gpu_slots.DEVICES / "nvidia0").touch()
+        try:
+            gpu.check(CUDA if gpu.usable("auto") else torch.device("cpu"), precision)
+        except UserError as error:
+            return str(error)
     return ""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from pipeline.errors import UserError
-from pipeline.machine.gpu_slots import visible
+from pipeline.machine.gpu_slots import present
 
 #: Compute capability from which on a GPU multiplies in TF32 and bf16.
 AMPERE = (8, 0)
@@ -25,7 +25,7 @@ def usable(wanted: str) -> bool:
     """Whether to compute on a GPU; ``wanted``: "cpu", "cuda", or "auto", where there is one.
 
     Raises:
-        UserError: one is asked for or visible, and cannot be used; with PyTorch's reason.
+        UserError: one is asked for or there, and cannot be used; with PyTorch's reason.
     """
     if wanted == "cpu":
         return False
@@ -33,7 +33,7 @@ def usable(wanted: str) -> bool:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
             return True
-    if not visible():
+    if not present():
         if wanted == "auto":
             return False
         raise UserError("config.yaml: device: cuda, but no GPU can be used here")

@@ -13,6 +13,7 @@ from pipeline.artifacts import finished, slices
 from pipeline.artifacts.reservation import Reservation
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
+from pipeline.machine import mps
 from pipeline.progress.workflow import Watch
 from pipeline.runs import STAGES, Run, parse
 from pipeline.snakemake_internals import Job
@@ -39,6 +40,7 @@ class Call:
     def __init__(self, graph: Graph, jobs: Jobs) -> None:
         self.graph, self.jobs, self.config = graph, jobs, graph.config
         self._watch: Watch | None = None
+        self._mps: mps.Mps | None = None
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
 
@@ -110,7 +112,7 @@ class Call:
         snakemake_internals.forget(files, "incomplete", "metadata")
 
     def started(self, jobs: list[Job], cores: int) -> None:
-        """Reserve the files of all jobs, and show progress and the time left while they run.
+        """Reserve the files of all jobs, let them share GPUs, show progress and the time left.
 
         Raises:
             UserError: another workflow is working on these files.
@@ -124,6 +126,8 @@ class Call:
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
+            if self.config.main.device != "cpu" and self.config.main.sharing == "mps":
+                self._mps = mps.start()
             self._watch.start(cores)
 
     def ended(self, fine: bool, stopped: bool = False) -> bool:
@@ -134,6 +138,8 @@ class Call:
         saved = stopped and self._watch is not None and self._watch.saved()
         if self._watch:
             self._watch.stop(fine or saved)
+        if self._mps:
+            self._mps.stop()
         if fine:
             finished.forget(self.config.results, self._runs)
         if self._reservation:

@@ -62,6 +62,10 @@ class Main(Checked):
     recorded: bool = option(
         True, "on a GPU, a step is recorded once and replayed; false: launched anew each time"
     )
+    sharing: Literal["mps", "turns"] = option(
+        "mps", "how runs share a GPU of this machine: side by side by NVIDIA MPS, which is started "
+        "where it is installed, or by turns",
+    )  # fmt: skip
     processes: int = option(
         1, "processes that share a training on photographs, one GPU each; no bit more than rounding "
         "depends on it", AT_LEAST_ONE,
