@@ -7,14 +7,20 @@ any speed, what a driver or cuDNN does. ``tests/stand_ins/device.h`` says how.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+from small import REPOSITORY
 from stand_ins import build
 from stand_ins.build import seen, together
 
+from pipeline.catalog.networks import NETWORKS
 from pipeline.machine.gpu import has_code
 from pipeline.runs import STAGES
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+import first_gpu
 
 pytestmark = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
 
@@ -124,6 +130,35 @@ def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
     model: str, precision: str
 ) -> None:
     assert small("fake", model, precision) == {"devices": ["cuda"], "read": True}
+
+
+@pytest.mark.parametrize("name", first_gpu.ITEMS)
+def test_the_first_minutes_go_through_on_the_device(name: str) -> None:
+    """Every item of ``benchmarks/first_gpu.py`` ends with findings, of which no number means anything."""
+    works = [("item", each) for each in first_gpu.ITEMS]
+    assert together(*works)[list(first_gpu.ITEMS).index(name)] > 0
+
+
+def test_the_page_of_the_first_minutes_says_what_was_found() -> None:
+    """Rows as a GPU would give them; a failed item is said, and loses no other."""
+    single = {"item": "single", "ok": None, "model": "resnet20", "precision": "bf16", "mib": 1}
+    text = first_gpu.page([
+        {"item": "machine", "ok": True, "device": "a GPU"},
+        {"item": "recorded", "ok": False, "apart": 1.0},
+        {"item": "recorded", "ok": None, "end": 0, "seconds": 3},
+        single | {"precision": "fp32", "width": 1, "recorded": False, "ms": 4.0},
+        single | {"width": 1, "recorded": True, "ms": 1.0},
+        single | {"width": 4, "recorded": True, "ms": 4.0},
+        {"item": "side_by_side", "ok": None, "processes": 8, "mps": True, "ms": 0.25},
+        {"item": "streams", "ok": False, "end": -9, "seconds": 60},
+    ])  # fmt: skip
+    assert "Machine: device a GPU." in text
+    assert "| recorded | **WRONG** | apart: 1.0 |" in text
+    assert "| streams | **WRONG** | end: -9, seconds: 60 |" in text
+    assert "| 8 | processes under MPS | 0.25 | 16.0 | 0.098 | 1.6 |" in text
+    assert "| one run at least 3 times eager fp32 | 4.0 |" in text
+    few, many = (3 * 128 * NETWORKS["resnet20"].forward_flops(width, 32) for width in (1, 4))
+    assert f"{(many - few) / 0.003:.2g} FLOP/s" in text
 
 
 # --- what is refused ------------------------------------------------------------------------------

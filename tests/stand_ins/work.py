@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import io
 import json
+import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -345,6 +346,18 @@ def outputs(config: Config) -> int:
         len((build.write_figure if output.what == "figure" else build.write_table)(config, name))
         for name, output in config.outputs.items()
     )
+
+
+def item(name: str) -> int:
+    """How many findings an item of benchmarks/first_gpu.py has, in miniature."""
+    os.environ["FIRST_QUICK"] = "1"
+    import gpu_items
+
+    pretend()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        getattr(gpu_items, name)()
+    return output.getvalue().count('{"ok"')
 
 
 def refusal(precision: str) -> str:
