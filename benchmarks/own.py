@@ -21,9 +21,7 @@ from pipeline.stages.job import settle
 from pipeline.streams import generator
 from pipeline.study.settings import SparseSettings
 from pipeline.symmetry import matching
-from pipeline.training import loop as training
 from pipeline.training.loop import Schedule, Trainer, Training
-from pipeline.training.step import Step
 
 
 def _thread() -> None:
@@ -63,11 +61,9 @@ def training_of(
     place = torch.device(device)
     if place.type == "cuda":
         settle(deterministic)
-    if eager:
-        training.step_of = lambda device, micro_batches: Step
     net = network(model, width, size)
     settings = SparseSettings(batch_size=batch, precision=precision)
-    trainer = Trainer(_data(batch * steps, size), settings, place)
+    trainer = Trainer(_data(batch * steps, size), settings, place, recorded=not eager)
     mask = None
     if sparse:
         draws = torch.Generator().manual_seed(0)

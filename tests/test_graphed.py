@@ -18,9 +18,22 @@ CPU = torch.device("cpu")
 MEAN, STD = (0.5,), (0.25,)
 
 
-def repeated(work: Callable[[], None]) -> Callable[[], None]:
+class Repeated:
     """Repeats what was recorded on the same tensors, as a graph does."""
-    return work
+
+    waits = False
+    replays = 0
+
+    def take(self, work: Callable[[], None]) -> bool:
+        work()
+        return self.waits
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            self.replays += 1
+            work()
+
+        return replay
 
 
 def network() -> nn.Module:
@@ -58,19 +71,10 @@ def trained(kind: type[Step], momentum: float, **named: Any) -> Step:
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 def test_recorded_steps_equal_ordinary_ones(momentum: float) -> None:
-    replays = 0
-
-    def record(work: Callable[[], None]) -> Callable[[], None]:
-        def replay() -> None:
-            nonlocal replays
-            replays += 1
-            work()
-
-        return replay
-
+    recorder = Repeated()
     plain = trained(Step, momentum)
-    recorded = trained(GraphedStep, momentum, record=record)
-    assert replays == 9 - WARM_UP
+    recorded = trained(GraphedStep, momentum, recorder=recorder)
+    assert recorder.replays == 9 - WARM_UP
     assert recorded.lr == plain.lr and torch.equal(recorded.totals, plain.totals)
     for name, tensor in plain.state().items():
         assert torch.allclose(recorded.state()[name], tensor, rtol=1e-6, atol=1e-7), name
@@ -79,7 +83,7 @@ def test_recorded_steps_equal_ordinary_ones(momentum: float) -> None:
 
 def test_a_state_that_is_set_later_is_not_lost() -> None:
     """Momentum that is replaced is not what was recorded: it is recorded again."""
-    recorded = trained(GraphedStep, 0.9, record=repeated)
+    recorded = trained(GraphedStep, 0.9, recorder=Repeated())
     plain = trained(Step, 0.9)
     state = {name: tensor.clone() for name, tensor in plain.state().items()}
     for step in (plain, recorded):
@@ -90,22 +94,39 @@ def test_a_state_that_is_set_later_is_not_lost() -> None:
         assert torch.allclose(recorded.state()[name], tensor, rtol=1e-5, atol=1e-6), name
 
 
-def test_what_cannot_be_recorded_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    def refusing(work: Callable[[], None]) -> Callable[[], None]:
+class Refusing(Repeated):
+    """Cannot record."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    recorded = trained(GraphedStep, 0.9, record=refusing)
+
+class Waiting(Repeated):
+    """The work waits for the device."""
+
+    waits = True
+
+
+@pytest.mark.parametrize(
+    ("recorder", "reason"),
+    [(Refusing(), "operation not permitted when stream is capturing"),
+     (Waiting(), "the network waits for the device")],
+)  # fmt: skip
+def test_what_cannot_be_recorded_goes_on(
+    recorder: Repeated, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = trained(GraphedStep, 0.9, recorder=recorder)
     plain = trained(Step, 0.9)
     for name, tensor in plain.state().items():
         assert torch.allclose(recorded.state()[name], tensor, rtol=1e-6, atol=1e-7), name
-    assert capsys.readouterr().out.splitlines() == [
-        "steps are not recorded: operation not permitted when stream is capturing"
-    ]
+    assert capsys.readouterr().out.splitlines() == [f"steps are not recorded: {reason}"]
+    assert recorder.replays == 0 and not recorded.recorded
 
 
 def test_where_steps_are_recorded() -> None:
     assert step_of(torch.device("cuda"), 1) is GraphedStep
     assert step_of(torch.device("cuda"), 2) is Step
+    assert step_of(torch.device("cuda"), 1, recorded=False) is Step
     assert step_of(CPU, 1) is Step
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-from pipeline.forward import autocast, device_of, evaluation_mode
+from pipeline.forward import arithmetic, device_of, evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def evaluate_batches(
     totals = torch.zeros(5, dtype=torch.float64, device=device)
     kept: list[Tensor] = []
     classes = count = 0
-    with evaluation_mode(model), torch.inference_mode(), autocast(device, precision):
+    with evaluation_mode(model), torch.inference_mode(), arithmetic(device, precision):
         for images, labels in batches:
             batch = images.to(device, non_blocking=True)
             target = labels.to(device, non_blocking=True)

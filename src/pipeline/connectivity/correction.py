@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from pipeline.forward import autocast, device_of, evaluation_mode
+from pipeline.forward import arithmetic, device_of, evaluation_mode
 
 CORRECTIONS = ("none", "reset", "repair")
 
@@ -119,7 +119,7 @@ def reset_batch_norm(model: nn.Module, batches: Batches, *, precision: str = "fp
         return
     momenta = [norm.momentum for norm in norms]
     device = device_of(model)
-    with evaluation_mode(model), autocast(device, precision):
+    with evaluation_mode(model), arithmetic(device, precision):
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
@@ -252,7 +252,7 @@ def _forward_all(
 ) -> None:
     """Run all batches, with forward hooks on the named modules that go whatever happens."""
     device = device_of(model)
-    with evaluation_mode(model), autocast(device, precision), ExitStack() as hooked:
+    with evaluation_mode(model), arithmetic(device, precision), ExitStack() as hooked:
         for name, hook in hooks.items():
             hooked.enter_context(model.get_submodule(name).register_forward_hook(hook))
         for batch in batches():

@@ -18,17 +18,40 @@ from typing import IO
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PER_GPU = "PIPELINE_PER_GPU"
 LEVELS = 256
+DEVICES = Path("/dev")
 
 _held: list[IO[str]] = []
 
 
 def visible() -> list[str]:
-    """Identifiers of the GPUs this process may use: those it was given, else all of the machine."""
+    """Identifiers of the GPUs this process may use: those it was given, else all of the machine.
+
+    CUDA counts from 0 whatever numbers the devices of a container bear.
+    """
     given = os.environ.get(VISIBLE)
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    devices = (re.fullmatch(r"nvidia([0-9]+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((found[1] for found in devices if found), key=int)
+    return [str(number) for number in range(len(_devices()))]
+
+
+def present() -> bool:
+    """Whether a GPU of this machine is open to this process, whatever CUDA makes of it."""
+    return bool(visible()) and any(map(_allowed, _devices()))
+
+
+def _devices() -> list[Path]:
+    return [path for path in DEVICES.glob("nvidia*") if re.fullmatch("nvidia[0-9]+", path.name)]
+
+
+def _allowed(path: Path) -> bool:
+    """Whether a device may be opened: those of other jobs may not."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError:
+        return False
+    except OSError:  # it does not work, but it is there
+        return True
+    return True
 
 
 def slots() -> int:
@@ -36,7 +59,7 @@ def slots() -> int:
 
     Without GPUs, as many as there are processors.
     """
-    return int(os.environ.get(PER_GPU) or "4") * len(visible()) or os.cpu_count() or 1
+    return int(os.environ.get(PER_GPU) or "8") * len(visible()) or os.cpu_count() or 1
 
 
 def folder() -> Path:

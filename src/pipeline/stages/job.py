@@ -24,6 +24,7 @@ from pipeline.data import DataSet, load
 from pipeline.errors import UserError
 from pipeline.kernels.accelerate import accelerate
 from pipeline.kernels.build import in_use
+from pipeline.machine import gpu
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
@@ -146,19 +147,24 @@ class Job:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the run computes; sets the number of compute threads of its settings."""
+        """Where the run computes, which can do it; sets the compute threads of its settings."""
         torch.set_num_threads(self.recipe.threads)
         torch.set_flush_denormal(True)
         wanted, team = self.config.main.device, self.team
         if team.alone and wanted != "cpu" and (slot := take_slot()) is not None:
             self._volatile["gpu_slot"] = slot
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise UserError("config.yaml: device: cuda, but no GPU can be used here")
-        cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+        cuda = gpu.usable(wanted)
         if cuda:
             settle(self.config.main.deterministic)
-        if not cuda or team.alone:
-            return torch.device("cuda" if cuda else "cpu")
+        found = self._own(torch.device("cuda" if cuda else "cpu"))
+        gpu.check(found, getattr(self.recipe, "precision", "fp32"))
+        return found
+
+    def _own(self, device: torch.device) -> torch.device:
+        """The device of this process: in a team, each has a GPU of its own."""
+        team = self.team
+        if device.type == "cpu" or team.alone:
+            return device
         if (there := torch.cuda.device_count()) < team.beside:
             raise UserError(
                 f"config.yaml: processes: {team.beside} on this machine, but it has {there} GPUs "
@@ -200,7 +206,9 @@ class Job:
     @cached_property
     def trainer(self) -> Trainer:
         """A trainer on the run's data set, by its training settings, in all processes of the run."""
-        return Trainer(self.data, self.run.training(self.graph), self.device, self.team)
+        settings = self.run.training(self.graph)
+        gpu.check(self.device, settings.precision)
+        return Trainer(self.data, settings, self.device, self.team, self.config.main.recorded)
 
     def keeper(self, slot: int = 0) -> Keeper:
         """Where a training of the run is saved; ``slot`` tells several apart."""
@@ -302,9 +310,11 @@ class Job:
 def settle(deterministic: bool) -> None:
     """How this process computes on a GPU: fp32 is fp32, and bits repeat where that is asked for.
 
-    Must come before the first use of the GPU.
+    Where they are to repeat, memory that is not written yet is still not filled: that doubles the
+    launches of a step, and no result reads it. Must come before the first use of the GPU.
     """
     torch.backends.cudnn.allow_tf32 = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

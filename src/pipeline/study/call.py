@@ -18,6 +18,7 @@ from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
+from pipeline.machine import mps
 from pipeline.progress.left import Work
 from pipeline.progress.workflow import Expected, Watch
 from pipeline.runs import STAGES, Dense, Run, parse
@@ -52,6 +53,7 @@ class Call:
         self._settled = None if submitted else Settled(graph)
         self.run = cache(self._run)
         self._watch: Watch | None = None
+        self._mps: mps.Mps | None = None
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
 
@@ -147,7 +149,8 @@ class Call:
         snakemake_internals.forget(files, "incomplete", "metadata")
 
     def started(self, jobs: list[Job], cores: int) -> None:
-        """Reserve the files of all jobs, try the networks that they train, and show progress.
+        """Reserve the files of all jobs, try the networks that they train, let them share GPUs, show
+        progress.
 
         Raises:
             UserError: another workflow is working on these files, or a network cannot be used as
@@ -167,6 +170,8 @@ class Call:
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
+            if self.config.main.device != "cpu" and self.config.main.sharing == "mps":
+                self._mps = mps.start()
             self._watch.start(cores)
 
     def _try(self, runs: list[Run]) -> None:
@@ -245,6 +250,8 @@ class Call:
         saved = stopped and self._watch is not None and self._watch.saved()
         if self._watch:
             self._watch.stop(fine or saved)
+        if self._mps:
+            self._mps.stop()
         if fine:
             finished.forget(self.config.results, self._runs)
         if self._reservation:

@@ -62,6 +62,13 @@ class Main(Checked):
         False, "on a GPU, algorithms that give the same bits every time, and are slower; the CPU "
         "always does",
     )  # fmt: skip
+    recorded: bool = option(
+        True, "on a GPU, a step is recorded once and replayed; false: launched anew each time"
+    )
+    sharing: Literal["mps", "turns"] = option(
+        "mps", "how runs share a GPU of this machine: side by side by NVIDIA MPS, which is started "
+        "where it is installed, or by turns",
+    )  # fmt: skip
     processes: int = option(
         1, "processes that share a training on photographs, one GPU each; no bit more than rounding "
         "depends on it", AT_LEAST_ONE,

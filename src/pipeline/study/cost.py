@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.record import facts_of
@@ -13,14 +13,27 @@ from pipeline.runs.trial import Trial
 from pipeline.study.graph import Graph
 from pipeline.study.trials import known
 
-#: Assumed where nothing was measured: seconds per step that no arithmetic explains, and FLOP/s.
-ASSUMED = {"cpu": (0.012, 8e10), "cuda": (0.008, 2e13)}
-#: How many times as fast bf16 is assumed to be.
-BF16 = {"cpu": 2.0, "cuda": 1.0}
-#: Photographs decoded and cut out a second by a job's workers, assumed alike.
-DECODED = {"cpu": 600, "cuda": 4000}
-#: Seconds of a job that are no computation: start of Python, import of torch, reading and writing.
-START = {"cpu": 2.0, "cuda": 15.0}
+
+@dataclass(frozen=True)
+class Assumed:
+    """What a kind of device does, where no run of the network was measured on it.
+
+    step: seconds of a step that no arithmetic explains. speed: FLOP/s by precision. decoded:
+    photographs a second that a job's workers decode and cut out. start: seconds of a job that are no
+    computation: start of Python, import of torch, reading and writing.
+    """
+
+    step: float
+    speed: Mapping[str, float]
+    decoded: float
+    start: float
+
+
+#: The one place of these. Those of a GPU are guesses until docs/evidence/gpu.md has measured ones.
+ASSUMED = {
+    "cpu": Assumed(0.012, {"fp32": 8e10, "tf32": 8e10, "bf16": 1.6e11}, 600, 2.0),
+    "cuda": Assumed(0.008, {"fp32": 2e13, "tf32": 2e13, "bf16": 2e13}, 4000, 15.0),
+}
 #: Processors that decode photographs for one GPU.
 DECODERS = 8
 
@@ -47,14 +60,12 @@ class Costs:
             info = self.graph.config.datasets[dense.dataset]
             model = self.graph.config.models[dense.model]
             flops = model.forward_flops(float(dense.width), info.size)
-            overhead, speed = ASSUMED[self.device]
-            recipe = self.graph.recipe(dense)
-            batch = recipe.batch_size
-            speed *= BF16[self.device] if recipe.precision == "bf16" else 1
+            assumed, recipe = ASSUMED[self.device], self.graph.recipe(dense)
+            batch, speed = recipe.batch_size, assumed.speed[recipe.precision]
             steps = info.train_images // batch
-            seconds = steps * (overhead + 3 * flops * batch / speed)
+            seconds = steps * (assumed.step + 3 * flops * batch / speed)
             if info.kind == "image_folder":
-                seconds = max(seconds, info.train_images / DECODED[self.device])
+                seconds = max(seconds, info.train_images / assumed.decoded)
             self._rates[dense.network] = Rate(seconds, "assumed" if flops else "unknown")
         return self._rates[dense.network]
 
@@ -88,7 +99,7 @@ class Costs:
         return self._start(run) + self._work(run) / self.graph.processes(run)
 
     def _start(self, run: Run) -> float:
-        return START[self.device if run.computes else "cpu"]
+        return ASSUMED[self.device if run.computes else "cpu"].start
 
     def _work(self, run: Run) -> float:
         trained = run.trained_epochs(self.graph) * self._share(run)

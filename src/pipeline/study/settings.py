@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 #: As ``algorithm`` of a kind of run (`pipeline.runs`), of what is made from runs.
 ALGORITHM = {"data": 1, "table": 1, "figure": 1}
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ class TrainSettings(Checked):
     images: int | None = option(
         None, "train on so many images, the same for every seed; empty: all", AT_LEAST_ONE
     )
-    precision: Precision = option("fp32", "arithmetic of convolutions: fp32, or bf16 autocast")
+    precision: Precision = option(
+        "fp32",
+        "arithmetic of convolutions and linear layers: fp32; tf32, on a GPU alone; or bf16 autocast",
+    )
     threads: int = option(1, "compute threads; part of the bits of a run on the CPU", AT_LEAST_ONE)
     evaluate_every: int = option(
         10, "epochs between evaluations on the test set (the last epoch always is)", AT_LEAST_ONE
@@ -228,7 +231,7 @@ class ConnectivitySettings(Checked):
         unique=True,
     )
     keep_curves: bool = option(False, "keep every point of a sweep's lines, not the barriers alone")
-    precision: Precision = option("fp32", "arithmetic of convolutions")
+    precision: Precision = option("fp32", "arithmetic of convolutions and linear layers")
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
 
     def check(self, where: str) -> None:

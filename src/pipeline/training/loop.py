@@ -188,6 +188,7 @@ class Trainer:
     """Trains networks on one data set with one set of training settings.
 
     In a ``team`` of processes each builds one, and calls ``train`` with the same arguments.
+    ``recorded``: on a GPU, a step is recorded once and replayed, where it can be.
 
     Raises:
         UserError: a batch cannot be dealt to the processes.
@@ -199,8 +200,10 @@ class Trainer:
         settings: TrainSettings,
         device: torch.device,
         team: Team = ALONE,
+        recorded: bool = True,
     ) -> None:
         self.settings, self.device, self.team = settings, device, team
+        self._recorded = recorded
         self._shares = shares(settings, team.size)
         self._feed = feed(data, settings, self._shares, team, device)
         self._group = team.groups_of(self._shares.parts)
@@ -213,7 +216,7 @@ class Trainer:
         """
         model.to(self.device)
         with batch_norm.shared(model, self._group):
-            step = step_of(self.device, self._shares.count)(
+            step = step_of(self.device, self._shares.count, self._recorded)(
                 model, self.settings, self._feed.mean, self._feed.std, self.device, training.mask,
                 self._shares.count, self.team,
             )  # fmt: skip

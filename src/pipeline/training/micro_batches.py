@@ -33,7 +33,8 @@ class Accumulation:
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         self._running = [t for m in norms for t in (m.running_mean, m.running_var) if t is not None]
         self._counters = [m.num_batches_tracked for m in norms if m.num_batches_tracked is not None]
-        self._before = [t.clone() for t in (*self._running, *self._counters)]
+        # Lists of one type each: a list of mixed ones is copied tensor by tensor.
+        self._kept = [[t.clone() for t in tensors] for tensors in (self._running, self._counters)]
         tensors = (*self._parameters, *self._running)
         places = [0, *accumulate(-(-t.numel() // ALIGNED) * ALIGNED for t in tensors)]
         self._flat = self._parameters[0].new_zeros(places[-1])
@@ -49,13 +50,15 @@ class Accumulation:
         self._flat.zero_()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
-        if self._running:
-            torch._foreach_copy_(self._before, [*self._running, *self._counters])
+        for kept, tensors in zip(self._kept, (self._running, self._counters), strict=True):
+            if tensors:
+                torch._foreach_copy_(kept, tensors)
 
     def forget(self) -> None:
         """Before a micro-batch: running statistics as they were before the step."""
-        if self._running:
-            torch._foreach_copy_([*self._running, *self._counters], self._before)
+        for kept, tensors in zip(self._kept, (self._running, self._counters), strict=True):
+            if tensors:
+                torch._foreach_copy_(tensors, kept)
 
     def keep(self) -> None:
         """After the forward pass of a micro-batch."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-from pipeline.forward import autocast
+from pipeline.forward import arithmetic, tensor_cores
 from pipeline.machine.team import ALONE, Team
 from pipeline.study.settings import TrainSettings
 from pipeline.training.micro_batches import Accumulation
@@ -61,7 +61,7 @@ class Step:
             m.to(device, p.dtype) for m, p in zip((mask or {}).values(), self._masked, strict=True)
         ]
         self._masks = [m.contiguous(memory_format=_format(m)) for m in masks]
-        zeros = sum(int((m == 0).sum()) for m in masks)
+        zeros = sum(int((m == 0).sum()) for m in (mask or {}).values())
         #: Share of the entries under the mask that are zero; 0 without a mask.
         self.sparsity = zeros / sum(m.numel() for m in masks) if masks else 0.0
         self._apply_mask()
@@ -123,11 +123,12 @@ class Step:
         """Add the gradient of a micro-batch's share in the mean loss to what is there."""
         inputs = normalise(images, self.mean, self.std)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            logits = self.model(inputs)
-        loss = functional.cross_entropy(logits.float(), labels)
-        share = loss if self._micro_batches == 1 else loss / self._micro_batches
-        share.backward()  # type: ignore[no-untyped-call]
+        with tensor_cores(self.precision):
+            with arithmetic(self.device, self.precision):
+                logits = self.model(inputs)
+            loss = functional.cross_entropy(logits.float(), labels)
+            share = loss if self._micro_batches == 1 else loss / self._micro_batches
+            share.backward()  # type: ignore[no-untyped-call]
         self.totals[0] += loss.detach() * len(labels)
         self.totals[1] += (logits.detach().argmax(dim=1) == labels).sum()
 

@@ -1,0 +1,404 @@
+"""What tests/test_cuda.py lets a process with the pretended GPU do: ``work.py [[NAME, ARGUMENT...]...]``.
+
+Each function returns what was counted, as JSON. No number that the device computed is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import os
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import team
+import torch
+from small import Tiny, few, seeded, write_study
+from torch import Tensor, nn
+
+from pipeline import models, stages
+from pipeline.connectivity import plane
+from pipeline.data.augment import normalise
+from pipeline.errors import UserError
+from pipeline.evaluation import evaluate
+from pipeline.machine import gpu, gpu_slots
+from pipeline.report import build
+from pipeline.runs import Curve, ImpBarrier, Plane, Run
+from pipeline.stages.job import settle
+from pipeline.study.config import Config, read
+from pipeline.study.graph import Graph
+from pipeline.study.settings import TrainSettings
+from pipeline.symmetry import matching
+from pipeline.training.cuda_graph import GraphedStep
+from pipeline.training.loop import Schedule, Trainer, Training
+from pipeline.training.step import Step
+
+CUDA = torch.device("cuda")
+BATCH = 128
+_library = ctypes.CDLL(None)
+
+
+def counted() -> dict[str, dict[str, int]]:
+    """What was done since the last time, by group: call, work, broken, node, memory."""
+    _library.stand_in_report.restype = ctypes.c_char_p
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for line in _library.stand_in_report().decode().splitlines():
+        group, count, name = line.split("\t", 2)
+        found[group][name] = int(count)
+    _library.stand_in_reset()
+    return found
+
+
+def brief(found: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """The counts that tests bound."""
+    calls = found["call"]
+    return {
+        "broken": found["broken"],
+        "launches": calls.get("launch", 0) + calls.get("library call", 0),
+        "graphs": calls.get("graph", 0),
+        "captures": calls.get("capture", 0),
+        "waits": sum(n for name, n in calls.items() if name.startswith("wait for")),
+        "pageable": sum(n for name, n in calls.items() if name.endswith("pageable")),
+        "copies": sum(n for name, n in calls.items() if name.startswith("copy")),
+        "allocations": calls.get("cudaMalloc", 0),
+        "nodes": sum(found["node"].values()),
+        "held": found["memory"]["held"],
+    }
+
+
+def pretend() -> None:
+    """What the host expects of numbers that no kernel has computed.
+
+    The totals of a network that trains, and of an image; three networks that span a plane.
+    """
+    real = Tensor.tolist
+
+    def tolist(tensor: Tensor) -> Any:
+        found = real(tensor)
+        totals = tensor.is_cuda and tensor.dtype == torch.float64 and tensor.dim() == 1
+        return {2: [1.0, 0.5], 5: [1.0, 1.0, 1.0, 0.0, 1.0]}[len(tensor)] if totals else found
+
+    def span(*arguments: Any) -> plane.Plane:
+        with contextlib.suppress(ValueError):
+            return spanned(*arguments)
+        return plane.Plane(1.0, 0.5, 1.0)
+
+    Tensor.tolist = tolist  # type: ignore[method-assign, assignment]
+    spanned, plane.span = plane.span, span
+
+
+def step_of(
+    net: nn.Module, precision: str = "fp32", *, masked: bool = True, **named: Any
+) -> GraphedStep:
+    names = models.prunable_parameters(net, "all") if masked else []
+    mask = {name: torch.rand(net.state_dict()[name].shape) > 0.5 for name in names}
+    settings = TrainSettings(precision=precision)  # type: ignore[arg-type]
+    return GraphedStep(net, settings, (0.5,) * 3, (0.25,) * 3, CUDA, mask, **named)
+
+
+def network(name: str = "resnet20", width: float = 1) -> nn.Module:
+    return models.build(name, width=width, classes=10, channels=3, size=32, generator=seeded(0))
+
+
+def batches(count: int) -> list[list[tuple[Tensor, Tensor]]]:
+    images = torch.randint(256, (count * BATCH, 3, 32, 32), dtype=torch.uint8).to(CUDA)
+    labels = torch.randint(10, (count * BATCH,)).to(CUDA)
+    return [[(images[i : i + BATCH], labels[i : i + BATCH])] for i in range(0, len(images), BATCH)]
+
+
+def steps(name: str, precision: str, deterministic: bool = False) -> list[dict[str, Any]]:
+    """Counts of each of six steps."""
+    settle(deterministic)
+    step, found = step_of(network(name), precision), []
+    for number, batch in enumerate(batches(6)):
+        counted()
+        step.lr = 0.1 / (number + 1)
+        step(batch)
+        found.append(brief(counted()) | {"recorded": step.recorded})
+    return found
+
+
+class Keeps(nn.Module):
+    """A network that keeps a tensor of its last forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.classifier = nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.features = self.conv(images).mean((2, 3))
+        found: Tensor = self.classifier(self.features)
+        return found
+
+
+class Waits(Keeps):
+    """A network that asks the device for a number."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * 0 if images.abs().max() > 1e9 else images)
+
+
+class Fails(Keeps):
+    """A network that waits, unseen while it warms up, for the first time in the capture."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.cuda.is_current_stream_capturing():
+            torch.cuda.current_stream().synchronize()
+        return super().forward(images)
+
+
+def unusual(name: str) -> dict[str, Any]:
+    """Six steps of an unusual network, and what it leaves behind."""
+    step, said = step_of({"keeps": Keeps, "waits": Waits, "fails": Fails}[name](), masked=False), ""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        for batch in batches(6):
+            step(batch)
+    said = output.getvalue()
+    torch.cuda.MemPool()  # an allocator that is still in a capture does not survive this
+    return brief(counted()) | {
+        "recorded": step.recorded, "said": said,
+        "default": torch.cuda.current_stream() == torch.cuda.default_stream(),
+    }  # fmt: skip
+
+
+def rate() -> dict[str, bool]:
+    """Whether a recording reads the learning rate from memory, and outlives new momentum."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: list[bool] = []
+
+    class Look(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "fused_sgd" in str(function):
+                same = kwargs["lr"].data_ptr() == step._memory.data_ptr()
+                seen.append(same and not kwargs["is_first_step"])
+            return function(*args, **(kwargs or {}))
+
+    step, given = step_of(network(width=0.25)), batches(10)
+    for batch in given[:3]:
+        step(batch)
+    with Look():
+        step(given[3])
+    recorded = step.recorded
+    step.set_momentum(step.momentum())
+    dropped = not step.recorded
+    for batch in given[4:]:
+        step(batch)
+    return {
+        "read": seen == [True],
+        "recorded": recorded,
+        "dropped": dropped,
+        "again": step.recorded,
+    }
+
+
+def training(kind: str) -> list[dict[str, Any]]:
+    """Counts of each of four epochs, twice: sparse, in micro-batches ("cut"), or not recorded."""
+    pretend()
+    settle(False)
+    settings, data, rows = replace(team.WHOLE, batch_size=64), few(), []
+    if kind == "cut":
+        settings = replace(settings, micro_batch=32)
+    net = team.network(data)
+    mask = team.half_mask(net) if kind == "sparse" else None
+
+    def report(row: Any) -> None:
+        rows.append(brief(counted()))
+
+    trainer = Trainer(data, settings, CUDA, recorded=kind != "not recorded")
+    for _ in range(2):
+        schedule = Schedule(0, 4, 4)
+        trainer.train(
+            net, Training(schedule, team.streams, mask=mask, report=report, keep_logits=True)
+        )
+    return rows
+
+
+def passes() -> dict[str, list[int]]:
+    """How often the host waits in an evaluation and in a matching, of few images and of many."""
+    pretend()
+    settle(False)
+    nets = [network(width=0.25).to(CUDA, memory_format=torch.channels_last).eval() for _ in "ab"]
+    spec = models.traced("resnet20", network(width=0.25)).spec
+    images, labels = (torch.cat(parts) for parts in zip(*(b[0] for b in batches(12)), strict=True))
+    found: dict[str, list[int]] = defaultdict(list)
+
+    def match(count: int) -> None:
+        parts = (normalise(part, (0.5,) * 3, (0.2,) * 3) for part in images[:count].split(BATCH))
+        matching.match(matching.collect(*nets, spec, parts))
+
+    def measure(count: int) -> None:
+        evaluate(
+            nets[0], images[:count], labels[:count], (0.5,) * 3, (0.2,) * 3, logits=True, top5=True
+        )
+
+    for name, work in (("matching", match), ("evaluation", measure)):
+        work(4 * BATCH)  # cuDNN chooses its algorithms
+        for count in (4 * BATCH, 12 * BATCH):
+            counted()
+            work(count)
+            found[name].append(brief(counted())["waits"])
+    return found
+
+
+def fake(name: str, precision: str) -> dict[str, Any]:
+    """A whole step, and an evaluation up to its one read by the host, on PyTorch's fake tensors.
+
+    They raise where tensors of two devices meet, and where the host reads a number.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    read, net, mode = False, network(name).to(CUDA), FakeTensorMode()
+    for module in net.modules():
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if tensor is not None:
+                    pretended = mode.from_tensor(tensor.detach())
+                    held[key] = nn.Parameter(pretended) if held is module._parameters else pretended
+    net.to = lambda *_, **__: net  # type: ignore[method-assign, assignment] # it is there, and swaps real tensors
+    with mode:
+        step = Step(
+            net, TrainSettings(precision=precision), (0.5,) * 3, (0.25,) * 3, CUDA,  # type: ignore[arg-type]
+        )  # fmt: skip
+        step._masked = [
+            p for p in net.parameters() if p.dim() > 1
+        ]  # the host counts those it is given
+        step._masks = [torch.ones_like(p) for p in step._masked]
+        images = torch.empty(16, 3, 32, 32, dtype=torch.uint8, device=CUDA)
+        labels = torch.empty(16, dtype=torch.int64, device=CUDA)
+        for _ in range(2):
+            step([(images, labels)])
+        tensors = [*step.state().values(), step.totals, *(p.grad for p in step.parameters.values())]
+        try:
+            evaluate(
+                step.model, images, labels, (0.5,) * 3, (0.2,) * 3, precision=precision, top5=True
+            )
+        except DataDependentOutputException:
+            read = True
+    return {"devices": sorted({t.device.type for t in tensors if t is not None}), "read": read}
+
+
+def micro_batches() -> dict[str, int]:
+    """Copies on the device in a step of a ResNet50 in two micro-batches."""
+    settle(False)
+    net = models.build("resnet50", width=1, classes=10, channels=3, size=32, generator=seeded(0))
+    step = Step(
+        net,
+        TrainSettings(micro_batch=8, batch_size=16),
+        (0.5,) * 3,
+        (0.25,) * 3,
+        CUDA,
+        micro_batches=2,
+    )
+    parts = [(images[:8], labels[:8]) for ((images, labels),) in batches(2)]
+    step(parts)
+    counted()
+    step(parts)
+    return brief(counted())
+
+
+def study(kind: str) -> dict[str, Any]:
+    """All runs of study nano with its tables and figures, or a run of every kind."""
+    pretend()
+    with tempfile.TemporaryDirectory() as place:
+        if kind == "nano":
+            root = Path(__file__).parents[2]
+            config = read(root, {"study": "nano", "device": "cuda", "results": place})
+            graph = Graph(config)
+            runs = graph.closure(graph.outputs(config.outputs))
+        else:
+            tiny = Tiny(write_study(Path(place)), Path(place) / "results", device="cuda")
+            config, graph = tiny.config, tiny.graph
+            runs = graph.closure(every(tiny))
+        done: Counter[str] = Counter()
+        with contextlib.redirect_stdout(sys.stderr):
+            for run in runs:
+                stages.run(config, run.stage, run.key)
+                done[run.stage] += 1
+        written = outputs(config) if kind == "nano" else 0
+    return brief(counted()) | {"runs": done, "written": written}
+
+
+def every(tiny: Tiny) -> list[Run]:
+    """Runs of every kind, of both ways of pruning."""
+    found: list[Run] = []
+    for experiment, imp in (("tiny", "tiny"), ("rewound", "tiny-rewind")):
+        permuted = tiny.cell("permuted", k=1, experiment=experiment).run
+        assert permuted.match
+        found += [permuted, tiny.cell("lth", experiment=experiment).run, Plane(permuted, "tiny")]
+        found += [Curve(permuted.match, "tiny"), ImpBarrier(tiny.dense(), imp, "tiny", 3)]
+        found.append(tiny.solution(0.6, experiment))
+    return found
+
+
+def outputs(config: Config) -> int:
+    """Write tables and figures; how many files."""
+    return sum(
+        len((build.write_figure if output.what == "figure" else build.write_table)(config, name))
+        for name, output in config.outputs.items()
+    )
+
+
+def item(name: str) -> int:
+    """How many findings an item of benchmarks/first_gpu.py has, in miniature."""
+    os.environ["FIRST_QUICK"] = "1"
+    import gpu_items
+
+    pretend()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        getattr(gpu_items, name)()
+    return output.getvalue().count('{"ok"')
+
+
+def refusal(precision: str) -> str:
+    """What a run is told that takes what there is, with this precision; nothing where it may start."""
+    with tempfile.TemporaryDirectory() as place:
+        gpu_slots.DEVICES = Path(place)
+        (gpu_slots.DEVICES / "nvidia0").touch()
+        try:
+            gpu.check(CUDA if gpu.usable("auto") else torch.device("cpu"), precision)
+        except UserError as error:
+            return str(error)
+    return ""
+
+
+def tf32() -> dict[str, Any]:
+    """What forward and backward passes are allowed, by precision; and the state afterwards."""
+    settle(False)
+    seen: dict[str, Any] = {}
+
+    class Look(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 10, 32)
+
+        def forward(self, images: Tensor) -> Tensor:
+            found: Tensor = self.conv(images).flatten(1)
+            note("forward")
+            found.register_hook(lambda gradient: note("backward"))
+            return found
+
+    def note(when: str) -> None:
+        kinds: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+        seen.setdefault(f"{precision} {when}", [kind.allow_tf32 for kind in kinds])
+
+    for precision in ("fp32", "tf32", "bf16"):
+        step_of(Look(), precision, masked=False)(batches(1)[0])
+    precision = "after"
+    note("all")
+    return seen
+
+
+if __name__ == "__main__":
+    found = [globals()[name](*arguments) for name, *arguments in json.loads(sys.argv[1])]
+    print(json.dumps(found), flush=True)
