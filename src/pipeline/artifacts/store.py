@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -77,10 +77,14 @@ def clear(folder: Path) -> None:
 
 
 def clear_all(results: Path, but: str) -> None:
-    """``clear`` every folder of the results except those in which a file is called ``but``."""
+    """``clear`` every folder of the results except those in which a file is called ``but``.
+
+    What cannot be removed stays.
+    """
     for folder, _, files in os.walk(results):
         if but not in files and any(map(_TEMPORARY.fullmatch, files)):
-            clear(Path(folder))
+            with suppress(OSError):
+                clear(Path(folder))
 
 
 @contextmanager

@@ -76,9 +76,8 @@ class Check:
         from pipeline.stages.trial import hold
 
         keep = _writable(self.config.results)
-        networks = {trials.place(self.config, d): d for run in self.runs for d in run.networks}
         found = {}
-        for place, dense in networks.items():
+        for place, dense in trials.places(self.config, self.runs).items():
             try:
                 found[place] = hold(self.config, dense, keep=keep)
             except UserError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -32,10 +32,15 @@ def place(config: Config, dense: Dense) -> Path:
     Its name changes with the code of the module of a network of one's own, as far as it stands in
     one file: that is tried again, though no run changes with it.
     """
-    network, shape = config.models[dense.model], config.datasets[dense.dataset].shape
-    key = digest([ALGORITHM, network.identity, _code(network)])
+    return _place(config, dense.network)
+
+
+def _place(config: Config, network: tuple[str, str, str]) -> Path:
+    dataset, model, width = network
+    made, shape = config.models[model], config.datasets[dataset].shape
+    key = digest([ALGORITHM, made.identity, _code(made)])
     sizes = f"{shape['channels']}x{shape['size']}-{shape['classes']}"
-    return config.results / FOLDER / f"{dense.model}-w{dense.width}" / f"{sizes}-{key}.json"
+    return config.results / FOLDER / f"{model}-w{width}" / f"{sizes}-{key}.json"
 
 
 def read(path: Path) -> Trial | None:
@@ -58,11 +63,17 @@ def keep(path: Path, trial: Trial) -> None:
 
 def untried(config: Config, runs: Iterable[Run]) -> list[Dense]:
     """A dense run for each network that runs train, or that they name, and that was not tried."""
-    found: dict[Path, Dense] = {}
-    for run in runs:
-        for dense in run.networks if run.trains else ():
-            found.setdefault(place(config, dense), dense)
+    found = places(config, (run for run in runs if run.trains))
     return [dense for path, dense in found.items() if not ((trial := read(path)) and trial.done)]
+
+
+def places(config: Config, runs: Iterable[Run]) -> dict[Path, Dense]:
+    """Where the trials of the networks of runs are kept, and a dense run of each."""
+    networks = {dense.network: dense for run in runs for dense in run.networks}
+    found: dict[Path, Dense] = {}
+    for network, dense in networks.items():
+        found.setdefault(_place(config, network), dense)
+    return found
 
 
 def declared(graph: Graph) -> list[Run]:
@@ -97,10 +108,11 @@ def obstacles(
     ``made`` are trials, by their place, that need not be kept.
     """
     kept = cache(read)
+    at = cache(partial(_place, graph.config))
     told: set[str] = set()
     for run in runs:
         for dense in run.networks:
-            path = place(graph.config, dense)
+            path = at(dense.network)
             trial = (made or {}).get(path) or kept(path)
             problem = run.obstacle(graph, trial) if trial and trial.done else None
             line = f"network {words(dense)}: {problem}"
