@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from small import RECIPES, Tiny, same, write_study
-from studies import BASE, config, recipes, refused
+from studies import BASE, ROOT, config, recipes, refused
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
@@ -28,6 +28,8 @@ from pipeline.stages import job as jobs
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, ground
 from pipeline.study.config import read
+from pipeline.study.cost import Costs
+from pipeline.study.graph import Graph
 from pipeline.study.outputs.fixed_points import FixedPoints
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.weights import read_state, under
@@ -124,6 +126,13 @@ def test_a_series_has_the_bits_of_trunk_states_and_no_momentum(study: Tiny) -> N
 def test_a_series_is_counted_on_the_disk(study: Tiny) -> None:
     network = 1e6
     assert dense(0).disk(study.graph, network) == network * (1 + 2 * 2 + 2)
+    long = Costs(Graph(read(ROOT, {"study": "sharma"})), "cuda")
+    serial, end = (
+        Dense("cifar10", "vgg16_ln", "4", name, 0) for name in ("sharma-r", "sharma-r-end")
+    )
+    more = 9 * long.network_bytes(serial)
+    assert long.disk(serial) - long.disk(end) == pytest.approx(more)
+    assert long.memory_mb(serial) - long.memory_mb(end) == pytest.approx(more / 1e6, abs=1)
     folder = study.make(dense(0))
     size = sum(
         (folder / name).stat().st_size for name in ("weights.safetensors", "trunk.safetensors")
