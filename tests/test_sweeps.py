@@ -394,10 +394,29 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "an unknown sweep": ({"sweep": "sharma-eigth"}, ["unknown sweep recipe", "did you mean 'sharma-eight'?"]),
     "an unknown matching": ({"matches": ["weight"]}, ["matches: unknown match recipe 'weight'"]),
+    "a matching twice": (
+        {"matches": ["weights", {"recipe": "weights", "starts": 2}]}, ["'weights' stands twice"],
+    ),
     "matchings without a sweep": ({"sweep": None, "matches": ["random"]}, ["matches go with a sweep"]),
     "a sweep of no pairs": ({"pairs": []}, ["pairs: a sweep needs at least one pair"]),
     "a from elsewhere": ({"mask_from": {"dataset": "svhn"}}, ["sweep goes with no mask_from"]),
 }  # fmt: skip
+
+
+def test_a_figure_names_matchings_as_the_study_does_whatever_the_protocol_makes_of_them() -> None:
+    found = recipes()
+    found["protocols"]["other"] = {
+        "recipes": {"weights": "weights-best"},
+        "match": {"epsilon": 0.5},
+    }
+    study = SWEPT | {"matches": ["weights", "sharma-activations"], "connectivity": "sharma-all"}
+    output = {"figure_one": {"kind": "barrier", "experiments": ["one"], "matches": ["weights"]}}
+    one = config({"one": study}, output, "other", recipes=found)
+    (run, *_) = one.outputs["figure_one"].runs(one.experiments["one"])
+    assert run.align.recipe == "weights-best"
+    assert [*one.experiments["one"].matchers.values()] == [
+        "weights-best", "sharma-activations+epsilon=0.5",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -497,7 +516,7 @@ def test_a_study_is_laid_over_another(tmp_path: Path) -> None:
     found = read(root, {"study": "again"})
     assert found.title == "Over" and [*found.experiments] == ["pair", "new"]
     pair, new = found.experiments.values()
-    assert (pair.sweep, pair.matches, pair.width) == ("short", ("tiny", "random"), 0.0625)
+    assert (pair.sweep, [*pair.matchers], pair.width) == ("short", ["tiny", "random"], 0.0625)
     assert (new.sweep, new.width) == ("short", 0.125)
     (folder / "over.yaml").write_text("extends: again\n")
     refused(lambda: read(root, {"study": "again"}), "over.yaml: extends", "leads back")

@@ -80,7 +80,7 @@ def _recipes(experiment: Experiment) -> Iterator[str]:
     """Labels of an experiment's recipes; with a sweep that, and its matchings."""
     for kind in RECIPES:
         yield from (
-            experiment.matches
+            experiment.matchers.values()
             if kind == "match" and experiment.sweep
             else [getattr(experiment, kind)]
         )
@@ -92,7 +92,7 @@ def settings(config: Config) -> Table:
     entries = list(config.experiments.values())
     labels = {kind: {getattr(one, kind) for one in entries} - {None} for kind in _RECIPES}
     labels["dense"] |= {one.mask_dense for one in entries}
-    labels["match"] |= {match for one in entries for match in one.matches}
+    labels["match"] |= {match for one in entries for match in one.matchers.values()}
     labels["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
     rows: list[tuple[str, ...]] = []
     for kind, group in _RECIPES.items():
