@@ -23,7 +23,7 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
     "workflow": 110, "imagenet_workflow": 95, "slices": 90, "stages": 60, "own_model": 55,
-    "mishaps": 55, "damage": 45, "distributed": 40, "cuda": 45, "matching": 33, "trial": 30,
+    "mishaps": 55, "damage": 45, "distributed": 40, "cuda": 45, "matching": 33, "trial": 30, "sweeps": 30,
     "terminal": 25, "limits": 20, "figures": 20, "weight_matching": 18,
     "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10,
     "evidence": 10, "symmetry": 9, "interop": 7, "keys": 6, "photographs": 6, "facts": 6,

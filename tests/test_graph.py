@@ -39,11 +39,24 @@ FIGURES = {
 }  # fmt: skip
 #: Snapshots, and runs for every kind of output.
 ONE = BASE | {"rewind_epochs": [0, 11], "pairs": [[0, 1], [0, 3]], "replicates": 2}
+SWEPT = {
+    "dataset": "cifar10", "dense": "sharma-tiny", "sweep": "sharma-tiny", "pairs": [[0, 1]],
+    "connectivity": "sharma-tiny-planes",
+}  # fmt: skip
+SWEEPS = {
+    "figure_barrier": {"kind": "barrier", "experiments": ["swept"]},
+    "figure_landscape": {"kind": "landscape", "experiments": ["swept"]},
+}
 
 
 def full(**changes: Any) -> Graph:
-    """A graph with runs of every stage."""
+    """A graph with runs of every stage that a pair of networks has."""
     return graph({"one": ONE}, FIGURES, **changes)
+
+
+def whole() -> Graph:
+    """A graph with runs of every stage."""
+    return graph({"one": ONE, "swept": SWEPT}, FIGURES | SWEEPS)
 
 
 # -- the least -----------------------------------------------------------------------------
@@ -171,7 +184,7 @@ def test_imp_with_rewinding_reads_the_state_it_rewinds_to() -> None:
 
 
 def test_closure_has_ancestors_first_and_each_run_once() -> None:
-    study = full()
+    study = whole()
     runs = _all(study)
     assert {run.stage for run in runs} == STAGES.keys()
     assert len(runs) == len(set(runs))
@@ -329,11 +342,11 @@ def test_changed_facts_of_a_data_set_change_the_runs_on_it_alone() -> None:
 def test_a_raised_algorithm_changes_its_stage_and_the_descendants_and_nothing_else(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = full()
+    study = whole()
     before = digests(study)
     expected = _descendants(study, lambda run: run.stage == stage)
     monkeypatch.setattr(runs.STAGES[stage], "algorithm", 2)
-    after = digests(full())
+    after = digests(whole())
     assert {path for path in before if before[path] != after[path]} == expected != set()
     assert before.keys() == after.keys()
 

@@ -211,7 +211,9 @@ def test_the_names_of_all_rules_are_taken() -> None:
 
 def test_every_kind_of_output_is_declared_in_some_study() -> None:
     shown = {
-        o.kind for name in ("tiny", "paper") for o in read(ROOT, {"study": name}).outputs.values()
+        output.kind
+        for name in ("tiny", "paper", "sharma-tiny")
+        for output in read(ROOT, {"study": name}).outputs.values()
     }
     assert shown == kinds.KINDS.keys()
 
@@ -341,7 +343,7 @@ def test_files_that_are_missing_or_broken(checkout: Path) -> None:
         study.write_bytes(content)
         refused(lambda: read(checkout), "demo.yaml", words)
     study.unlink()
-    refused(lambda: read(checkout), "unknown study 'demo'", "allowed:", "paper, thesis, tiny")
+    refused(lambda: read(checkout), "unknown study 'demo'", "allowed:", "sharma-tiny, thesis, tiny")
     for name in ("config/datasets.yaml", "config/recipes.yaml", "config.yaml"):
         (checkout / name).unlink()
         if "recipes" in name or name == "config.yaml":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from small import RECIPES, Tiny, same, write_study
-from studies import BASE, config, recipes, refused
+from studies import BASE, ROOT, config, recipes, refused
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
@@ -28,6 +28,8 @@ from pipeline.stages import job as jobs
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, ground
 from pipeline.study.config import read
+from pipeline.study.cost import Costs
+from pipeline.study.graph import Graph
 from pipeline.study.outputs.fixed_points import FixedPoints
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.weights import read_state, under
@@ -124,6 +126,13 @@ def test_a_series_has_the_bits_of_trunk_states_and_no_momentum(study: Tiny) -> N
 def test_a_series_is_counted_on_the_disk(study: Tiny) -> None:
     network = 1e6
     assert dense(0).disk(study.graph, network) == network * (1 + 2 * 2 + 2)
+    long = Costs(Graph(read(ROOT, {"study": "sharma"})), "cuda")
+    serial, end = (
+        Dense("cifar10", "vgg16_ln", "4", name, 0) for name in ("sharma-r", "sharma-r-end")
+    )
+    more = 9 * long.network_bytes(serial)
+    assert long.disk(serial) - long.disk(end) == pytest.approx(more)
+    assert long.memory_mb(serial) - long.memory_mb(end) == pytest.approx(more / 1e6, abs=1)
     folder = study.make(dense(0))
     size = sum(
         (folder / name).stat().st_size for name in ("weights.safetensors", "trunk.safetensors")
@@ -385,10 +394,29 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "an unknown sweep": ({"sweep": "sharma-eigth"}, ["unknown sweep recipe", "did you mean 'sharma-eight'?"]),
     "an unknown matching": ({"matches": ["weight"]}, ["matches: unknown match recipe 'weight'"]),
+    "a matching twice": (
+        {"matches": ["weights", {"recipe": "weights", "starts": 2}]}, ["'weights' stands twice"],
+    ),
     "matchings without a sweep": ({"sweep": None, "matches": ["random"]}, ["matches go with a sweep"]),
     "a sweep of no pairs": ({"pairs": []}, ["pairs: a sweep needs at least one pair"]),
     "a from elsewhere": ({"mask_from": {"dataset": "svhn"}}, ["sweep goes with no mask_from"]),
 }  # fmt: skip
+
+
+def test_a_figure_names_matchings_as_the_study_does_whatever_the_protocol_makes_of_them() -> None:
+    found = recipes()
+    found["protocols"]["other"] = {
+        "recipes": {"weights": "weights-best"},
+        "match": {"epsilon": 0.5},
+    }
+    study = SWEPT | {"matches": ["weights", "sharma-activations"], "connectivity": "sharma-all"}
+    output = {"figure_one": {"kind": "barrier", "experiments": ["one"], "matches": ["weights"]}}
+    one = config({"one": study}, output, "other", recipes=found)
+    (run, *_) = one.outputs["figure_one"].runs(one.experiments["one"])
+    assert run.align.recipe == "weights-best"
+    assert [*one.experiments["one"].matchers.values()] == [
+        "weights-best", "sharma-activations+epsilon=0.5",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -488,7 +516,7 @@ def test_a_study_is_laid_over_another(tmp_path: Path) -> None:
     found = read(root, {"study": "again"})
     assert found.title == "Over" and [*found.experiments] == ["pair", "new"]
     pair, new = found.experiments.values()
-    assert (pair.sweep, pair.matches, pair.width) == ("short", ("tiny", "random"), 0.0625)
+    assert (pair.sweep, [*pair.matchers], pair.width) == ("short", ["tiny", "random"], 0.0625)
     assert (new.sweep, new.width) == ("short", 0.125)
     (folder / "over.yaml").write_text("extends: again\n")
     refused(lambda: read(root, {"study": "again"}), "over.yaml: extends", "leads back")

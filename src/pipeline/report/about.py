@@ -80,7 +80,7 @@ def _recipes(experiment: Experiment) -> Iterator[str]:
     """Labels of an experiment's recipes; with a sweep that, and its matchings."""
     for kind in RECIPES:
         yield from (
-            experiment.matches
+            experiment.matchers.values()
             if kind == "match" and experiment.sweep
             else [getattr(experiment, kind)]
         )

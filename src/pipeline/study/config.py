@@ -196,7 +196,7 @@ class Config:
         entries = self.experiments.values()
         found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in RECIPES}
         found["dense"] |= {one.mask_dense for one in entries}
-        found["match"] |= {match for one in entries for match in one.matches}
+        found["match"] |= {match for one in entries for match in one.matchers.values()}
         found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
         return found
 
@@ -268,13 +268,17 @@ class Config:
             sweep.fit(
                 seeds, self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
             )
-        matches = tuple(
-            self.recipes.label("match", match, self.protocol, f"{where}: matches")
-            for match in entry.matches or (entry.match,)
-        )
-        for match in matches:
+        place, matchings = f"{where}: matches", {}
+        for reference in entry.matches or (entry.match,):
+            match = self.recipes.label("match", reference, self.protocol, place)
             self.check_fit("match", match, entry.model, where)
-        return {"sweep": label, "over": sweep, "matches": matches}
+            name = reference if isinstance(reference, str) else reference["recipe"]
+            if name in matchings:
+                raise UserError(
+                    f"{place}: {name!r} stands twice; add a recipe with 'extends: {name}'"
+                )
+            matchings[name] = match
+        return {"sweep": label, "over": sweep, "matchers": matchings}
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""

@@ -151,4 +151,5 @@ class Costs:
             here = self.graph.processes(run) // self.graph.config.main.nodes or 1
             return int(here * (4000 + kept * pixels / 1e6 + network))
         images = (info.train_images + info.test_images) * pixels
-        return int(2000 + 6 * images / 1e6 + network)
+        # what a run leaves is in memory at once when it is written: a long series is most of it
+        return int(2000 + 6 * images / 1e6 + network + self.disk(run) / 1e6)

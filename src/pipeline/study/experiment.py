@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -87,6 +87,8 @@ class Experiment(ExperimentEntry):
     line: ConnectivitySettings
     protocol: Protocol
     over: Sweep | None = None
+    #: Matching recipes of the sweep by the names that the study gives, as labels.
+    matchers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seeds_a(self) -> list[int]:
@@ -134,9 +136,9 @@ class Experiment(ExperimentEntry):
         """The permutations of the experiment's sweep by every matching, or by those named."""
         if self.over is None:
             return
-        for recipe, seeds in product(self.matches, self.over.members(self.pairs)):
-            if not matches or recipe.partition("+")[0] in matches:
-                yield Align(tuple(map(self.dense_run, seeds)), recipe, self.sweep)
+        chosen = [label for name, label in self.matchers.items() if name in (matches or {name})]
+        for recipe, seeds in product(chosen, self.over.members(self.pairs)):
+            yield Align(tuple(map(self.dense_run, seeds)), recipe, self.sweep)
 
     def dense_runs(self) -> list[Dense]:
         """The dense runs of all seeds on the experiment's own data, each once, in order."""

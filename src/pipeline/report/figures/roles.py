@@ -5,7 +5,7 @@ Lines of permutations of several epochs go from dark to light instead, the end i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -103,11 +103,23 @@ def authors(shown: pd.DataFrame) -> pd.DataFrame:
     return known[[*same, "matched_at", "x", "mean", "reading_error"]]
 
 
-def draw_authors(panel: Axes, known: pd.DataFrame) -> None:
-    """Their values as hollow grey marks of the matcher, joined as the line that they are of."""
-    for (role, matcher, _), line in known.groupby(["line", "matcher", "matched_at"], dropna=False):
+def draw_authors(
+    panel: Axes, known: pd.DataFrame, in_time: Mapping[float, style.Look] | None = None
+) -> None:
+    """Their values as hollow marks in grey, joined as the line that they are of.
+
+    Marks are the matcher's, or where each epoch has a line of its own, in its look ``in_time``; an
+    epoch that is none of ours is the end.
+    """
+    for (role, matcher, then), line in known.groupby(
+        ["line", "matcher", "matched_at"], dropna=False
+    ):
         line = line.sort_values("x")
-        look = AUTHORS | {"marker": look_of(role, matcher)["marker"], "linestyle": ROLES[role][1]}
+        own = look_of(role, matcher) | {"color": AUTHORS["color"]}
+        if role == "fixed" and in_time:
+            own = in_time.get(then, in_time[max(in_time)])
+        look = AUTHORS | {"marker": own["marker"] or "o", "markeredgecolor": own["color"]}
+        look["linestyle"] = ROLES[role][1]
         panel.errorbar(
             line["x"], line["mean"], line["reading_error"], **look, linewidth=0.6,
             elinewidth=0.5, markerfacecolor="none", markeredgewidth=0.7, zorder=1.5,

@@ -53,7 +53,7 @@ def build(
                 _of_row(f[f["metric"].eq(metric) & f["split"].eq(split)], row)
                 for f in (points, theirs)
             )
-            roles.draw_authors(panel, beside)
+            roles.draw_authors(panel, beside, looks)
             _draw(panel, own, row, looks)
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)

@@ -205,10 +205,9 @@ class OfSweeps(Output):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         if experiment.over is None:
             raise UserError(f"{where}: experiment {experiment.name!r} declares no sweep")
-        declared = [label.partition("+")[0] for label in experiment.matches]
         for name in self.matches:
             place = f"{where}: matches: experiment {experiment.name!r}"
-            choose(name, declared, place, "matching recipe")
+            choose(name, experiment.matchers, place, "matching recipe")
 
     def pairs(self, experiment: Experiment) -> tuple[tuple[int, int], ...]:
         if experiment.over is None:

@@ -27,8 +27,8 @@ class SweepBarriers(OfSweeps):
     kind = "barrier"
     what = "figure"
     shows = (
-        "Error barrier: the largest excess of the error on the line between two networks over the "
-        "mean of its ends; the loss barrier alike. Bands: ± one sample standard deviation over pairs."
+        "Error barrier: the largest excess of the error on the line between two networks over that on "
+        "the chord of its ends; the loss barrier alike. Bands: ± one sample standard deviation over pairs."
     )
     lines: tuple[Role, ...] = option(("none", "along"), "roles drawn", unique=True)
     metrics: tuple[Literal["error", "loss"], ...] = option(("error",), "what is drawn", unique=True)
