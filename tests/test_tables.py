@@ -197,6 +197,16 @@ def test_diversity_is_table_1_with_its_bold():
     }  # fmt: skip
 
 
+def test_our_own_diversity_has_what_the_paper_does_not_print():
+    own = published.diversity().assign(
+        disagreement_per_error=1.04, ensemble_gain=2.39, ensemble_gain_error=0.2
+    )
+    table = synthetic.table(Diversity(js="whole", js_unit="bits"), own.assign(declared=5))
+    row = table.layout.loc[("ResNet20×1 / CIFAR-10", "permuted")]
+    assert row["Disagreement / Error"] == "1.04" and row["Ensemble Gain"] == "2.39 ± 0.20"
+    assert any("JS: sum" in note and "bits" in note for note in table.notes)
+
+
 def test_diversity_shows_missing_methods():
     part = published.diversity()
     part = part[part["dataset"] == "cifar10"].reset_index(drop=True)
