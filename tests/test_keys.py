@@ -93,7 +93,7 @@ RUNS: dict[str, st.SearchStrategy[Run]] = {
     "match": matches(),
     "sparse": sparse_runs(),
     "curve": st.builds(Curve, matches(), LABELS),
-    "imp-barrier": st.builds(ImpBarrier, DENSE, LABELS, LABELS, COUNTS),
+    "imp-barrier": st.builds(ImpBarrier, DENSE, LABELS, LABELS, COUNTS, st.none() | TARGETS),
     "plane": planes(),
 }
 
@@ -154,7 +154,10 @@ def test_two_runs_never_share_a_path() -> None:
     runs |= {Snapshot(one, k) for one in dense for k in (1, 10)}
     runs |= {ImpBlock(one, label, n) for one in dense for label in labels for n in (1, 11)}
     runs |= {Solution(one) for one in masks} | {Curve(one, "line") for one in match}
-    runs |= {ImpBarrier(one, "i", label, n) for one in dense for label in labels for n in (1, 11)}
+    runs |= {
+        ImpBarrier(one, "i", label, n, target)
+        for one in dense for label in labels for n in (1, 11) for target in (None, "P11", "S0.90")
+    }  # fmt: skip
     runs |= {Plane(one, "line") for one in sparse if one.match}
     assert len({run.path() for run in runs}) == len(runs) > 2000
     assert all(parse(run.stage, run.key) == run for run in runs)
@@ -165,7 +168,8 @@ PIECES = [
     "digits", "resnet20-w1", "resnet20-w0.5", "resnet20-w..", "dense", "imp-ft", "seed0", "seed00",
     "epoch1", "block1", "block0", "S0.90", "S0.9", "P13", "P0", "a0-b1", "a0-b0", "a0", "k5-e195",
     "k5-e0", "permuted.activations", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5", "\n",
-    "a0@digits@dense-b1", "rounds11", "\x00", "$(id)", "{x}", "a0-b1.r1", "imp-ft@svhn@dense",
+    "a0@digits@dense-b1", "rounds11", "rounds11-S0.90", "\x00", "$(id)", "{x}", "a0-b1.r1",
+    "imp-ft@svhn@dense",
 ]  # fmt: skip
 
 

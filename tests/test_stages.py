@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,24 @@ def test_data_order_belongs_to_the_initialisation(tiny: Tiny) -> None:
     assert {name[0] for name in seen["naive"]} == {1} and {name[0] for name in seen["lth"]} == {0}
     assert [name[1:] for name in seen["lth"]] == [name[1:] for name in seen["naive"]]
     assert len(set(seen["lth"])) == len(seen["lth"]) == 8
+
+
+def test_a_chain_of_barriers_ends_at_the_sparsity_that_it_names(tiny: Tiny) -> None:
+    """The last prune is capped; the rounds before it are those of the chain without a target."""
+    mask = tiny.mask(0.5)
+    rounds = mask.prunes(tiny.graph)
+    capped, full = (
+        ImpBarrier(mask.dense, mask.recipe, "tiny", rounds, target) for target in ("S0.50", None)
+    )
+    rows = [read_csv(tiny.make(run) / "barrier.csv") for run in (capped, full)]
+    before = [[row for row in each if row["iteration"] != str(rounds)] for each in rows]
+    assert before[0] == before[1] and before[0]
+    zeros = read_json(tiny.path(mask, "metrics.json"))["sparsity"]
+    ends = [float(row["sparsity"]) for row in rows[0][len(before[0]) :]]
+    assert ends == pytest.approx([zeros] * len(ends)) and ends
+    assert zeros == pytest.approx(0.5, abs=1e-4) and float(rows[1][-1]["sparsity"]) > 0.51
+    with pytest.raises(UserError, match=f"S0.50 takes {rounds} rounds"):
+        tiny.graph.check(replace(capped, rounds=rounds + 1))
 
 
 # --- runs that diverge -----------------------------------------------------------------------

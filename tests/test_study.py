@@ -552,8 +552,11 @@ def test_95_percent_on_resnet20_alone_stops_early_in_the_authors_code() -> None:
     ("switch", "differing"),
     [
         ({"rewind_offset": 1}, {"sparse", "snapshot"}),
-        ({"imp": {"momentum": 0}}, {"imp", "mask", "sparse", "imp-barrier"}),
-        ({"imp": {"prunable": "no-shortcut"}}, {"imp", "mask", "sparse", "imp-barrier"}),
+        ({"imp": {"momentum": 0}}, {"imp", "mask", "solution", "sparse", "imp-barrier"}),
+        (
+            {"imp": {"prunable": "no-shortcut"}},
+            {"imp", "mask", "solution", "sparse", "imp-barrier"},
+        ),
         ({"sparsity_tolerance": {"resnet20": 0.005}}, {"imp", "mask", "sparse"}),
         ({"match": {"taps": "authors"}}, {"match", "sparse", "curve"}),
         ({"match": {"std": "batch-mean"}}, {"match", "sparse", "curve"}),
@@ -561,7 +564,7 @@ def test_95_percent_on_resnet20_alone_stops_early_in_the_authors_code() -> None:
         ({"connectivity": {"points": 3}}, {"curve", "imp-barrier"}),
         (
             {"dense": {"lr": 0.5}},
-            {"dense", "imp", "mask", "match", "sparse", "curve", "imp-barrier"},
+            {"dense", "imp", "mask", "match", "solution", "sparse", "curve", "imp-barrier"},
         ),
         ({"title": "another"}, set()),
         ({"correction": "none", "barrier_at": 0.5, "barrier_split": "test"}, set()),
