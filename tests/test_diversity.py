@@ -22,7 +22,7 @@ from pipeline.diversity import (
     kl_divergence,
 )
 from pipeline.errors import UserError
-from pipeline.report.published import divergences
+from pipeline.report import divergences
 
 
 def random_runs(seed=0, runs=4, images=50, classes=7, scale=3.0):

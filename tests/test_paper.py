@@ -302,4 +302,7 @@ def test_protocols_share_what_they_do_not_differ_in() -> None:
     assert {run.epoch for run in authors if run.stage == "snapshot"} >= {1, 6, 101}
     targets = {run.target for run in authors if run.stage == "mask"}
     assert targets == {"S0.80", "S0.90", "P13", "S0.97"}
+    experiment = config.experiments["resnet20-w1-cifar10"]
+    shares = [round(experiment.pruned(s), 4) for s in experiment.sparsities]
+    assert shares == [0.8, 0.9, 0.945, 0.97]
     assert all(run.epochs + run.rewind == 201 for run in authors if run.stage == "sparse")

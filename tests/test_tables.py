@@ -174,6 +174,20 @@ def test_early_matching_is_table_15():
     assert "\\multicolumn{5}{c}{92.25 $\\pm$ 0.14}" in tables.to_latex(table)
 
 
+def test_rows_say_what_was_really_pruned():
+    """authors-code stops within 0.005 of S on ResNet20; other networks and sparsities are exact."""
+    pruned = {("resnet20", 0.95): 0.94502}
+    runs = synthetic.runs_of("5")
+    other = runs[runs["sparsity"] == 0.95].assign(model="vgg11")
+    table = synthetic.table(RewindGrid(), runs, pruned=pruned)
+    labels = ["80%", "90%", "95% (94.50%)", "97%"]
+    assert list(table.layout.index.unique("S")) == labels
+    assert "95% (94.50%)" in tables.to_markdown(table)
+    both = synthetic.table(RewindGrid(), pd.concat([runs, other]), pruned=pruned).layout.index
+    found = set(both.to_frame()[["Model", "S"]].itertuples(index=False, name=None))
+    assert ("VGG11", "95%") in found and ("ResNet20", "95% (94.50%)") in found
+
+
 def diversity(frame):
     return synthetic.table(Diversity(title="Ensembles"), frame.assign(declared=5), "table_1")
 

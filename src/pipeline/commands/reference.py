@@ -78,7 +78,7 @@ def claims_page() -> str:
 
 def divergences_page() -> str:
     """Which definitions of KL and JS the published rows exclude."""
-    from pipeline.report.published import divergences
+    from pipeline.report import divergences
 
     return divergences.page(_GENERATED)
 

@@ -103,6 +103,11 @@ class Experiment(ExperimentEntry):
         target = f"P{full}" if full else mask_target(sparsity, self.fraction, tolerance)
         return Mask(self.source_run(seed), self.imp, target)
 
+    def pruned(self, sparsity: float) -> float:
+        """Share of weights that the mask of a sparsity really prunes, as its target says."""
+        target = self.mask(0, sparsity).target
+        return sparsity if target[0] == "S" else 1 - (1 - self.fraction) ** int(target[1:])
+
     def masks(self, sparsities: tuple[float, ...] = ()) -> Iterator[tuple[float, Mask]]:
         """Sparsity and mask of every seed a; without sparsities, at all that are declared."""
         for seed, sparsity in product(self.seeds_a, sparsities or self.sparsities):
