@@ -247,6 +247,20 @@ def test_a_permuted_run_carries_the_permuted_mask(tiny: Tiny) -> None:
     assert rates == pytest.approx([0.02, 0.015, 0.005])
 
 
+def test_a_run_under_a_random_mask_keeps_the_sparsity_of_each_layer(tiny: Tiny) -> None:
+    naive = tiny.cell("naive", k=1).run
+    run = replace(naive, method="random-mask", shuffled=True)
+    ours = read_mask(tiny.path(run.mask))
+    masks = [final_mask(tiny, replace(run, replicate=number))[1] for number in (0, 1)]
+    assert pruning.per_layer(masks[0]) == pruning.per_layer(ours)
+    assert not same(masks[0], ours)
+    assert same(*masks)  # one mask for a pair, whatever the data order
+    other = replace(run, init=replace(run.init, seed=2))
+    assert not same(final_mask(tiny, other)[1], masks[0])
+    with pytest.raises(UserError, match="only mask: shuffled with @shuffled"):
+        tiny.graph.check(replace(naive, shuffled=True))
+
+
 def test_methods_start_where_they_should(fresh: Tiny, starts: list[dict[str, Tensor]]) -> None:
     for method, seed in (("lth", 0), ("naive", 1), ("permuted", 1)):
         fresh.make(fresh.cell(method, k=1).run)

@@ -155,6 +155,7 @@ class Experiment(ExperimentEntry):
                     recipe=self.sparse,
                     match=self.matching((a, b), t, method.match) if method.permute else None,
                     replicate=replicate,
+                    shuffled=method.mask == "shuffled",
                 )
                 yield Cell(self.name, name, sparsity, k, t, (a, b), run)
 
