@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import REPOSITORY, Tiny, contents, rewrite, same
+from small import REPOSITORY, STUDY, Tiny, contents, rewrite, same, write_study
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
@@ -31,11 +31,14 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.artifacts.unfinished import RESUME
+from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
+from pipeline.evaluation import evaluate
 from pipeline.runs import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
 from pipeline.runs.dense import epoch_prefix
 from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
+from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
 from pipeline.streams import generator
 from pipeline.study.config import freeze
@@ -259,6 +262,27 @@ def test_a_run_under_a_random_mask_keeps_the_sparsity_of_each_layer(tiny: Tiny) 
     assert not same(final_mask(tiny, other)[1], masks[0])
     with pytest.raises(UserError, match="only mask: shuffled with @shuffled"):
         tiny.graph.check(replace(naive, shuffled=True))
+
+
+def test_a_run_is_also_evaluated_on_images_that_it_never_saw(tmp_path: Path) -> None:
+    root = write_study(tmp_path, study=STUDY.replace("pairs:", "validation: 128\n    pairs:"))
+    study = Tiny(root, root / "results")
+    run = study.cell("naive", k=1).run
+    metrics = read_json(study.make(run) / "metrics.json")
+    assert run.init.dataset == "few+validation=128"
+    data = Job(study.config, run).data
+    assert isinstance(data, DataSet) and data.validation
+    assert (len(data.train), len(data.validation)) == (384, 128)
+    state, _ = final_mask(study, run)
+    model = Job(study.config, run).model(run.init)
+    model.load_state_dict(state)
+    for split, name in ((data.validation, "validation_accuracy"), (data.test, "test_accuracy")):
+        found = evaluate(model, split.images, split.labels, data.mean, data.std)
+        assert metrics[name] == pytest.approx(found.accuracy)
+    assert metrics["validation_accuracy"] != metrics["test_accuracy"]
+    write_facts(study.config, run.init.dataset)
+    facts = read_json(study.results / "data" / run.init.dataset / "facts.json")
+    assert facts["train_images"] == 384 and "validation_images" in facts["sha256"]
 
 
 def test_methods_start_where_they_should(fresh: Tiny, starts: list[dict[str, Tensor]]) -> None:

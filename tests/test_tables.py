@@ -174,6 +174,40 @@ def test_early_matching_is_table_15():
     assert "\\multicolumn{5}{c}{92.25 $\\pm$ 0.14}" in tables.to_latex(table)
 
 
+def validated(runs, accuracy):
+    """Runs with an accuracy on withheld images."""
+    return runs.assign(validation_accuracy=accuracy(runs))
+
+
+def test_k_is_chosen_on_withheld_images_and_never_by_test_accuracy():
+    """Validation says the least k is best, whatever the test images say: bold stands there."""
+    runs = synthetic.runs_of("5")
+    table = grid(validated(runs, lambda frame: 90 - frame["rewind_epoch"]))
+    assert set(table.tidy["rewind_epoch"][table.tidy["chosen"]]) == {0.0}
+    assert table.tidy["chosen"].sum() == 4 * 3 and table.tidy["best"].sum() == 4
+    last = table.layout.iloc[:, -1]
+    assert table.layout.columns[-1][1] == "k chosen"
+    assert last.loc[("80%", "LTH")] == "90.41 ± 0.14 (k = 0)"
+    at_zero = table.layout.iloc[:, 0]
+    assert [text.removesuffix(" (k = 0)") for text in last] == list(at_zero)
+    marked = table.tidy[table.tidy["best"]]
+    assert (marked["rewind_epoch"] == 0).all()
+    assert any("withheld" in note for note in table.notes)
+
+
+def test_a_cell_with_a_diverged_run_is_not_chosen():
+    runs = validated(synthetic.runs_of("5"), lambda frame: 90 - frame["rewind_epoch"])
+    wild = synthetic.break_runs(runs, method="naive", sparsity=0.8, rewind_epoch=0.0, a=1)
+    table = grid(synthetic.with_status(runs, "diverged", wild))
+    row = table.layout.loc[("80%", "naive")]
+    assert "(diverged 1/3)" in row.iloc[0] and row.iloc[-1].endswith("(k = 5)")
+
+
+def test_nothing_is_chosen_without_withheld_images():
+    table = grid(synthetic.runs_of("5"))
+    assert "chosen" not in table.tidy and table.layout.columns[-1][1] == "100"
+
+
 def test_rows_say_what_was_really_pruned():
     """authors-code stops within 0.005 of S on ResNet20; other networks and sparsities are exact."""
     pruned = {("resnet20", 0.95): 0.94502}

@@ -29,11 +29,12 @@ PLACE = ["experiment", *NETWORK]
 COLUMNS = [
     "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
     "sparsity_exact", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
-    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
-    "device", "path",
+    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy",
+    "validation_accuracy", "epochs", "seconds", "device", "path",
 ]  # fmt: skip
 _MEASURED = (
-    "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs",
+    "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy",
+    "validation_accuracy", "epochs",
 )  # fmt: skip
 
 

@@ -22,9 +22,13 @@ def write_facts(config: Config, name: str) -> None:
     Raises:
         UserError: data missing or damaged, or not what the entry says.
     """
-    data = load(config.datasets[name], config.data_root)
+    info = config.data_set(name, "data")
+    data = load(info, config.data_root)
     digests = {}
-    for split, content in (("train", data.train), ("test", data.test)):
+    splits = [("train", data.train), ("test", data.test), ("validation", data.validation)]
+    for split, content in splits:
+        if content is None:
+            continue
         if isinstance(content, Files):
             digests[f"{split}_files"] = _listing(content)
         else:

@@ -167,20 +167,37 @@ class Config:
             return self.main.study
         return f"{self.main.study}/{self.main.protocol}"
 
+    def data_set(self, name: object, where: str) -> data_catalog.DataInfo:
+        """A data set by name; ``<name>+validation=<n>`` has n of its training images withheld.
+
+        Raises:
+            UserError: unknown, or a number that is not allowed or spelled otherwise.
+        """
+        text = name if isinstance(name, str) else ""
+        whole, mark, count = text.partition(data_catalog.WITHHELD)
+        info: data_catalog.DataInfo = self.datasets[
+            choose(whole if mark else name, self.datasets, where, "data set")
+        ]
+        if mark and not re.fullmatch(r"[1-9][0-9]{0,8}", count):
+            raise UserError(f"{where}: {quote(name)}: expected a number behind {mark!r}")
+        if mark:
+            self.datasets[text] = info = info.without(int(count), where)
+        return info
+
     def _experiment(self, name: str, entries: Mapping[str, Any]) -> Experiment:
         where = f"{self.where}: experiments: {name}"
         raw = extended(name, entries, f"{self.where}: experiments", "experiment")
         entry = parse(ExperimentEntry, raw, where)
         check_entry(entry, where)
+        entry = self._withheld(entry, where)
         self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in ("dense", "imp", "match", "sparse", "connectivity")
         }
         source = dict(entry.mask_from or {})
-        mask_dataset = choose(
-            source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
-        )
+        mask_dataset = source.get("dataset", entry.dataset)
+        self.data_set(mask_dataset, f"{where}: mask_from")
         mask_dense = self.recipes.label(
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
@@ -199,6 +216,17 @@ class Config:
             protocol=self.protocol,
         )  # fmt: skip
 
+    def _withheld(self, entry: ExperimentEntry, where: str) -> ExperimentEntry:
+        """The entry on data of which its validation images are withheld, a's mask's too."""
+        if not entry.validation:
+            return entry
+        data = self.data_set(entry.dataset, where).without(entry.validation, where)
+        self.data_set(data.name, where)
+        source = dict(entry.mask_from or {})
+        if source.get("dataset") == entry.dataset:
+            source["dataset"] = data.name
+        return replace(entry, dataset=data.name, mask_from=source or None)
+
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
         found: dict[str, Method] = {}
@@ -212,7 +240,7 @@ class Config:
 
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""
-        choose(dataset, self.datasets, where, "data set")
+        self.data_set(dataset, where)
         info = self.models[choose(model, self.models, where, "model")]
         info.check_allowed(where)
         problem = info.width_error(width)
@@ -223,7 +251,7 @@ class Config:
         """Raise UserError where a mask of one data set's network does not fit the other's."""
         a, b = (
             (info.channels, info.size, info.classes)
-            for info in (self.datasets[source], self.datasets[target])
+            for info in (self.data_set(source, where), self.data_set(target, where))
         )
         if a != b:
             raise UserError(

@@ -46,6 +46,9 @@ class ExperimentEntry:
     replicates: int = option(
         1, "sparse runs per cell and pair, each with its own data order", Bounds(1, 1000)
     )
+    validation: int = option(
+        0, "training images withheld from all training, on which k may be chosen", NOT_NEGATIVE
+    )
     mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
         None, "data set and dense recipe on which a's mask was found, where they differ"
     )

@@ -17,7 +17,10 @@ from pipeline.study.outputs.accuracy import Accuracy
 
 __all__ = ["build", "read"]
 
-_Y = {"top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)"}
+_Y = {
+    "top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)",
+    "validation": "Validation accuracy (%)",
+}  # fmt: skip
 #: What runs along x -> how the axis says it.
 _AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
 

@@ -32,7 +32,10 @@ def method_key(name: str, order: Sequence[str] = _ORDER) -> tuple[int, str]:
 
 
 def data(name: str) -> str:
-    return datasets.INFO[name].label if name in datasets.INFO else name
+    """A data set, and how many of its training images are withheld."""
+    whole, _, count = name.partition(datasets.WITHHELD)
+    label = datasets.INFO[whole].label if whole in datasets.INFO else whole
+    return f"{label} ({int(count):,} withheld)" if count else label
 
 
 def model(name: str) -> str:
