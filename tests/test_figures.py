@@ -19,6 +19,7 @@ from pipeline.study.outputs.mask_sparsity import MaskSparsity
 from pipeline.study.outputs.matching_quality import MatchingQuality
 from pipeline.study.outputs.plane import LossPlane
 from pipeline.study.outputs.training_curves import TrainingCurves
+from pipeline.study.outputs.two_parameters import TwoParameters
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,7 @@ CASES = {
         (TrainingCurves(), synthetic.histories),
         (MaskSparsity(), synthetic.mask_layers),
         (MatchingQuality(), synthetic.match_groups),
+        (TwoParameters(), synthetic.two_parameters),
     )
 }
 
