@@ -23,6 +23,7 @@ EXAMPLE = "reference --write"
 SETTINGS = Path("docs/reference/settings.md")
 CLAIMS = Path("docs/evidence/claims-published.md")
 DIVERGENCES = Path("docs/evidence/divergences-published.md")
+WORKS = Path("docs/reference/works.md")
 #: Pictures of the documentation, and the figures of the studies that they are copies of.
 PICTURES = {
     "docs/images/demo-rewind.png": "demo/figures/figure_rewind.png",
@@ -83,6 +84,13 @@ def divergences_page() -> str:
     return divergences.page(_GENERATED)
 
 
+def works_page() -> str:
+    """Which target makes which table and figure of the works, by the studies of this folder."""
+    from pipeline.report import works
+
+    return works.page(Path(), _GENERATED)
+
+
 def settings_page() -> str:
     """Every setting by file, with type, default, allowed values and meaning."""
     common = {item.name for item in fields(Output)}
@@ -109,7 +117,9 @@ def settings_page() -> str:
         "An experiment may begin with `extends: NAME`, too.",
         _table(ExperimentEntry),
         "### outputs",
-        "Every table and figure has a `kind`, the settings of the first table, and those of its kind.",
+        "Every table and figure has a `kind`, the settings of the first table, and those of its kind. "
+        "It may begin with `extends: NAME`, too, also with that of a table or figure of the study "
+        "that this one extends.",
         _table(Output),
         *outputs,
         "## config/datasets.yaml",
@@ -195,4 +205,5 @@ PAGES: dict[Path, Callable[[], str]] = {
     SETTINGS: settings_page,
     CLAIMS: claims_page,
     DIVERGENCES: divergences_page,
+    WORKS: works_page,
 }

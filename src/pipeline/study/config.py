@@ -103,6 +103,9 @@ class StudyFile:
 
     experiments: Any = option(help="experiments by name")
     title: str = option("", "title, printed above the report")
+    extends: str | None = option(
+        None, "another study: its experiments are this one's, too, and its outputs can be extended"
+    )
     outputs: Any = option(None, "tables and figures by name")
 
 
@@ -272,6 +275,35 @@ class Config:
                 raise UserError(f"{where}: matching_epochs: {t} must not exceed T = {horizon}")
 
 
+def _study(folder: Path, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A study's file, whole in itself: what it takes from others is in it.
+
+    Raises:
+        UserError: ``extends`` names none, or leads back.
+    """
+    where = f"config/studies/{name}.yaml"
+    own = dict(mapping(read_yaml(folder / f"{name}.yaml"), where))
+    outputs = own.get("outputs")
+    known = dict(mapping(outputs, f"{where}: outputs"))
+    other = own.pop("extends", None)
+    if other is not None:
+        choose(other, [p.stem for p in folder.glob("*.yaml")], f"{where}: extends", "study")
+        if other in (name, *seen):
+            raise UserError(f"{where}: extends: {other!r} leads back to itself")
+        base = _study(folder, other, (name, *seen))
+        both = (mapping(one.get("experiments"), where) for one in (base, own))
+        own["experiments"] = {key: entry for part in both for key, entry in part.items()}
+        known = {**mapping(base.get("outputs"), where), **known}
+    if outputs is not None:
+        own["outputs"] = {
+            key: entry
+            if not isinstance(entry, Mapping)
+            else extended(key, known, f"{where}: outputs", "table or figure")
+            for key, entry in outputs.items()
+        }
+    return own
+
+
 def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read ``config.yaml`` under ``root`` with the files it names.
 
@@ -291,7 +323,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "recipes": read_yaml(folder / "recipes.yaml"),
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
-            "study": read_yaml(folder / "studies" / f"{parsed.study}.yaml"),
+            "study": _study(folder / "studies", parsed.study),
         }
     )
 

@@ -41,7 +41,9 @@ def read(output: TwoParameters, results: Results) -> Frames:
     activation, of, run, pairs, failed.
     """
     del results
-    found = {name: two_parameters.train(name, output.random_pairs, output.seed) for name in ACTIVATIONS}
+    found = {
+        name: two_parameters.train(name, output.random_pairs, output.seed) for name in ACTIVATIONS
+    }
     pair = example(found["relu"])
     rows = [row for name, trained in found.items() for row in _path_rows(name, trained, pair)]
     counts = []
