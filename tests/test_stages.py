@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import REPOSITORY, STUDY, Tiny, contents, rewrite, same, write_study
+from small import RECIPES, REPOSITORY, STUDY, Tiny, contents, rewrite, same, write_study
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
@@ -40,6 +40,7 @@ from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
 from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
+from pipeline.stages.lines import ground
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import loop as training
@@ -323,6 +324,28 @@ def test_data_order_belongs_to_the_initialisation(tiny: Tiny) -> None:
     assert {name[0] for name in seen["naive"]} == {1} and {name[0] for name in seen["lth"]} == {0}
     assert [name[1:] for name in seen["lth"]] == [name[1:] for name in seen["naive"]]
     assert len(set(seen["lth"])) == len(seen["lth"]) == 8
+
+
+def test_a_curve_is_measured_with_repair_at_blocks_beside_the_others(tmp_path: Path) -> None:
+    """The other corrections give the same rows as without it; a network without blocks is refused."""
+    recipes = RECIPES.replace("corrections: [none, repair]}", "corrections: [none, repair]}\n"
+                              "  blocks: {points: 3, images: 64, batch_size: 64,\n"
+                              "           corrections: [none, repair, repair-blocks]}")  # fmt: skip
+    root = write_study(tmp_path, recipes)
+    study = Tiny(root, root / "results")
+    match = study.cell("permuted").run.match
+    assert match
+    plain, more = (
+        read_csv(study.make(Curve(match, recipe)) / "curve.csv") for recipe in ("tiny", "blocks")
+    )
+    kept = [row for row in more if row["correction"] != "repair-blocks"]
+    assert kept == plain and len(more) > len(plain)
+    chosen = [row for row in more if row["alpha"] == "0.5" and row["split"] == "test"]
+    assert len({row["loss"] for row in chosen}) == len(chosen) == 6  # with and without pi
+    vgg = replace(match, **{side: replace(getattr(match, side), model="vgg11") for side in "ab"})
+    with pytest.raises(UserError, match="leave repair-blocks out"):
+        job = Job(study.config, Curve(vgg, "blocks"))
+        ground(job, vgg.b)
 
 
 def test_a_chain_of_barriers_ends_at_the_sparsity_that_it_names(tiny: Tiny) -> None:

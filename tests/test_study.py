@@ -33,6 +33,10 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "data set a path": ({"dataset": "../x"}, ["unknown data set '../x'", "allowed: cifar10"]),
     "data set a number": ({"dataset": 10}, ["dataset: expected text, got 10"]),
+    "REPAIR at blocks without blocks": (
+        {"model": "vgg11", "connectivity": "line-blocks"},
+        ["connectivity: line-blocks: corrections: repair-blocks: vgg11 has no blocks"],
+    ),
     "everything withheld": (
         {"validation": 50_000}, ["validation: 50,000 of the 50,000 training images of cifar10"]
     ),

@@ -45,7 +45,8 @@ class Network:
 
     ``module`` of `pipeline.models` makes it; ``label`` is how tables write it. Its narrowest layer
     has ``base`` channels at width 1, and channels grow with the width, those inside of bottlenecks
-    with its ``power``. Estimates grow with the width to the power of ``growth``.
+    with its ``power``. Estimates grow with the width to the power of ``growth``. ``blocks``: whether
+    it has blocks of several BatchNorm layers; of a user's own network that shows in its runs.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Network:
     counts: Counts
     power: int = field(default=1, kw_only=True)
     growth: float = field(default=2, kw_only=True)
+    blocks: bool = field(default=True, kw_only=True)
     #: Whether tests prove its permutation groups.
     tested: ClassVar[bool] = True
 
@@ -94,7 +96,7 @@ NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
         Network("resnet20", "ResNet20", "resnet", 16, Counts(292_954, 85_820_672, 32)),
-        Network("vgg11", "VGG11", "vgg", 64, Counts(9_225_610, 305_539_072, 32)),
+        Network("vgg11", "VGG11", "vgg", 64, Counts(9_225_610, 305_539_072, 32), blocks=False),
         Network(
             "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),
             power=2, growth=3.4,

@@ -212,10 +212,16 @@ class Config:
             end = self.recipes.resolve("dense", mask_dense).epochs
             if imp.rewind_epoch >= end:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
+        line = self.recipes.resolve("connectivity", labels["connectivity"])
+        if "repair-blocks" in line.corrections and not self.models[entry.model].blocks:
+            raise UserError(
+                f"{where}: connectivity: {labels['connectivity']}: corrections: repair-blocks: "
+                f"{entry.model} has no blocks of several BatchNorm layers"
+            )
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
             ways=self._ways(entry.methods, where), horizon=horizon,
-            fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
+            fraction=imp.fraction, line=line,
             protocol=self.protocol,
         )  # fmt: skip
 

@@ -145,7 +145,7 @@ class SparseSettings(TrainSettings):
     keep_logits: bool = option(True, "keep the logits on the test set, in half precision")
 
 
-Correction = Literal["none", "reset", "repair"]
+Correction = Literal["none", "reset", "repair", "repair-blocks"]
 
 
 @dataclass(frozen=True)

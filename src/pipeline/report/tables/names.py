@@ -10,7 +10,10 @@ from pipeline.catalog import datasets, networks
 METHODS = {"imp": "IMP", "lth": "LTH"}
 #: Methods that a table shortens.
 _SHORT = {"permuted": "perm."}
-CORRECTIONS = {"none": "no correction", "reset": "BatchNorm reset", "repair": "REPAIR"}
+CORRECTIONS = {
+    "none": "no correction", "reset": "BatchNorm reset", "repair": "REPAIR",
+    "repair-blocks": "REPAIR at blocks",
+}  # fmt: skip
 
 # The paper's order of methods; a user's own methods follow in alphabetical order.
 _ORDER = ["dense", "imp", "lth", "naive", "permuted"]
