@@ -28,7 +28,7 @@ SLOW = {
     "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10,
     "evidence": 10, "symmetry": 9, "interop": 7, "keys": 6, "photographs": 6, "facts": 6,
     "tracing": 6, "fuzz_files": 6, "models_groups": 5, "pruning": 5, "events": 5, "export": 5,
-    "graphed": 4, "show": 4, "finished": 4, "watch": 3,
+    "two_parameters": 15, "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ methods:
   lth: {init: a}
   naive: {init: b}
   permuted: {init: b, permute: true}
+  random-mask: {init: b, mask: shuffled}
 protocols:
   paper: {}
   authors-code: {rewind_offset: 1, imp: {prunable: no-shortcut}}

@@ -388,3 +388,23 @@ def landscape() -> tuple[pd.DataFrame, pd.DataFrame]:
                              "y": y * (1 - left), "distance": 20 * left}
                 )  # fmt: skip
     return pd.DataFrame(grid), pd.DataFrame(paths)
+
+
+def two_parameters() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Straight paths of the two-parameter network, and failures of ten pairs."""
+    paths, failures = [], []
+    for activation in ("relu", "tanh"):
+        for place, run in enumerate(("dense a", "dense b", "lth", "naive", "permuted")):
+            for step, share in ((-1, 1.0), (0, 1.0), (20, 0.5), (1000, 0.0)):
+                axis = share if place < 2 or step < 0 else 0.0
+                paths.append(
+                    {"activation": activation, "run": run, "step": step, "w0": 2 - share,
+                     "w1": axis, "loss": share}
+                )  # fmt: skip
+        for of, pairs in (("all pairs", 10), ("dense networks learn", 6)):
+            for failed, run in enumerate(("lth", "naive", "permuted")):
+                failures.append(
+                    {"activation": activation, "of": of, "run": run, "pairs": pairs,
+                     "failed": failed}
+                )  # fmt: skip
+    return pd.DataFrame(paths), pd.DataFrame(failures)

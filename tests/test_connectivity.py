@@ -14,10 +14,12 @@ from pipeline.connectivity import survey as survey_module
 from pipeline.connectivity.barrier import barrier, curve
 from pipeline.connectivity.correction import (
     CORRECTIONS,
+    blocks,
     endpoint_statistics,
     measured_modules,
     mix_statistics,
     repair,
+    repaired_blocks,
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import combine, interpolate
@@ -72,6 +74,8 @@ def vgg11():
     return build("vgg11", width=0.125, classes=CLASSES, channels=1, size=8, generator=draw(9))
 
 
+#: Those for networks without blocks, too.
+PLAIN = tuple(name for name in CORRECTIONS if name != "repair-blocks")
 NETS = {net.__name__: net for net in (with_norm, without_norm, resnet20, vgg11)}
 SMALL = {"with_norm": with_norm, "without_norm": without_norm}
 
@@ -280,6 +284,144 @@ def test_repair_of_two_equal_networks_keeps_the_function(net):
     assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
 
 
+# --- REPAIR and a reset on networks with BatchNorm -------------------------------------------
+
+
+def positive(net, seed):
+    """As ``randomised``, BatchNorm's weights above zero, as training leaves them."""
+    theta = randomised(net, seed)
+    norms = [n for n, m in NETS[net]().named_modules() if isinstance(m, nn.BatchNorm2d)]
+    return {n: t.abs() if n.removesuffix(".weight") in norms else t for n, t in theta.items()}
+
+
+def logits_after(net, theta, batches, correct):
+    model = loaded(net, theta)
+    correct(model)
+    with torch.no_grad():
+        return torch.cat([model(batch) for batch in batches()])
+
+
+@pytest.mark.parametrize("net", ["with_norm", "resnet20"])
+def test_in_training_mode_a_norms_output_has_the_moments_of_its_own_weights(net):
+    """Mean beta and standard deviation |gamma| whatever comes in: nothing for REPAIR to mix."""
+    theta = randomised(net, 1)
+    model = loaded(net, theta)
+    found = endpoint_statistics(model, statistics_batches(96), training=True)
+    for name, (mean, std) in found.items():
+        norm = model.get_submodule(name)
+        torch.testing.assert_close(mean, norm.bias.double(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(std, norm.weight.abs().double(), rtol=1e-2, atol=1e-4)
+    assert equal(model.state_dict(), theta)
+
+
+@pytest.mark.parametrize("net", ["with_norm", "resnet20"])
+def test_repair_at_norms_is_a_reset_by_construction(net):
+    """Ends measured in training mode: the same function as a reset gives, to rounding and eps.
+
+    Ends measured in evaluation mode, by their running statistics, make all the difference there is.
+    """
+    batches, alpha = Ground(None, {}, MEAN, STD, split(2, 1024).images, 1024).batches, 0.4
+    a, b = (positive(net, seed) for seed in (1, 2))
+    merged = interpolate(a, b, alpha)
+
+    def repaired(training):
+        ends = [endpoint_statistics(loaded(net, t), batches, training=training) for t in (a, b)]
+        targets = mix_statistics(ends, (1 - alpha, alpha))
+        return logits_after(net, merged, batches, lambda model: repair(model, batches, targets))
+
+    reset = logits_after(net, merged, batches, lambda model: reset_batch_norm(model, batches))
+    scale = float(reset.std())
+    in_training, in_evaluation = (
+        float((repaired(training) - reset).abs().max()) / scale for training in (True, False)
+    )
+    # what is left: eps, and the unbiased variance of a reset, over the layers
+    assert in_training < 0.01
+    assert in_evaluation > 100 * in_training
+
+
+def test_blocks_are_the_residual_blocks():
+    stages = [f"stage{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
+    assert list(blocks(resnet20())) == stages
+    fifty = build("resnet50", width=0.125, classes=CLASSES, channels=3, size=64, generator=draw(9))
+    assert [type(block).__name__ for block in blocks(fifty).values()] == ["Bottleneck"] * 16
+    for net in (vgg11(), with_norm()):  # without BatchNorm, and with one to a block
+        with pytest.raises(ValueError, match="blocks of several BatchNorm layers"):
+            blocks(net)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogue_knows_which_networks_have_blocks(name):
+    made = build(name, width=0.125, classes=CLASSES, channels=3, size=64, generator=draw(9))
+    if NETWORKS[name].blocks:
+        assert blocks(made)
+    else:
+        with pytest.raises(ValueError, match="there are none"):
+            blocks(made)
+
+
+def ends_at_blocks(batches, *thetas):
+    names = blocks(resnet20())
+    return [
+        endpoint_statistics(loaded("resnet20", t), batches, names=names, training=True)
+        for t in thetas
+    ]
+
+
+def test_repair_at_blocks_meets_its_targets_and_leaves_nothing_behind():
+    batches, alpha = statistics_batches(96), 0.5
+    a, b = (randomised("resnet20", seed) for seed in (1, 2))
+    model = loaded("resnet20", interpolate(a, b, alpha))
+    ends = ends_at_blocks(batches, a, b)
+    targets = mix_statistics(ends, (1 - alpha, alpha))
+    with repaired_blocks(model, batches, targets):
+        # hooks of the measurement come after those of the correction, and see what they return
+        found = endpoint_statistics(model, batches, names=blocks(model))
+        inside = model(next(iter(batches())))
+    for name, (mean, std) in targets.items():
+        torch.testing.assert_close(found[name][0], mean, rtol=0.03, atol=0.03)
+        live = found[name][1] > 0  # a channel that is dead in the merged network has no spread
+        torch.testing.assert_close(found[name][1][live], std[live], rtol=0.03, atol=0.03)
+        assert live.double().mean() >= 0.75
+    with torch.no_grad():
+        assert not torch.allclose(model(next(iter(batches()))), inside)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_repair_at_blocks_of_two_equal_networks_is_a_reset():
+    batches = statistics_batches(96)
+    theta = randomised("resnet20", 1)
+    targets = mix_statistics(ends_at_blocks(batches, theta, theta), (0.5, 0.5))
+    model = loaded("resnet20", theta)
+    reset = logits_after("resnet20", theta, batches, lambda model: reset_batch_norm(model, batches))
+    with repaired_blocks(model, batches, targets), torch.no_grad():
+        found = torch.cat([model(batch) for batch in batches()])
+    torch.testing.assert_close(found, reset, rtol=1e-3, atol=1e-4)
+
+
+def test_repair_at_blocks_is_another_function_than_a_reset():
+    """The sum of a block's two branches has other moments in the merged network than in the ends."""
+    batches = statistics_batches(96)
+    a, b = (positive("resnet20", seed) for seed in (1, 2))
+    merged = interpolate(a, b, 0.5)
+    targets = mix_statistics(ends_at_blocks(batches, a, b), (0.5, 0.5))
+    reset = logits_after("resnet20", merged, batches, lambda m: reset_batch_norm(m, batches))
+    model = loaded("resnet20", merged)
+    with repaired_blocks(model, batches, targets), torch.no_grad():
+        found = torch.cat([model(batch) for batch in batches()])
+    assert float((found - reset).abs().max() / reset.std()) > 0.1
+
+
+def test_a_curve_has_rows_of_repair_at_blocks():
+    a, b = (positive("resnet20", seed) for seed in (1, 2))
+    rows = the_curve("resnet20", a, b, CORRECTIONS)
+    middle = {
+        r["correction"]: r["loss"] for r in rows if r["alpha"] == 0.5 and r["split"] == "train"
+    }
+    assert len(set(middle.values())) == 4 and all(map(math.isfinite, middle.values()))
+    alone = the_curve("resnet20", a, b, ("repair-blocks",))
+    assert [r for r in rows if r["correction"] == "repair-blocks"] == alone
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("net", SMALL)
 def test_channels_without_variance_stay_finite(net, precision):
@@ -376,7 +518,7 @@ def ground(model, **changes):
     return replace(Ground(model, two_splits(), MEAN, STD, split(2).images, BATCH), **changes)
 
 
-def the_curve(net, a, b, corrections=CORRECTIONS, **changes):
+def the_curve(net, a, b, corrections=PLAIN, **changes):
     on = ground(NETS[net](), **changes)
     return curve(on, a, b, alphas=(0.25, 0.5, 0.75), corrections=corrections)
 
@@ -393,7 +535,7 @@ def test_curve_rows(net):
         for alpha in (0.0, 0.5, 1.0):
             alone = loaded(net, interpolate(a, b, alpha))
             result = evaluate(alone, data.images, data.labels, MEAN, STD, batch_size=BATCH)
-            corrections = ["none"] if alpha == 0.5 else CORRECTIONS  # end points are not corrected
+            corrections = ["none"] if alpha == 0.5 else PLAIN  # end points are not corrected
             for correction in corrections:
                 assert found[alpha, correction, name] == (result.loss, result.error)
         alone = loaded(net, interpolate(a, b, 0.5))
@@ -434,7 +576,7 @@ def test_curve_does_nothing_twice(monkeypatch):
 def test_curve_leaves_its_inputs_alone():
     a, b, model = randomised("with_norm", 1), randomised("with_norm", 2), with_norm()
     copies = [{n: t.clone() for n, t in theta.items()} for theta in (a, b, model.state_dict())]
-    curve(ground(model), a, b, alphas=[0.5], corrections=CORRECTIONS)
+    curve(ground(model), a, b, alphas=[0.5], corrections=PLAIN)
     assert all(map(equal, copies, (a, b, model.state_dict())))
 
 
@@ -450,7 +592,7 @@ def test_corrections_lower_the_barrier_of_trained_networks(net):
     rows = the_curve(net, trained(net, 1), trained(net, 2))
     ends = [row["error"] for row in rows if row["alpha"] in (0.0, 1.0)]
     assert max(ends) < 10
-    plain, reset, repaired = (barrier(rows, c, "train", "loss") for c in CORRECTIONS)
+    plain, reset, repaired = (barrier(rows, c, "train", "loss") for c in PLAIN)
     assert repaired < plain
     if net == "with_norm":
         assert reset < plain
@@ -554,7 +696,7 @@ def test_plane_axes_have_a_border():
     assert ys[-1] == pytest.approx(1.25 * plane.height)
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", PLAIN)
 @pytest.mark.parametrize("net", SMALL)
 def test_plane_at_the_networks_is_the_networks(net, correction):
     thetas = three(net)

@@ -24,7 +24,7 @@ import torch
 
 from pipeline.catalog import datasets as catalog
 from pipeline.catalog.datasets import INFO, DataInfo, parse_entry, status
-from pipeline.data import DataSet, Split, load
+from pipeline.data import DataSet, Split, load, withheld
 from pipeline.data.augment import Augmenter, normalise
 from pipeline.data.npz import write_digits_turned, write_npz
 from pipeline.errors import UserError
@@ -622,6 +622,38 @@ def test_a_malicious_npz_runs_nothing(tmp_path: Path) -> None:
 def test_bad_entries_are_told_in_one_line(name: str, raw: Any, told: str) -> None:
     text = message(lambda: parse_entry(name, raw))
     assert told in text and text.startswith("config/datasets.yaml: ") and name in text
+
+
+@pytest.mark.parametrize("count", [1, 200, 1436])
+def test_withheld_images_are_apart_from_the_training_images(digits: DataSet, count: int) -> None:
+    info = catalog.INFO["digits"].without(count, "here")
+    assert (info.name, info.train_images) == (f"digits+validation={count}", 1437 - count)
+    assert info.whole == catalog.INFO["digits"] and info.without(0, "here") is info
+    found = load(info, "nowhere")
+    assert isinstance(found, DataSet) and found.validation and found.name == info.name
+    assert (len(found.train), len(found.validation)) == (1437 - count, count)
+    assert digits.validation is None
+    assert torch.equal(found.test.images, digits.test.images)
+
+    def pictures(*splits: Split) -> list[tuple[bytes, int]]:
+        pairs = [zip(s.images.numpy(), s.labels.tolist(), strict=True) for s in splits]
+        return sorted((image.tobytes(), label) for each in pairs for image, label in each)
+
+    assert pictures(found.train, found.validation) == pictures(digits.train)
+    again = load(info, "nowhere")
+    assert isinstance(again, DataSet) and again.validation
+    assert torch.equal(again.validation.images, found.validation.images)
+
+
+def test_withheld_images_of_two_numbers_nest() -> None:
+    few, many = (set(withheld(count, 1000)[1].tolist()) for count in (10, 100))
+    assert few < many
+
+
+@pytest.mark.parametrize("count", [1437, 5000])
+def test_not_every_image_can_be_withheld(count: int) -> None:
+    with pytest.raises(UserError, match=f"here: validation: {count:,} of the 1,437"):
+        catalog.INFO["digits"].without(count, "here")
 
 
 def test_digits_turned(tmp_path: Path, digits: DataSet) -> None:

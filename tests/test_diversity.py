@@ -12,14 +12,17 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from pipeline.diversity import (
+    Variants,
     accuracies,
     disagreement,
     diversity,
     ensemble_accuracy,
+    ensemble_gain,
     js_divergence,
     kl_divergence,
 )
 from pipeline.errors import UserError
+from pipeline.report import divergences
 
 
 def random_runs(seed=0, runs=4, images=50, classes=7, scale=3.0):
@@ -44,6 +47,7 @@ def test_a_case_by_hand():
     # Divided by the pairs' mean error rates 1/4, 1/2 and 1/4.
     assert disagreement(logits, labels, normalise="error") == pytest.approx((2 + 2 + 2) / 3)
     result = diversity(logits, labels)
+    assert result.disagreement_per_error == pytest.approx(2)
     assert result.runs == 3
     assert result.test_accuracy_mean == pytest.approx(200 / 3)
     assert result.test_accuracy_std == pytest.approx(np.std([50, 100, 50], ddof=1))
@@ -83,11 +87,12 @@ def test_equal_to_scipy():
 @pytest.mark.parametrize("ensemble", ["softmax", "logits"])
 def test_identical_runs_are_one_run(ensemble):
     logits, labels = random_runs(runs=1)
-    result = diversity(logits.expand(5, -1, -1), labels, ensemble=ensemble)
+    result = diversity(logits.expand(5, -1, -1), labels, Variants(ensemble=ensemble))
     assert (
         result.ensemble_accuracy == result.test_accuracy_mean == float(accuracies(logits, labels))
     )
     assert result.test_accuracy_std == result.disagreement == result.kl == 0.0
+    assert result.ensemble_gain == result.ensemble_gain_error == 0.0
     assert 0.0 <= result.js < 1e-15
 
 
@@ -97,8 +102,10 @@ def test_laws(seed, scale):
     logits, labels = random_runs(seed, runs=3, images=20, classes=4, scale=scale)
     result = diversity(logits, labels)
     assert 0.0 <= result.js <= math.log(2) + 1e-12
-    # Convexity of KL in its second argument: JS is at most half of the mean of both directions.
-    assert result.js <= result.kl / 2 + 1e-12
+    for variants in divergences.variants():
+        kl = kl_divergence(logits, pairs=variants.kl)
+        js = js_divergence(logits, form=variants.js, unit=variants.js_unit)
+        assert js <= variants.greatest_ratio * kl + 1e-12
     assert 0.0 <= result.disagreement <= 1.0
     # Two runs that disagree cannot both be right.
     errors = 1 - accuracies(logits, labels) / 100
@@ -112,6 +119,51 @@ def test_laws(seed, scale):
     assert js_divergence(moved) == pytest.approx(result.js, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("variants", list(divergences.variants()), ids=str)
+def test_the_greatest_ratio_of_js_and_kl_is_reached(variants):
+    """By networks that hardly differ; for one direction, by a class that the first rules out."""
+    near = {"ordered": (0.5, 0.501), "forward": (1e-300, 1e-7)}[variants.kl]
+    logits = logits_of([[[share, 1 - share]] for share in near])
+    ratio = js_divergence(logits, form=variants.js, unit=variants.js_unit)
+    ratio /= kl_divergence(logits, pairs=variants.kl)
+    assert ratio == pytest.approx(variants.greatest_ratio, rel=1e-3)
+
+
+def test_units_and_halves_of_js():
+    logits, _ = random_runs()
+    whole = js_divergence(logits, form="whole")
+    assert whole == pytest.approx(2 * js_divergence(logits))
+    assert js_divergence(logits, unit="bits") == pytest.approx(whole / 2 / math.log(2))
+
+
+def test_no_printed_row_has_both_divergences_in_one_unit():
+    """Issue of Table 1: the printed ratios are 0.284 to 0.370, above a quarter in all eight rows."""
+    found = {
+        (one.kl, one.js, one.js_unit): int(divergences.excluded(one).sum())
+        for one in divergences.variants()
+    }
+    assert found["ordered", "halved", "nats"] == 8
+    rows = divergences.rows()
+    out = divergences.excluded(Variants(js_unit="bits"))
+    assert set(rows["method"][out]) == {"imp"} and out.sum() == 2
+    out = divergences.excluded(Variants(kl="forward"))
+    assert set(rows["dataset"] + rows["method"][out]) >= {"cifar10imp", "cifar100imp"}
+    assert sum(found.values()) == 8 + 2 + int(out.sum())  # all else is possible for every row
+
+
+def test_the_error_of_an_ensembles_gain_is_that_of_a_mean_over_images():
+    logits, labels = random_runs(images=400, classes=3)
+    gain, error = ensemble_gain(logits, labels)
+    right = (logits.double().softmax(-1).sum(0).argmax(-1) == labels).double()
+    each = 100 * (right - (logits.float().argmax(-1) == labels).double().mean(0))
+    assert gain == pytest.approx(float(each.mean()))
+    assert gain == pytest.approx(
+        ensemble_accuracy(logits, labels) - float(accuracies(logits, labels).mean())
+    )
+    assert error == pytest.approx(float(each.std(correction=0)) / 20, rel=0.1)  # 400 images
+    assert (gain, error) == ensemble_gain(logits, labels)
+
+
 def test_opposite_certainties():
     logits = torch.tensor([[[600.0, -600.0]], [[-600.0, 600.0]]]).half()
     assert js_divergence(logits) == pytest.approx(math.log(2))
@@ -120,9 +172,11 @@ def test_opposite_certainties():
 
 def test_bad_input_is_refused():
     logits, labels = random_runs(runs=2)
-    for options in ({"ensemble": "mean"}, {"kl": "reverse"}, {"normalise": "accuracy"}):
+    for options in ({"ensemble": "mean"}, {"kl": "reverse"}, {"js": "third"}, {"js_unit": "dits"}):
         with pytest.raises(UserError, match="allowed: "):
-            diversity(logits, labels, **options)
+            diversity(logits, labels, Variants(**options))
+    with pytest.raises(UserError, match="allowed: "):
+        disagreement(logits, labels, normalise="accuracy")
     with pytest.raises(ValueError, match="runs"):
         diversity(logits[:1], labels)
     logits[1, 3, 2] = math.nan

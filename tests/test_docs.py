@@ -91,14 +91,11 @@ def commands(text: str) -> list[list[str]]:
 # -- generated pages ---------------------------------------------------------------------------
 
 
-def test_the_page_of_settings_is_up_to_date() -> None:
+@pytest.mark.parametrize("path", reference.PAGES, ids=str)
+def test_a_generated_page_is_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If not: ``python -m pipeline reference --write``."""
-    assert (ROOT / reference.SETTINGS).read_text() == reference.settings_page()
-
-
-def test_the_page_of_claims_is_up_to_date() -> None:
-    """If not: ``python -m pipeline reference --write``."""
-    assert (ROOT / reference.CLAIMS).read_text() == reference.claims_page()
+    monkeypatch.chdir(ROOT)
+    assert (ROOT / path).read_text() == reference.PAGES[path]()
 
 
 def test_the_evidence_names_every_verdict_on_the_published_cells() -> None:
@@ -122,9 +119,11 @@ def test_pages_are_written_and_pictures_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = read(ROOT)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copy(ROOT / "config.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     reference.run(config, parser().parse_args(["reference", "--write"]))
-    assert capsys.readouterr().out.split() == []
+    assert capsys.readouterr().out.split() == list(map(str, reference.PAGES))
     assert (tmp_path / reference.SETTINGS).read_text() == reference.settings_page()
     with pytest.raises(UserError, match="study=demo"):
         reference.copy_pictures(tmp_path)

@@ -22,6 +22,7 @@ from pipeline.study.outputs.matching_quality import MatchingQuality
 from pipeline.study.outputs.plane import LossPlane
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.study.outputs.training_curves import TrainingCurves
+from pipeline.study.outputs.two_parameters import TwoParameters
 
 
 @pytest.fixture(scope="module")
@@ -384,6 +385,7 @@ CASES = {
         (SweepBarriers(lines=("none", "own", "along"), threshold=2), synthetic.connections),
         (FixedPoints(), synthetic.alignments),
         (Landscape(planes=("permutations", "start"), scheme=True), synthetic.landscape),
+        (TwoParameters(), synthetic.two_parameters),
     )
 }
 

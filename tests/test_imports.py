@@ -22,7 +22,7 @@ LAYERS = (
     ("symmetry",),
     ("models", "data"),
     ("kernels",),
-    ("evaluation", "pruning", "weights", "diversity", "connectivity", "training"),
+    ("evaluation", "pruning", "weights", "diversity", "connectivity", "training", "two_parameters"),
     ("interop", "stages"),
     ("results", "report.published", "report.statistics"),
     ("report.shown", "report.tables"),

@@ -76,7 +76,7 @@ def sparse_runs(draw: st.DrawFn, permuted: bool | None = None) -> Sparse:
     init = Dense(b.dataset, b.model, b.width, b.recipe, a.seed) if own else b
     return Sparse(
         init, Mask(a, draw(LABELS), draw(TARGETS)), draw(NAMES), draw(EPOCHS), draw(COUNTS),
-        draw(LABELS), match, draw(st.integers(0, 99)),
+        draw(LABELS), match, draw(st.integers(0, 99)), not permuted and draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ RUNS: dict[str, st.SearchStrategy[Run]] = {
     "match": matches(),
     "sparse": sparse_runs(),
     "curve": st.builds(Curve, matches(), LABELS),
-    "imp-barrier": st.builds(ImpBarrier, DENSE, LABELS, LABELS, COUNTS),
+    "imp-barrier": st.builds(ImpBarrier, DENSE, LABELS, LABELS, COUNTS, st.none() | TARGETS),
     "plane": planes(),
     "align": sweeps(),
     "connect": st.builds(Connect, sweeps(), LABELS),
@@ -159,9 +159,10 @@ def test_two_runs_never_share_a_path() -> None:
     pairs = [(a, b) for a, b in product([home, *others], repeat=2) if a.seed != b.seed]
     match = [Match(a, b, label, t) for a, b in pairs for label in labels for t in (None, 0, 5)]
     sparse = [
-        Sparse(init, Mask(a, "i", "P9"), method, k, epochs, "s", found, again)
+        Sparse(init, Mask(a, "i", "P9"), method, k, epochs, "s", found, again, shuffled)
         for a, b in pairs
         for method, k, epochs, again in product(["m", "m-n"], [0, 5], [1, 5], [0, 2])
+        for shuffled in (False, True)
         for init, found in [
             (replace(b, seed=a.seed), None), (b, None), (b, Match(a, b, "x")), (b, Match(a, b, "x", 5)),
         ]
@@ -170,7 +171,10 @@ def test_two_runs_never_share_a_path() -> None:
     runs |= {Snapshot(one, k) for one in dense for k in (1, 10)}
     runs |= {ImpBlock(one, label, n) for one in dense for label in labels for n in (1, 11)}
     runs |= {Solution(one) for one in masks} | {Curve(one, "line") for one in match}
-    runs |= {ImpBarrier(one, "i", label, n) for one in dense for label in labels for n in (1, 11)}
+    runs |= {
+        ImpBarrier(one, "i", label, n, target)
+        for one in dense for label in labels for n in (1, 11) for target in (None, "P11", "S0.90")
+    }  # fmt: skip
     runs |= {Plane(one, "line") for one in sparse if one.match}
     seeds = ((0, 1), (1, 0), (0, 11), (0, 1, 2), (0, 12))
     align = [
@@ -186,9 +190,9 @@ def test_two_runs_never_share_a_path() -> None:
 PIECES = [
     "digits", "resnet20-w1", "resnet20-w0.5", "resnet20-w..", "dense", "imp-ft", "seed0", "seed00",
     "epoch1", "block1", "block0", "S0.90", "S0.9", "P13", "P0", "a0-b1", "a0-b0", "a0", "k5-e195",
-    "k5-e0", "permuted.activations", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5", "\n",
-    "a0@digits@dense-b1", "rounds11", "\x00", "$(id)", "{x}", "a0-b1.r1", "imp-ft@svhn@dense",
-    "seeds0-1-2", "seeds0-1", "seeds2-01-1",
+    "k5-e0", "permuted.activations", "m@shuffled", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5",
+    "\n", "a0@digits@dense-b1", "rounds11", "rounds11-S0.90", "\x00", "$(id)", "{x}", "a0-b1.r1",
+    "imp-ft@svhn@dense", "seeds0-1-2", "seeds0-1", "seeds2-01-1",
 ]  # fmt: skip
 
 

@@ -178,6 +178,19 @@ def test_every_test_image_is_seen_by_one_process(data: Photographs, world: int) 
     assert torch.equal(alone.labels, data.test.labels)
 
 
+def test_withheld_photographs_are_no_training_images(data: Photographs) -> None:
+    found = data.without(info().without(5, "here"))
+    assert found.validation is not None
+    names = (*found.train.names, *found.validation.names)
+    assert sorted(names) == sorted(data.train.names) and len(found.validation) == 5
+    label = dict(zip(data.train.names, data.train.labels.tolist(), strict=True))
+    for files in (found.train, found.validation):
+        assert [label[name] for name in files.names] == files.labels.tolist()
+    seen = list(found.plain_batches(found.validation, chunk=2, workers=0))
+    assert torch.cat([labels for _, labels in seen]).equal(found.validation.labels)
+    assert data.without(info()) is data
+
+
 @pytest.mark.parametrize("kind", ["in memory", "photographs"])
 def test_a_subset_is_the_beginning_of_a_fixed_order(
     data: Photographs, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from small import same, seeded
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -216,6 +218,27 @@ def test_one_in_a_thousand_at_width_one() -> None:
     kept = torch.cat([w[mask[name]].abs() for name, w in weights.items()])
     gone = torch.cat([w[~mask[name]].abs() for name, w in weights.items()])
     assert kept.min() > gone.max()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**20), shares=st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_a_shuffled_mask_has_the_zeros_of_each_layer(seed: int, shares: list[float]) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    mask = {f"w{n}": torch.rand(3, 5, generator=draw) < share for n, share in enumerate(shares)}
+    found = pruning.shuffled(mask, torch.Generator().manual_seed(seed))
+    assert list(found) == list(mask)
+    assert pruning.per_layer(found) == pruning.per_layer(mask)
+    assert [m.shape for m in found.values()] == [m.shape for m in mask.values()]
+
+
+def test_a_shuffled_mask_is_drawn_uniformly() -> None:
+    """Of the six masks with two of four weights, each is as frequent; the input plays no part."""
+    mask = {"w": torch.tensor([[True, True], [False, False]])}
+    draw, seen = torch.Generator().manual_seed(0), Counter[tuple[bool, ...]]()
+    for _ in range(1200):
+        seen[tuple(pruning.shuffled(mask, draw)["w"].flatten().tolist())] += 1
+    assert len(seen) == 6
+    assert chisquare(list(seen.values())).pvalue > 0.01
 
 
 def test_applying_a_mask() -> None:

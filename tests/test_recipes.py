@@ -291,6 +291,10 @@ WRONG = {
     "a's mask permuted for a": (
         {"methods": {"m": {"init": "a", "permute": True}}}, ["permute goes with init: b"]
     ),
+    "random mask permuted": (
+        {"methods": {"m": {"init": "b", "permute": True, "mask": "shuffled"}}},
+        ["m: mask: shuffled has no units that could be permuted"],
+    ),
     "matching without permuting": (
         {"methods": {"m": {"init": "b", "match": "random"}}}, ["match goes with permute: true"]
     ),

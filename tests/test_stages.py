@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small import REPOSITORY, Tiny, contents, rewrite, same
+from small import RECIPES, REPOSITORY, STUDY, Tiny, contents, rewrite, same, write_study
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
@@ -30,12 +31,16 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.artifacts.unfinished import RESUME
+from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
+from pipeline.evaluation import evaluate
 from pipeline.runs import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
 from pipeline.runs.dense import epoch_prefix
 from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
+from pipeline.stages.data import write_facts
 from pipeline.stages.job import Job
+from pipeline.stages.lines import ground
 from pipeline.streams import generator
 from pipeline.study.config import freeze
 from pipeline.training import loop as training
@@ -246,6 +251,41 @@ def test_a_permuted_run_carries_the_permuted_mask(tiny: Tiny) -> None:
     assert rates == pytest.approx([0.02, 0.015, 0.005])
 
 
+def test_a_run_under_a_random_mask_keeps_the_sparsity_of_each_layer(tiny: Tiny) -> None:
+    naive = tiny.cell("naive", k=1).run
+    run = replace(naive, method="random-mask", shuffled=True)
+    ours = read_mask(tiny.path(run.mask))
+    masks = [final_mask(tiny, replace(run, replicate=number))[1] for number in (0, 1)]
+    assert pruning.per_layer(masks[0]) == pruning.per_layer(ours)
+    assert not same(masks[0], ours)
+    assert same(*masks)  # one mask for a pair, whatever the data order
+    other = replace(run, init=replace(run.init, seed=2))
+    assert not same(final_mask(tiny, other)[1], masks[0])
+    with pytest.raises(UserError, match="only mask: shuffled with @shuffled"):
+        tiny.graph.check(replace(naive, shuffled=True))
+
+
+def test_a_run_is_also_evaluated_on_images_that_it_never_saw(tmp_path: Path) -> None:
+    root = write_study(tmp_path, study=STUDY.replace("pairs:", "validation: 128\n    pairs:"))
+    study = Tiny(root, root / "results")
+    run = study.cell("naive", k=1).run
+    metrics = read_json(study.make(run) / "metrics.json")
+    assert run.init.dataset == "few+validation=128"
+    data = Job(study.config, run).data
+    assert isinstance(data, DataSet) and data.validation
+    assert (len(data.train), len(data.validation)) == (384, 128)
+    state, _ = final_mask(study, run)
+    model = Job(study.config, run).model(run.init)
+    model.load_state_dict(state)
+    for split, name in ((data.validation, "validation_accuracy"), (data.test, "test_accuracy")):
+        found = evaluate(model, split.images, split.labels, data.mean, data.std)
+        assert metrics[name] == pytest.approx(found.accuracy)
+    assert metrics["validation_accuracy"] != metrics["test_accuracy"]
+    write_facts(study.config, run.init.dataset)
+    facts = read_json(study.results / "data" / run.init.dataset / "facts.json")
+    assert facts["train_images"] == 384 and "validation_images" in facts["sha256"]
+
+
 def test_methods_start_where_they_should(fresh: Tiny, starts: list[dict[str, Tensor]]) -> None:
     for method, seed in (("lth", 0), ("naive", 1), ("permuted", 1)):
         fresh.make(fresh.cell(method, k=1).run)
@@ -284,6 +324,46 @@ def test_data_order_belongs_to_the_initialisation(tiny: Tiny) -> None:
     assert {name[0] for name in seen["naive"]} == {1} and {name[0] for name in seen["lth"]} == {0}
     assert [name[1:] for name in seen["lth"]] == [name[1:] for name in seen["naive"]]
     assert len(set(seen["lth"])) == len(seen["lth"]) == 8
+
+
+def test_a_curve_is_measured_with_repair_at_blocks_beside_the_others(tmp_path: Path) -> None:
+    """The other corrections give the same rows as without it; a network without blocks is refused."""
+    recipes = RECIPES.replace("corrections: [none, repair]}", "corrections: [none, repair]}\n"
+                              "  blocks: {points: 3, images: 64, batch_size: 64,\n"
+                              "           corrections: [none, repair, repair-blocks]}")  # fmt: skip
+    root = write_study(tmp_path, recipes)
+    study = Tiny(root, root / "results")
+    match = study.cell("permuted").run.match
+    assert match
+    plain, more = (
+        read_csv(study.make(Curve(match, recipe)) / "curve.csv") for recipe in ("tiny", "blocks")
+    )
+    kept = [row for row in more if row["correction"] != "repair-blocks"]
+    assert kept == plain and len(more) > len(plain)
+    chosen = [row for row in more if row["alpha"] == "0.5" and row["split"] == "test"]
+    assert len({row["loss"] for row in chosen}) == len(chosen) == 6  # with and without pi
+    vgg = replace(match, **{side: replace(getattr(match, side), model="vgg11") for side in "ab"})
+    with pytest.raises(UserError, match="leave repair-blocks out"):
+        job = Job(study.config, Curve(vgg, "blocks"))
+        ground(job, vgg.b)
+
+
+def test_a_chain_of_barriers_ends_at_the_sparsity_that_it_names(tiny: Tiny) -> None:
+    """The last prune is capped; the rounds before it are those of the chain without a target."""
+    mask = tiny.mask(0.5)
+    rounds = mask.prunes(tiny.graph)
+    capped, full = (
+        ImpBarrier(mask.dense, mask.recipe, "tiny", rounds, target) for target in ("S0.50", None)
+    )
+    rows = [read_csv(tiny.make(run) / "barrier.csv") for run in (capped, full)]
+    before = [[row for row in each if row["iteration"] != str(rounds)] for each in rows]
+    assert before[0] == before[1] and before[0]
+    zeros = read_json(tiny.path(mask, "metrics.json"))["sparsity"]
+    ends = [float(row["sparsity"]) for row in rows[0][len(before[0]) :]]
+    assert ends == pytest.approx([zeros] * len(ends)) and ends
+    assert zeros == pytest.approx(0.5, abs=1e-4) and float(rows[1][-1]["sparsity"]) > 0.51
+    with pytest.raises(UserError, match=f"S0.50 takes {rounds} rounds"):
+        tiny.graph.check(replace(capped, rounds=rounds + 1))
 
 
 # --- runs that diverge -----------------------------------------------------------------------

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from studies import BASE, ROOT, STUDY, config, digests, graph, raw, recipes, refused
 
-from pipeline.runs import ImpBlock, Sparse
+from pipeline.runs import Curve, ImpBlock, Sparse, parse
 from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 from pipeline.study import outputs as kinds
 from pipeline.study.call import begin
 from pipeline.study.config import FROZEN, Config, freeze, frozen, read
+from pipeline.study.graph import Graph
 from pipeline.study.outputs.base import Cells
 
 # -- mistakes in a study -------------------------------------------------------------------
@@ -32,6 +33,17 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "data set a path": ({"dataset": "../x"}, ["unknown data set '../x'", "allowed: cifar10"]),
     "data set a number": ({"dataset": 10}, ["dataset: expected text, got 10"]),
+    "REPAIR at blocks without blocks": (
+        {"model": "vgg11", "connectivity": "line-blocks"},
+        ["connectivity: line-blocks: corrections: repair-blocks: vgg11 has no blocks"],
+    ),
+    "everything withheld": (
+        {"validation": 50_000}, ["validation: 50,000 of the 50,000 training images of cifar10"]
+    ),
+    "a number withheld twice": (
+        {"dataset": "cifar10+validation=5", "validation": 5}, ["expected a number behind"]
+    ),
+    "a number withheld in words": ({"dataset": "cifar10+validation=x"}, ["expected a number behind"]),
     "unknown model": ({"model": "resnet21"}, ["unknown model 'resnet21'", "'resnet20'"]),
     "unknown method": ({"methods": ["naif"]}, ["methods: unknown method 'naif'", "'naive'"]),
     "unknown recipe": ({"sparse": "spars"}, ["sparse: unknown sparse recipe 'spars'"]),
@@ -112,10 +124,11 @@ OUTPUTS: dict[str, tuple[object, list[str]]] = {
     "no kind": ({"experiments": ["one"]}, ["unknown kind None", "allowed: accuracy-vs-rewind"]),
     "unknown kind": (GRID | {"kind": "grid"}, ["unknown kind 'grid'", "rewind-grid"]),
     "two metrics in a figure": (
-        GRID | {"kind": "accuracy-vs-rewind", "metrics": ["top1", "top5"]}, ["one of top1 and top5"]
+        GRID | {"kind": "accuracy-vs-rewind", "metrics": ["top1", "top5"]},
+        ["one of top1, top5 and validation"],
     ),
     "two metrics by matching epoch": (
-        GRID | {"kind": "early-matching", "metrics": ["top1", "top5"]}, ["one of top1 and top5"]
+        GRID | {"kind": "early-matching", "metrics": ["top1", "top5"]}, ["one of top1, top5 and validation"]
     ),
     "no metrics": (GRID | {"metrics": []}, ["metrics: name at least one"]),
     "unknown metric": (GRID | {"metrics": ["top3"]}, ["unknown value 'top3'", "top1, top5"]),
@@ -126,6 +139,9 @@ OUTPUTS: dict[str, tuple[object, list[str]]] = {
     "experiment twice": (GRID | {"experiments": ["one", "one"]}, ["every value may stand once"]),
     "sparsity not declared": (GRID | {"sparsities": [0.9]}, ["sparsities: 0.9 is not declared by"]),
     "rewind epoch not declared": (GRID | {"rewind_epochs": [5]}, ["rewind_epochs: 5 is not declared"]),
+    "validation without images": (
+        GRID | {"metrics": ["validation"]}, ["'one' withholds no images", "as validation"]
+    ),
     "method not declared": (GRID | {"methods": ["random-permutation"]}, ["is not declared"]),
     "experiment without cells": (GRID | {"experiments": ["empty"]}, ["'empty' declares no sparse"]),
     "curves without pairs": (CONNECTED | {"experiments": ["none"]}, ["'none' declares no pairs"]),
@@ -550,12 +566,48 @@ def test_95_percent_on_resnet20_alone_stops_early_in_the_authors_code() -> None:
     assert config(experiments).experiments["one"].mask(0, 0.95).target == "S0.95"
 
 
+def test_withheld_images_are_withheld_from_every_run_of_an_experiment() -> None:
+    """The data set's name says so, in every path; without the setting nothing is another."""
+    experiments = {"one": BASE, "apart": BASE | {"validation": 200}}
+    found = config(experiments)
+    graph = Graph(found)
+    ours, whole = (
+        graph.closure([
+            *(cell.run for cell in found.experiments[name].cells()),
+            *(Curve(match, found.experiments[name].connectivity)
+              for _, _, match in found.experiments[name].matchings()),
+        ])
+        for name in ("apart", "one")
+    )  # fmt: skip
+    assert {dense.dataset for run in ours for dense in run.networks} == {"cifar10+validation=200"}
+    assert {dense.dataset for run in whole for dense in run.networks} == {"cifar10"}
+    assert len(ours) == len(whole) and len({run.stage for run in ours}) >= 6
+    assert graph.facts("cifar10+validation=200")["train_images"] == 49_800
+    alone = Graph(config({"one": BASE}))
+    assert [alone.digest(run) for run in whole] == [graph.digest(run) for run in whole]
+    for run in ours:  # asked for by its path, in a study that declares none of them
+        assert alone.digest(parse(run.stage, run.key)) == graph.digest(run)
+
+
+def test_masks_from_other_data_withhold_none_of_it() -> None:
+    def of(dataset: str) -> tuple[str, str]:
+        entry = BASE | {"dataset": "svhn", "mask_from": {"dataset": dataset}, "validation": 9}
+        one = config({"one": entry}).experiments["one"]
+        return one.dataset, one.mask_dataset
+
+    assert of("cifar10") == ("svhn+validation=9", "cifar10")
+    assert of("svhn") == ("svhn+validation=9", "svhn+validation=9")
+
+
 @pytest.mark.parametrize(
     ("switch", "differing"),
     [
         ({"rewind_offset": 1}, {"sparse", "snapshot"}),
-        ({"imp": {"momentum": 0}}, {"imp", "mask", "sparse", "imp-barrier"}),
-        ({"imp": {"prunable": "no-shortcut"}}, {"imp", "mask", "sparse", "imp-barrier"}),
+        ({"imp": {"momentum": 0}}, {"imp", "mask", "solution", "sparse", "imp-barrier"}),
+        (
+            {"imp": {"prunable": "no-shortcut"}},
+            {"imp", "mask", "solution", "sparse", "imp-barrier"},
+        ),
         ({"sparsity_tolerance": {"resnet20": 0.005}}, {"imp", "mask", "sparse"}),
         ({"match": {"taps": "authors"}}, {"match", "sparse", "curve"}),
         ({"match": {"std": "batch-mean"}}, {"match", "sparse", "curve"}),
@@ -563,7 +615,7 @@ def test_95_percent_on_resnet20_alone_stops_early_in_the_authors_code() -> None:
         ({"connectivity": {"points": 3}}, {"curve", "imp-barrier"}),
         (
             {"dense": {"lr": 0.5}},
-            {"dense", "imp", "mask", "match", "sparse", "curve", "imp-barrier"},
+            {"dense", "imp", "mask", "match", "solution", "sparse", "curve", "imp-barrier"},
         ),
         ({"title": "another"}, set()),
         ({"correction": "none", "barrier_at": 0.5, "barrier_split": "test"}, set()),

@@ -174,6 +174,54 @@ def test_early_matching_is_table_15():
     assert "\\multicolumn{5}{c}{92.25 $\\pm$ 0.14}" in tables.to_latex(table)
 
 
+def validated(runs, accuracy):
+    """Runs with an accuracy on withheld images."""
+    return runs.assign(validation_accuracy=accuracy(runs))
+
+
+def test_k_is_chosen_on_withheld_images_and_never_by_test_accuracy():
+    """Validation says the least k is best, whatever the test images say: bold stands there."""
+    runs = synthetic.runs_of("5")
+    table = grid(validated(runs, lambda frame: 90 - frame["rewind_epoch"]))
+    assert set(table.tidy["rewind_epoch"][table.tidy["chosen"]]) == {0.0}
+    assert table.tidy["chosen"].sum() == 4 * 3 and table.tidy["best"].sum() == 4
+    last = table.layout.iloc[:, -1]
+    assert table.layout.columns[-1][1] == "k chosen"
+    assert last.loc[("80%", "LTH")] == "90.41 ± 0.14 (k = 0)"
+    at_zero = table.layout.iloc[:, 0]
+    assert [text.removesuffix(" (k = 0)") for text in last] == list(at_zero)
+    marked = table.tidy[table.tidy["best"]]
+    assert (marked["rewind_epoch"] == 0).all()
+    assert any("withheld" in note for note in table.notes)
+
+
+def test_a_cell_with_a_diverged_run_is_not_chosen():
+    runs = validated(synthetic.runs_of("5"), lambda frame: 90 - frame["rewind_epoch"])
+    wild = synthetic.break_runs(runs, method="naive", sparsity=0.8, rewind_epoch=0.0, a=1)
+    table = grid(synthetic.with_status(runs, "diverged", wild))
+    row = table.layout.loc[("80%", "naive")]
+    assert "(diverged 1/3)" in row.iloc[0] and row.iloc[-1].endswith("(k = 5)")
+
+
+def test_nothing_is_chosen_without_withheld_images():
+    table = grid(synthetic.runs_of("5"))
+    assert "chosen" not in table.tidy and table.layout.columns[-1][1] == "100"
+
+
+def test_rows_say_what_was_really_pruned():
+    """authors-code stops within 0.005 of S on ResNet20; other networks and sparsities are exact."""
+    pruned = {("resnet20", 0.95): 0.94502}
+    runs = synthetic.runs_of("5")
+    other = runs[runs["sparsity"] == 0.95].assign(model="vgg11")
+    table = synthetic.table(RewindGrid(), runs, pruned=pruned)
+    labels = ["80%", "90%", "95% (94.50%)", "97%"]
+    assert list(table.layout.index.unique("S")) == labels
+    assert "95% (94.50%)" in tables.to_markdown(table)
+    both = synthetic.table(RewindGrid(), pd.concat([runs, other]), pruned=pruned).layout.index
+    found = set(both.to_frame()[["Model", "S"]].itertuples(index=False, name=None))
+    assert ("VGG11", "95%") in found and ("ResNet20", "95% (94.50%)") in found
+
+
 def diversity(frame):
     return synthetic.table(Diversity(title="Ensembles"), frame.assign(declared=5), "table_1")
 
@@ -195,6 +243,16 @@ def test_diversity_is_table_1_with_its_bold():
         ("cifar100", "naive", "disagreement"), ("cifar100", "naive", "kl"),
         ("cifar100", "naive", "js"),
     }  # fmt: skip
+
+
+def test_our_own_diversity_has_what_the_paper_does_not_print():
+    own = published.diversity().assign(
+        disagreement_per_error=1.04, ensemble_gain=2.39, ensemble_gain_error=0.2
+    )
+    table = synthetic.table(Diversity(js="whole", js_unit="bits"), own.assign(declared=5))
+    row = table.layout.loc[("ResNet20×1 / CIFAR-10", "permuted")]
+    assert row["Disagreement / Error"] == "1.04" and row["Ensemble Gain"] == "2.39 ± 0.20"
+    assert any("JS: sum" in note and "bits" in note for note in table.notes)
 
 
 def test_diversity_shows_missing_methods():

@@ -89,6 +89,18 @@ def prune_to(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], target: 
     return global_magnitude(weights, mask, round(target * count(mask)[1]))
 
 
+def shuffled(mask: Mapping[str, Tensor], generator: torch.Generator) -> Mask:
+    """A mask with as many zeros in each tensor as ``mask``, at places drawn uniformly.
+
+    The tensors are drawn in the order of their names.
+    """
+    drawn = {
+        name: mask[name].flatten()[torch.randperm(mask[name].numel(), generator=generator)]
+        for name in sorted(mask)
+    }
+    return {name: drawn[name].reshape(kept.shape) for name, kept in mask.items()}
+
+
 def apply(mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors with the masked weights set to zero; others as they are."""
     return {

@@ -30,8 +30,8 @@ PLACE = ["experiment", *NETWORK]
 COLUMNS = [
     "kind", "experiment", "protocol", "dataset", "model", "width", "method", "sparsity",
     "sparsity_exact", "emptied", "rewind_epoch", "matching_epoch", "a", "b", "replicate", "status",
-    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs", "seconds",
-    "device", "path",
+    "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy",
+    "validation_accuracy", "epochs", "seconds", "device", "path",
 ]  # fmt: skip
 #: Of a matching recipe's ``similarity``: what it looks at.
 MATCHERS = {"correlation": "activations", "inner": "activations"}
@@ -43,7 +43,8 @@ CONNECTIONS = [
 ]  # fmt: skip
 ALIGNMENTS = [*_SWEEP, "group", "size", "fixed_points", "reference", "alike"]
 _MEASURED = (
-    "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy", "epochs",
+    "status", "test_accuracy", "test_top5", "test_loss", "train_loss", "train_accuracy",
+    "validation_accuracy", "epochs",
 )  # fmt: skip
 
 

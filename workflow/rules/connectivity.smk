@@ -14,7 +14,7 @@ use rule run as curve with:
 
 use rule run as imp_barrier with:
     input:
-        **reads("dense", "block"),
+        **reads("dense", "block", "solution"),
     output:
         f"{RUN}/barrier.csv",
         f"{RUN}/metrics.json",

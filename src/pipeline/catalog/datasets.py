@@ -31,6 +31,9 @@ from pipeline.errors import UserError
 
 FILE = "config/datasets.yaml"
 
+#: Between the name of a data set and the number of its training images that are withheld.
+WITHHELD = "+validation="
+
 File = tuple[str, int | None, str | None]  # path relative to the data root, bytes, md5
 
 
@@ -45,7 +48,8 @@ class DataInfo:
     ``files`` are what is read. A set of kind ``torchvision`` is read by the class ``torchvision``
     of that package, its training and test images as the ``splits`` of these names (none: as
     ``train=True`` and ``train=False``), and unpacked from ``archives``; of another kind,
-    ``how_to_get`` says where it comes from, with ``{root}`` for the data root.
+    ``how_to_get`` says where it comes from, with ``{root}`` for the data root. ``validation``: of
+    the training images that are read, how many are withheld; ``train_images`` are the others.
     """
 
     name: str
@@ -65,6 +69,31 @@ class DataInfo:
     torchvision: str = ""
     splits: tuple[str, ...] = ()
     how_to_get: str = ""
+    validation: int = 0
+
+    @property
+    def whole(self) -> DataInfo:
+        """The data set of which nothing is withheld."""
+        if not self.validation:
+            return self
+        count = self.train_images + self.validation
+        name = self.name.partition(WITHHELD)[0]
+        return replace(self, name=name, train_images=count, validation=0)
+
+    def without(self, count: int, where: str) -> DataInfo:
+        """The data set with ``count`` training images withheld; itself for 0.
+
+        Raises:
+            UserError: as many as there are, or more.
+        """
+        if count >= self.train_images:
+            raise UserError(
+                f"{where}: validation: {count:,} of the {self.train_images:,} training images of "
+                f"{self.name}: at least one must be left"
+            )
+        name = f"{self.name}{WITHHELD}{count}"
+        left = self.train_images - count
+        return replace(self, name=name, train_images=left, validation=count) if count else self
 
     @property
     def shape(self) -> dict[str, int]:

@@ -46,7 +46,8 @@ class Network:
     ``module`` of `pipeline.models`, or the value in it that stands behind a colon, makes it;
     ``label`` is how tables write it. Its narrowest layer
     has ``base`` channels at width 1, and channels grow with the width, those inside of bottlenecks
-    with its ``power``. Estimates grow with the width to the power of ``growth``.
+    with its ``power``. Estimates grow with the width to the power of ``growth``. ``blocks``: whether
+    it has blocks of several BatchNorm layers; of a user's own network that shows in its runs.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Network:
     about: str = field(default="", kw_only=True)
     #: Whether REPAIR has a place: BatchNorm, or convolutions with biases.
     repairs: bool = field(default=True, kw_only=True)
+    blocks: bool = field(default=True, kw_only=True)
     #: Whether tests prove its permutation groups.
     tested: ClassVar[bool] = True
     #: Where a matching may observe it (setting ``taps``).
@@ -106,7 +108,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "vgg11", "VGG11", "vgg:VGG11", 64, Counts(9_225_610, 305_539_072, 32),
-            about="no norm",
+            about="no norm", blocks=False,
         ),
         Network(
             "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),

@@ -1,20 +1,30 @@
 """Corrections of a merged network's activation statistics: BatchNorm reset and REPAIR.
 
 Averaging two networks averages out a part of their activations' variance ("variance collapse",
-Jordan et al. 2023). Two corrections, both computed from batches of training images:
+Jordan et al. 2023). The corrections, all computed from batches of training images:
 
 * ``reset``: BatchNorm's running statistics are measured anew on the merged network.
 * ``repair``: each measured module's channels get the mean, and the standard deviation, that the
   same mix of the end points' means and standard deviations prescribes (thesis, eq. 2.17).
+* ``repair-blocks``: a reset, and REPAIR at the outputs of whole blocks, as REPAIR's code does it
+  for ResNet50.
 
-Both change a network in place and neither touches the classifier. A network that is an end point
-itself is never corrected: callers leave alpha = 0 and alpha = 1 as they are.
+On a network with BatchNorm, ``repair`` measures at BatchNorm's outputs, and is a reset by
+construction: over the batch that it normalises, such an output has the mean beta and the standard
+deviation |gamma| (but for eps) whatever comes in. So the mix of the ends' moments is that of their
+betas and |gammas|, and those are what the merged network's BatchNorm layers give as soon as their
+statistics are fresh (where both gammas have one sign). Only ends measured in evaluation mode, by
+their running statistics as here, make a small difference. REPAIR says more than a reset where
+something follows BatchNorm that merging changes: the sums of a residual block.
+
+None touches the classifier. A network that is an end point itself is never corrected: callers leave
+alpha = 0 and alpha = 1 as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +33,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from pipeline.forward import arithmetic, device_of, evaluation_mode
 
-CORRECTIONS = ("none", "reset", "repair")
+CORRECTIONS = ("none", "reset", "repair", "repair-blocks")
 
 Batches = Callable[[], Iterable[Tensor]]
 """Gives, at every call, the same normalised batches [B, C, H, W]: statistics of two networks can
@@ -63,17 +73,49 @@ def measured_modules(model: nn.Module) -> dict[str, _BatchNorm | _ConvNd]:
     return modules
 
 
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The blocks at whose output ``repair-blocks`` acts, in module order.
+
+    The innermost modules that hold several BatchNorm layers, such as the residual blocks of a
+    ResNet; containers (``Sequential``, ``ModuleList``) and the network itself are none. ValueError
+    if there is none.
+    """
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    several = {
+        name: module
+        for name, module in model.named_modules()
+        if name and not isinstance(module, containers)
+        and sum(isinstance(inner, _BatchNorm) for inner in module.modules()) > 1
+    }  # fmt: skip
+    found = {
+        name: module
+        for name, module in several.items()
+        if not any(other.startswith(f"{name}.") for other in several)
+    }
+    if not found:
+        raise ValueError(
+            "REPAIR at blocks needs blocks of several BatchNorm layers; there are none"
+        )
+    return found
+
+
 @torch.no_grad()
 def endpoint_statistics(
-    model: nn.Module, batches: Batches, *, precision: str = "fp32"
+    model: nn.Module,
+    batches: Batches,
+    *,
+    precision: str = "fp32",
+    names: Iterable[str] | None = None,
+    training: bool = False,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Channel means and standard deviations at every measured module of an end point.
+    """Channel means and standard deviations at modules of an end point; by default the measured ones.
 
-    The network runs in evaluation mode, as the function whose loss the barrier compares with. Mean
-    and standard deviation (population, float64 [channels]) are those of all batches pooled,
-    streamed in constant memory; one pass.
+    The network runs in evaluation mode, as the function whose loss the barrier compares with, or in
+    ``training`` mode, as REPAIR's code has it: BatchNorm normalises by each batch. Mean and standard
+    deviation (population, float64 [channels]) are those of all batches pooled, streamed in constant
+    memory; one pass. The network is left as it was.
     """
-    moments = {name: _Moments() for name in measured_modules(model)}
+    moments = {name: _Moments() for name in (measured_modules(model) if names is None else names)}
 
     def observe(name: str) -> Hook:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -81,7 +123,14 @@ def endpoint_statistics(
 
         return hook
 
-    _forward_all(model, batches, precision, {name: observe(name) for name in moments})
+    hooks = {name: observe(name) for name in moments}
+    if training:
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        reset_batch_norm(model, batches, precision=precision, hooks=hooks)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+    else:
+        _forward_all(model, batches, precision, hooks)
     statistics = {}
     for name, moment in moments.items():
         mean, variance = moment.result()
@@ -108,18 +157,25 @@ def mix_statistics(
 
 
 @torch.no_grad()
-def reset_batch_norm(model: nn.Module, batches: Batches, *, precision: str = "fp32") -> None:
+def reset_batch_norm(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    precision: str = "fp32",
+    hooks: Mapping[str, Hook] | None = None,
+) -> None:
     """Measure every BatchNorm layer's running statistics anew, in place, in one pass.
 
     As torch does with ``momentum=None``: the plain average over batches of batch mean and unbiased
     batch variance, each layer normalising by the batch it sees. Without BatchNorm: does nothing.
+    ``hooks``: forward hooks on modules by name during the pass.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     device = device_of(model)
-    with evaluation_mode(model), arithmetic(device, precision):
+    with evaluation_mode(model), arithmetic(device, precision), _hooked(model, hooks or {}):
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
@@ -170,12 +226,7 @@ def repair(
                 values, wanted = output, std
             batch_mean, variance = moments[name].add(values)
             scale = wanted * _inverse_std(batch_mean, variance)
-            shift = mean - batch_mean * scale
-            shape = [1, -1] + [1] * (values.ndim - 2)
-            corrected = torch.addcmul(
-                shift.float().view(shape), values.float(), scale.float().view(shape)
-            )
-            return corrected.to(output.dtype)
+            return _brought(values, scale, mean - batch_mean * scale).to(output.dtype)
 
         return hook
 
@@ -186,6 +237,58 @@ def repair(
             _fix_batch_norm(module, mean, variance, *targets[name])
         else:
             _fix_convolution(module, mean, variance, *targets[name])
+
+
+@contextmanager
+def repaired_blocks(
+    model: nn.Module, batches: Batches, targets: ChannelStatistics, *, precision: str = "fp32"
+) -> Iterator[None]:
+    """REPAIR at blocks: inside, each block's output channels have their targets' moments.
+
+    One pass measures BatchNorm's statistics anew, as ``reset_batch_norm`` does, while every block's
+    output is standardised by its own batch and brought to the target, all blocks at once. Then each
+    output is scaled and shifted by the moments of all batches pooled. A sum of two branches has no
+    layer that could hold this, so it is done by hooks, which go at the end; the new statistics stay.
+
+    targets: of ``blocks``, from ends measured in training mode; see ``mix_statistics``.
+    """
+    moments = {name: _Moments() for name in blocks(model)}
+    if moments.keys() != targets.keys():
+        raise ValueError("REPAIR targets are not those of this network's blocks")
+    device = device_of(model)
+    targets = {name: (m.to(device), s.to(device)) for name, (m, s) in targets.items()}
+
+    def standardise(name: str) -> Hook:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            affine = _affine(*moments[name].add(output), *targets[name])
+            return _brought(output, *affine).to(output.dtype)
+
+        return hook
+
+    def fixed(scale: Tensor, shift: Tensor) -> Hook:
+        return lambda module, inputs, output: _brought(output, scale, shift).to(output.dtype)
+
+    reset_batch_norm(
+        model, batches, precision=precision, hooks={name: standardise(name) for name in moments}
+    )
+    affine = {name: _affine(*moment.result(), *targets[name]) for name, moment in moments.items()}
+    with _hooked(model, {name: fixed(*both) for name, both in affine.items()}):
+        yield
+
+
+def _affine(
+    mean: Tensor, variance: Tensor, target_mean: Tensor, target_std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift that bring channels to the target; a constant one gets its mean alone."""
+    inverse = _inverse_std(mean, variance)
+    scale = torch.where(inverse > 0, target_std * inverse, 1.0)
+    return scale, target_mean - mean * scale
+
+
+def _brought(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """``values`` [B, channels, ...] scaled and shifted by channel, in fp32."""
+    shape = [1, -1] + [1] * (values.ndim - 2)
+    return torch.addcmul(shift.float().view(shape), values.float(), scale.float().view(shape))
 
 
 def _fix_batch_norm(
@@ -250,10 +353,17 @@ class _Moments:
 def _forward_all(
     model: nn.Module, batches: Batches, precision: str, hooks: Mapping[str, Hook]
 ) -> None:
-    """Run all batches, with forward hooks on the named modules that go whatever happens."""
+    """Run all batches, with forward hooks on the named modules."""
     device = device_of(model)
-    with evaluation_mode(model), arithmetic(device, precision), ExitStack() as hooked:
-        for name, hook in hooks.items():
-            hooked.enter_context(model.get_submodule(name).register_forward_hook(hook))
+    with evaluation_mode(model), arithmetic(device, precision), _hooked(model, hooks):
         for batch in batches():
             model(batch.to(device, non_blocking=True))
+
+
+@contextmanager
+def _hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Inside, forward hooks on the named modules, which go whatever happens."""
+    with ExitStack() as hooked:
+        for name, hook in hooks.items():
+            hooked.enter_context(model.get_submodule(name).register_forward_hook(hook))
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from pipeline.connectivity.correction import (
     CORRECTIONS,
     ChannelStatistics,
+    blocks,
     endpoint_statistics,
     has_batch_norm,
     mix_statistics,
     repair,
+    repaired_blocks,
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import StateDict, corner_of
@@ -73,13 +76,23 @@ class Surveyor:
             {name: tensor.to(device) for name, tensor in theta.items()} for theta in endpoints
         )
         self._ground = ground
-        self._statistics: list[ChannelStatistics] = []
-        if "repair" in self.corrections:
-            for theta in self.endpoints:
-                self._model.load_state_dict(theta)
-                self._statistics.append(
-                    endpoint_statistics(self._model, ground.batches, precision=ground.precision)
-                )
+        #: What the end points give to corrections that mix their statistics.
+        self._statistics: dict[str, list[ChannelStatistics]] = {}
+        for correction in self.corrections:
+            if correction.startswith("repair"):
+                self._statistics[correction] = [
+                    self._measured(theta, correction) for theta in self.endpoints
+                ]
+
+    def _measured(self, theta: StateDict, correction: str) -> ChannelStatistics:
+        on = self._ground
+        self._model.load_state_dict(theta)
+        if correction == "repair":
+            return endpoint_statistics(self._model, on.batches, precision=on.precision)
+        return endpoint_statistics(
+            self._model, on.batches, precision=on.precision, names=blocks(self._model),
+            training=True,
+        )  # fmt: skip
 
     def survey(self, theta: StateDict, coefficients: Sequence[float]) -> list[Row]:
         """Rows (correction, split, loss, error) of the mixture ``theta`` of the end points.
@@ -96,17 +109,27 @@ class Surveyor:
             applied = "none" if idle else correction
             if applied not in measured:
                 self._model.load_state_dict(theta)
-                self._correct(applied, coefficients)
-                measured[applied] = self._evaluate()
+                with self._corrected(applied, coefficients):
+                    measured[applied] = self._evaluate()
             rows += [{"correction": correction, **row} for row in measured[applied]]
         return rows
 
-    def _correct(self, correction: str, coefficients: Sequence[float]) -> None:
+    @contextmanager
+    def _corrected(self, correction: str, coefficients: Sequence[float]) -> Iterator[None]:
+        """The model corrected, inside; its weights must be loaded anew afterwards."""
+        model, batches, precision = self._model, self._ground.batches, self._ground.precision
         if correction == "reset":
-            reset_batch_norm(self._model, self._ground.batches, precision=self._ground.precision)
-        elif correction == "repair":
-            targets = mix_statistics(self._statistics, coefficients)
-            repair(self._model, self._ground.batches, targets, precision=self._ground.precision)
+            reset_batch_norm(model, batches, precision=precision)
+        if correction not in self._statistics:
+            yield
+            return
+        targets = mix_statistics(self._statistics[correction], coefficients)
+        if correction == "repair":
+            repair(model, batches, targets, precision=precision)
+            yield
+        else:
+            with repaired_blocks(model, batches, targets, precision=precision):
+                yield
 
     def _evaluate(self) -> list[Row]:
         on, rows = self._ground, []

@@ -51,7 +51,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class DataSet:
-    """A loaded data set: its two splits, and how its images are normalised and augmented."""
+    """A loaded data set: its splits, and how its images are normalised and augmented.
+
+    validation: training images that are withheld and in ``train`` no more; None: none are.
+    """
 
     name: str
     train: Split
@@ -61,6 +64,7 @@ class DataSet:
     std: tuple[float, ...]
     flip: bool
     pad: int
+    validation: Split | None = None
 
     @property
     def channels(self) -> int:
@@ -108,7 +112,23 @@ class DataSet:
         return replace(self, train=self.training_split(count, order=order))
 
     def to(self, device: torch.device | str) -> DataSet:
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = self.validation and self.validation.to(device)
+        return replace(
+            self, train=self.train.to(device), test=self.test.to(device), validation=validation
+        )
+
+
+def withheld(count: int, of: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training images that are left and of ``count`` withheld ones, each sorted.
+
+    Which ones is drawn once for all runs: it depends on the two numbers alone.
+    """
+    import torch
+
+    from pipeline.streams import generator
+
+    drawn = torch.randperm(of, generator=generator(0, "validation"))
+    return drawn[count:].sort().values, drawn[:count].sort().values
 
 
 def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> DataSet | Photographs:
@@ -118,7 +138,8 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
     can download is downloaded where it is missing and ``download`` allows it; what is there but
     damaged is never replaced. Raises ``UserError`` with one line; nothing is loaded then.
     """
-    info = catalog.find(name)
+    asked = catalog.find(name)
+    info = asked.whole
     if info.kind == "torchvision" and download:
         from pipeline.data.torchvision_sets import download_missing
 
@@ -128,7 +149,7 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
     if info.kind == "image_folder":
         from pipeline.data.photographs import read_photographs
 
-        return read_photographs(info, root)
+        return read_photographs(info, root).without(asked)
     if info.kind == "sklearn":
         from pipeline.data.digits import read_digits
 
@@ -141,6 +162,11 @@ def load(name: str | DataInfo, root: str | Path, *, download: bool = True) -> Da
         from pipeline.data.npz import read_npz
 
         train, test = read_npz(info, root)
+    validation = None
+    if asked.validation:
+        left, apart = withheld(asked.validation, len(train))
+        train, validation = (Split(train.images[i], train.labels[i]) for i in (left, apart))
     return DataSet(
-        info.name, train, test, info.classes, info.mean, info.std, flip=info.flip, pad=info.pad
-    )
+        asked.name, train, test, info.classes, info.mean, info.std, flip=info.flip, pad=info.pad,
+        validation=validation,
+    )  # fmt: skip

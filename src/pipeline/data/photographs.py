@@ -32,7 +32,7 @@ from pipeline.catalog.datasets import (
     locate,
     some,
 )
-from pipeline.data import Split
+from pipeline.data import Split, withheld
 from pipeline.errors import UserError
 from pipeline.streams import stream_seed
 from pipeline.study.shares import Shares
@@ -61,6 +61,11 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
+    def chosen(self, indices: Tensor) -> Files:
+        """Those of the photographs that int64 ``indices`` name."""
+        names = tuple(self.names[index] for index in indices.tolist())
+        return Files(self.folder, names, self.labels[indices])
+
 
 @dataclass(frozen=True, eq=False)  # tensors have no single truth value
 class Photographs:
@@ -79,6 +84,14 @@ class Photographs:
     train: Files
     test: Files
     channels: int = 3
+    validation: Files | None = None
+
+    def without(self, info: DataInfo) -> Photographs:
+        """The data set under the name of ``info``, its validation images withheld."""
+        if not info.validation:
+            return self
+        left, apart = (self.train.chosen(i) for i in withheld(info.validation, len(self.train)))
+        return replace(self, name=info.name, train=left, validation=apart)
 
     def to(self, device: torch.device | str) -> Photographs:
         """Itself: images are read on the CPU, and moved batch by batch."""
@@ -124,8 +137,14 @@ class Photographs:
         self, rank: int = 0, world: int = 1, *, chunk: int, workers: int
     ) -> Iterator[Batch]:
         """This process's test images in order: a consecutive part, each image in one process."""
-        first, last = (len(self.test) * part // world for part in (rank, rank + 1))
-        return self._load(self.test, _cut(range(first, last), chunk), None, workers)
+        return self.plain_batches(self.test, rank, world, chunk=chunk, workers=workers)
+
+    def plain_batches(
+        self, files: Files, rank: int = 0, world: int = 1, *, chunk: int, workers: int
+    ) -> Iterator[Batch]:
+        """As ``test_batches``, of any split."""
+        first, last = (len(files) * part // world for part in (rank, rank + 1))
+        return self._load(files, _cut(range(first, last), chunk), None, workers)
 
     def subset(
         self, count: int, *, batch_size: int, order: torch.Generator,

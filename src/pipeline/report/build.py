@@ -55,10 +55,13 @@ def draw(output: Output, shown: Shown, data: Any) -> tuple[Figure, pd.DataFrame]
 def _asked(config: Config, name: str, what: str) -> tuple[Output, Shown, Any]:
     """A table or figure of the study with what its builder makes it of."""
     output = find(config, name, what)
-    horizons = {one.horizon for one in output.chosen(config.experiments)}
+    experiments = output.chosen(config.experiments)
+    horizons = {one.horizon for one in experiments}
     end = horizons.pop() if len(horizons) == 1 else None
     methods, correction = config.recipes.methods, config.protocol.correction
-    shown = Shown(name, config.main.protocol, correction, methods, end)
+    pruned = {(one.model, s): one.pruned(s) for one in experiments for s in one.sparsities}
+    pruned = {at: share for at, share in pruned.items() if abs(share - at[1]) > 5e-5}
+    shown = Shown(name, config.main.protocol, correction, methods, end, pruned)
     return output, shown, builder(type(output)).read(output, Results(config, name))
 
 

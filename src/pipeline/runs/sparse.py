@@ -21,12 +21,13 @@ WHO = Form("a<a>[-b<b>][@t<t>][.r<r>]")
 class Sparse(Run):
     """A sparse run of ``epochs`` epochs from the snapshot ``rewind`` of ``init`` under a's mask.
 
-    ``match`` permutes the mask. ``paired`` says that a pair is meant: ``init`` is then b.
+    ``match`` permutes the mask; ``shuffled`` puts the weights that it keeps in each layer at random
+    places. ``paired`` says that a pair is meant: ``init`` is then b.
     """
 
     stage = "sparse"
     form = Form(
-        f"{BASE}/<imp>[@<source_dataset>@<source_dense>]/<method>[.<match>]/<target>"
+        f"{BASE}/<imp>[@<source_dataset>@<source_dense>]/<method>[.<match>][@<mask>]/<target>"
         f"/k<k>-e<epochs>/<sparse>/{WHO.text}"
     )
     files = ("metrics.json", "history.csv")
@@ -43,6 +44,7 @@ class Sparse(Run):
     recipe: str
     match: Match | None = None
     replicate: int = 0
+    shuffled: bool = False
 
     @property
     def paired(self) -> bool:
@@ -53,6 +55,7 @@ class Sparse(Run):
         return {
             **self.init.parts, **self.mask.dense.source_parts(self.init), "imp": self.mask.recipe,
             "method": self.method, "match": self.match and self.match.recipe,
+            "mask": "shuffled" if self.shuffled else None,
             "target": self.mask.target, "k": self.rewind, "epochs": self.epochs,
             "sparse": self.recipe, "a": self.mask.dense.seed,
             "b": self.init.seed if self.paired else None, "t": self.match and self.match.epoch,
@@ -67,7 +70,7 @@ class Sparse(Run):
             init, Mask(a, parts["imp"], parts["target"]), parts["method"], parts["k"],
             parts["epochs"], parts["sparse"],
             Match(a, init, parts["match"], parts["t"]) if parts["match"] else None,
-            parts["r"] or 0,
+            parts["r"] or 0, parts["mask"] is not None,
         )  # fmt: skip
 
     @property
@@ -101,10 +104,12 @@ class Sparse(Run):
 
     def check(self, study: Study) -> None:
         method = study.method(self.method, self.folder)
-        if method.permute != (self.match is not None) or self.paired != (method.init == "b"):
+        meant = (method.permute, method.init == "b", method.mask == "shuffled")
+        if meant != (self.match is not None, self.paired, self.shuffled):
             raise UserError(
                 f"{self.folder}: does not fit method {self.method!r}: only init: b goes with a "
-                "pair a<s>-b<s>, and only permute: true with .<match>"
+                "pair a<s>-b<s>, only permute: true with .<match>, and only mask: shuffled with "
+                "@shuffled"
             )
 
     def limits(self, study: Study) -> dict[str, int]:

@@ -43,7 +43,7 @@ def write_facts(config: Config, name: str) -> None:
     Raises:
         UserError: data missing or damaged, or not what the entry says.
     """
-    data = load(config.datasets[name], config.data_root)
+    data = load(config.data_set(name, "data"), config.data_root)
     check_scale(data)
     write_json(facts_file(config, name), _facts(config, data))
 
@@ -105,7 +105,10 @@ def _facts(config: Config, data: Data) -> dict[str, Any]:
 
 
 def _digests(data: Data) -> Iterator[tuple[str, str]]:
-    for split, content in (("train", data.train), ("test", data.test)):
+    splits = {"train": data.train, "test": data.test, "validation": data.validation}
+    for split, content in splits.items():
+        if content is None:
+            continue
         if isinstance(content, Split):
             yield f"{split}_images", _sum(content.images)
         else:

@@ -27,8 +27,12 @@ def execute(job: Job) -> None:
     rows = []
     per_block = job.graph.config.recipes.resolve("imp", run.imp).rounds_per_block
     for number in range(1, run.rounds + 1):
-        path = job.input(f"block{math.ceil(number / per_block)}")
-        state, mask = dense_state(read_tensors(path, round_prefix(number)), at.model.state_dict())
+        if run.target and number == run.rounds:
+            tensors = read_tensors(job.input("solution"))
+        else:
+            path = job.input(f"block{math.ceil(number / per_block)}")
+            tensors = read_tensors(path, round_prefix(number))
+        state, mask = dense_state(tensors, at.model.state_dict())
         if not (finite(dense) and finite(state)):
             status = "diverged"
             continue

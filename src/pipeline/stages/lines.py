@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.connectivity.correction import measured_modules, reset_batch_norm
+from pipeline.connectivity.correction import blocks, measured_modules, reset_batch_norm
 from pipeline.connectivity.survey import Ground
 from pipeline.data import Split
 from pipeline.data.photographs import Photographs
@@ -43,11 +43,14 @@ def ground(job: Job, dense: Dense) -> Ground:
         else:
             splits[name] = _first(data.test_split(), settings.test_images)
     model = job.model(dense)
-    if "repair" in settings.corrections:
+    for correction, needs in (("repair", measured_modules), ("repair-blocks", blocks)):
         try:
-            measured_modules(model)
+            if correction in settings.corrections:
+                needs(model)
         except ValueError as error:
-            raise UserError(f"{error}: leave repair out of the recipe's corrections") from None
+            raise UserError(
+                f"{error}: leave {correction} out of the recipe's corrections"
+            ) from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Ground(
         model, splits, data.mean, data.std, kept,

@@ -18,7 +18,7 @@ NOT_BEGUN = Outcome("diverged", {}, [], None, 0.0, 0.0)
 def leave(job: Job, outcome: Outcome, **more: object) -> None:
     """Write history, metrics (of the last epoch, and ``more``), and logits that were kept."""
     last = outcome.history[-1] if outcome.history else {}
-    final = outcome.final
+    final, checked = outcome.final, outcome.validation
     job.write_csv("history.csv", HISTORY, outcome.history)
     job.metrics(
         status=outcome.status,
@@ -28,6 +28,7 @@ def leave(job: Job, outcome: Outcome, **more: object) -> None:
         test_loss=final.loss if final else None,
         train_loss=last.get("train_loss"),
         train_accuracy=last.get("train_accuracy"),
+        **({"validation_accuracy": checked.accuracy} if checked else {}),
         **more,
     )
     if final and final.logits is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline import symmetry
+from pipeline import pruning, symmetry
 from pipeline.artifacts.store import read_tensors
-from pipeline.pruning import sparsity
 from pipeline.runs import Sparse
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import NOT_BEGUN, emptied, finite, leave
@@ -23,6 +22,10 @@ def execute(job: Job) -> None:
     if run.match:
         permutation = read_tensors(job.input("permutation"))
         mask = symmetry.apply(job.spec(run.match), permutation, mask)
+    if run.shuffled:
+        mask = pruning.shuffled(
+            mask, generator(run.init.seed, "shuffled-mask", run.mask.dense.seed)
+        )
     reason = None
     if not finite(state):
         reason = "the snapshot to start from is not finite"
@@ -42,4 +45,4 @@ def execute(job: Job) -> None:
         outcome = job.train(model, training)
     if settings.keep_weights:
         job.write_tensors("weights.safetensors", sparse_state(state_of(model), mask))
-    leave(job, outcome, sparsity=sparsity(mask), **emptied(mask))
+    leave(job, outcome, sparsity=pruning.sparsity(mask), **emptied(mask))

@@ -35,6 +35,7 @@ from pipeline.errors import UserError
 from pipeline.runs import STAGES
 from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
+from pipeline.study.files import whole
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
 from pipeline.study.settings import RECIPES, Method, Protocol
@@ -129,6 +130,10 @@ class StudyFile:
     extends: str | None = option(
         None, "study over whose experiments, tables and figures these are laid; null drops one"
     )
+    uses: str | None = option(
+        None,
+        "study whose experiments are this one's, too, and whose tables and figures can be extended",
+    )
 
 
 class Config:
@@ -214,20 +219,37 @@ class Config:
             return self.main.study
         return f"{self.main.study}/{self.main.protocol}"
 
+    def data_set(self, name: object, where: str) -> data_catalog.DataInfo:
+        """A data set by name; ``<name>+validation=<n>`` has n of its training images withheld.
+
+        Raises:
+            UserError: unknown, or a number that is not allowed or spelled otherwise.
+        """
+        text = name if isinstance(name, str) else ""
+        whole, mark, count = text.partition(data_catalog.WITHHELD)
+        info: data_catalog.DataInfo = self.datasets[
+            choose(whole if mark else name, self.datasets, where, "data set")
+        ]
+        if mark and not re.fullmatch(r"[1-9][0-9]{0,8}", count):
+            raise UserError(f"{where}: {quote(name)}: expected a number behind {mark!r}")
+        if mark:
+            self.datasets[text] = info = info.without(int(count), where)
+        return info
+
     def _experiment(self, name: str, entries: Mapping[str, Any]) -> Experiment:
         where = f"{self.where}: experiments: {name}"
         raw = extended(name, entries, f"{self.where}: experiments", "experiment")
         entry = parse(ExperimentEntry, raw, where)
         check_entry(entry, where)
+        entry = self._withheld(entry, where)
         self.check_network(entry.dataset, entry.model, entry.width, where)
         labels = {
             kind: self.recipes.label(kind, getattr(entry, kind), self.protocol, f"{where}: {kind}")
             for kind in RECIPES
         }
         source = dict(entry.mask_from or {})
-        mask_dataset = choose(
-            source.get("dataset", entry.dataset), self.datasets, f"{where}: mask_from", "data set"
-        )
+        mask_dataset = source.get("dataset", entry.dataset)
+        self.data_set(mask_dataset, f"{where}: mask_from")
         mask_dense = self.recipes.label(
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
@@ -243,12 +265,29 @@ class Config:
             end = self.recipes.resolve("dense", mask_dense).epochs
             if imp.rewind_epoch >= end:
                 raise UserError(f"{where}: imp: rewind_epoch must lie below T = {end}")
+        line = self.recipes.resolve("connectivity", labels["connectivity"])
+        if "repair-blocks" in line.corrections and not self.models[entry.model].blocks:
+            raise UserError(
+                f"{where}: connectivity: {labels['connectivity']}: corrections: repair-blocks: "
+                f"{entry.model} has no blocks of several BatchNorm layers"
+            )
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
             ways=ways, horizon=horizon,
-            fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
+            fraction=imp.fraction, line=line,
             protocol=self.protocol,
         )  # fmt: skip
+
+    def _withheld(self, entry: ExperimentEntry, where: str) -> ExperimentEntry:
+        """The entry on data of which its validation images are withheld, a's mask's too."""
+        if not entry.validation:
+            return entry
+        data = self.data_set(entry.dataset, where).without(entry.validation, where)
+        self.data_set(data.name, where)
+        source = dict(entry.mask_from or {})
+        if source.get("dataset") == entry.dataset:
+            source["dataset"] = data.name
+        return replace(entry, dataset=data.name, mask_from=source or None)
 
     def _sweep(
         self, entry: ExperimentEntry, labels: Mapping[str, str], where: str
@@ -293,7 +332,7 @@ class Config:
 
     def check_network(self, dataset: str, model: str, width: float, where: str) -> None:
         """Raise UserError for an unknown data set or model, or a width that is impossible."""
-        choose(dataset, self.datasets, where, "data set")
+        self.data_set(dataset, where)
         info = self.models[choose(model, self.models, where, "model")]
         info.check_allowed(where)
         problem = info.width_error(width)
@@ -319,7 +358,7 @@ class Config:
         """Raise UserError where a mask of one data set's network does not fit the other's."""
         a, b = (
             (info.channels, info.size, info.classes)
-            for info in (self.datasets[source], self.datasets[target])
+            for info in (self.data_set(source, where), self.data_set(target, where))
         )
         if a != b:
             raise UserError(
@@ -356,7 +395,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
     choose(parsed.study, studies, COMMAND if "study" in given else "config.yaml", "study")
-    named_study = laid_over(folder / "studies", parsed.study)
+    study = whole(folder / "studies", parsed.study)
     datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
         {
@@ -364,49 +403,10 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "recipes": read_yaml(folder / "recipes.yaml"),
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
-            "study": named_study,
+            "study": study,
         },
         given,
     )
-
-
-def laid_over(folder: Path, name: str) -> dict[str, Any]:
-    """A study file, laid over the one that its key ``extends`` names, and so on.
-
-    Experiments, tables and figures of one name are joined key by key; one that is null is dropped.
-
-    Raises:
-        UserError: ``extends`` names no study, or leads back.
-    """
-    files = {path.stem: path for path in folder.glob("*.yaml")}
-    chain: dict[str, dict[str, Any]] = {}
-    last: str | None = name
-    while last is not None:
-        where = f"config/studies/{last}.yaml"
-        chain[last] = dict(mapping(read_yaml(files[last]), where))
-        parent = chain[last].pop("extends", None)
-        last = None if parent is None else choose(parent, files, f"{where}: extends", "study")
-        if last in chain:
-            raise UserError(f"{where}: extends: {last!r} leads back to itself")
-    found: dict[str, Any] = {}
-    for study, own in reversed(chain.items()):
-        sections = {
-            section: _joined(found.get(section), own.get(section), f"{study}.yaml: {section}")
-            for section in ("experiments", "outputs")
-            if section in found or section in own
-        }
-        found |= own | sections
-    return found
-
-
-def _joined(below: object, above: object, place: str) -> dict[str, Any]:
-    """Entries laid over others of the same names."""
-    where = f"config/studies/{place}"
-    entries = dict(mapping(below, where))
-    for name, entry in mapping(above, where).items():
-        under = mapping(entries.get(name), where)
-        entries[name] = entry if entry is None else under | mapping(entry, f"{where}: {name}")
-    return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def freeze(config: Config, folder: Path) -> Path:

@@ -51,6 +51,9 @@ class ExperimentEntry:
     matches: tuple[Any, ...] = option(
         (), "recipes of the sweep's matchings; empty: that of the experiment"
     )
+    validation: int = option(
+        0, "training images withheld from all training, on which k may be chosen", NOT_NEGATIVE
+    )
     mask_from: dict[Literal["dataset", "dense"], Any] | None = option(
         None, "data set and dense recipe on which a's mask was found, where they differ"
     )
@@ -111,6 +114,11 @@ class Experiment(ExperimentEntry):
         target = f"P{full}" if full else mask_target(sparsity, self.fraction, tolerance)
         return Mask(self.source_run(seed), self.imp, target)
 
+    def pruned(self, sparsity: float) -> float:
+        """Share of weights that the mask of a sparsity really prunes, as its target says."""
+        target = self.mask(0, sparsity).target
+        return sparsity if target[0] == "S" else 1 - (1 - self.fraction) ** int(target[1:])
+
     def masks(self, sparsities: tuple[float, ...] = ()) -> Iterator[tuple[float, Mask]]:
         """Sparsity and mask of every seed a; without sparsities, at all that are declared."""
         for seed, sparsity in product(self.seeds_a, sparsities or self.sparsities):
@@ -166,6 +174,7 @@ class Experiment(ExperimentEntry):
                     recipe=self.sparse,
                     match=self.matching((a, b), t, method.match) if method.permute else None,
                     replicate=replicate,
+                    shuffled=method.mask == "shuffled",
                 )
                 yield Cell(self.name, name, sparsity, k, t, (a, b), run)
 

@@ -198,7 +198,7 @@ class SparseSettings(TrainSettings):
     keep_logits: bool = option(True, "keep the logits on the test set, in half precision")
 
 
-Correction = Literal["none", "reset", "repair"]
+Correction = Literal["none", "reset", "repair", "repair-blocks"]
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,9 @@ class Method(Checked):
 
     init: Literal["a", "b"] = option(help="whose rewind snapshot is trained")
     permute: bool = option(False, "permute a's mask by the matching of a onto b")
+    mask: Literal["a", "shuffled"] = option(
+        "a", "a's mask, or a control: as many weights of each layer as it has, at random places"
+    )
     match: str | None = option(None, "matching recipe; empty: the experiment's")
     label: str | None = option(None, "name in tables and figures; empty: the method's name")
     color: str | None = option(None, "colour in figures (#rrggbb); empty: chosen")
@@ -263,6 +266,8 @@ class Method(Checked):
     def check(self, where: str) -> None:
         if self.permute and self.init == "a":
             raise UserError(f"{where}: permute goes with init: b only")
+        if self.permute and self.mask == "shuffled":
+            raise UserError(f"{where}: mask: shuffled has no units that could be permuted")
         if self.match is not None and not self.permute:
             raise UserError(f"{where}: match goes with permute: true only")
         if self.color is not None and not re.fullmatch("#[0-9A-Fa-f]{6}", self.color):

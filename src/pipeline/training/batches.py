@@ -53,6 +53,8 @@ class Feed(ABC):
         self._augment = augment
         #: Of an epoch; the last incomplete batch is dropped.
         self.steps = len(data.train) // shares.batch
+        #: Whether the data set withholds images from training.
+        self.withholds = data.validation is not None
         self._shares, self._team, self._device = shares, team, device
 
     @abstractmethod
@@ -60,13 +62,15 @@ class Feed(ABC):
         """For each step from ``start``, its micro-batches that are this process's, in order."""
 
     @abstractmethod
-    def test(self) -> Iterator[Batch]:
-        """Batches of this process's part of the test set, in order."""
+    def plain(self, split: str) -> Iterator[Batch]:
+        """Batches of this process's part of split "test" or "validation", in order."""
 
-    def evaluate(self, model: nn.Module, precision: str, logits: bool) -> Evaluation:
-        """Evaluation on the whole test set, top-1 and top-5; logits in process 0 alone."""
+    def evaluate(
+        self, model: nn.Module, precision: str, logits: bool = False, split: str = "test"
+    ) -> Evaluation:
+        """Evaluation on a whole split, top-1 and top-5; logits in process 0 alone."""
         found = evaluate_batches(
-            model, self.test(), self.mean, self.std, precision=precision, logits=logits,
+            model, self.plain(split), self.mean, self.std, precision=precision, logits=logits,
             top5=True, reduce=self._team.add_up,
         )  # fmt: skip
         if found.logits is None:
@@ -83,7 +87,8 @@ class Resident(Feed):
     ) -> None:
         super().__init__(data, augment, shares, team, device)
         data = data.to(device)
-        self._augmenter, self._test = Augmenter(data.train, flip=data.flip, pad=data.pad), data.test
+        self._augmenter = Augmenter(data.train, flip=data.flip, pad=data.pad)
+        self._splits = {"test": data.test, "validation": data.validation}
 
     def epoch(self, streams: Streams, epoch: int, start: int) -> Iterator[list[Batch]]:
         """See ``Feed``."""
@@ -97,11 +102,12 @@ class Resident(Feed):
             places = [slice(first + place, first + place + chunk) for place in own]
             yield [(images[place], labels[place]) for place in places]
 
-    def test(self) -> Iterator[Batch]:
+    def plain(self, split: str) -> Iterator[Batch]:
         """See ``Feed``."""
-        team, test = self._team, self._test
-        first, last = (len(test) * part // team.size for part in (team.rank, team.rank + 1))
-        own = test.images[first:last], test.labels[first:last]
+        team, images = self._team, self._splits[split]
+        assert images is not None
+        first, last = (len(images) * part // team.size for part in (team.rank, team.rank + 1))
+        own = images.images[first:last], images.labels[first:last]
         return zip(*(torch.split(tensor, 512) for tensor in own), strict=True)
 
 
@@ -134,8 +140,10 @@ class Decoded(Feed):
         while step := list(islice(moved, own)):
             yield step
 
-    def test(self) -> Iterator[Batch]:
+    def plain(self, split: str) -> Iterator[Batch]:
         """See ``Feed``."""
-        team = self._team
+        team, files = self._team, getattr(self._data, split)
         chunk = min(self._shares.chunk, 256)
-        return self._data.test_batches(team.rank, team.size, chunk=chunk, workers=self._workers)
+        return self._data.plain_batches(
+            files, team.rank, team.size, chunk=chunk, workers=self._workers
+        )

@@ -85,7 +85,10 @@ class Place:
 
 @dataclass
 class Outcome:
-    """What a training run leaves behind; ``momentum`` is keyed by parameter name."""
+    """What a training run leaves behind; ``momentum`` is keyed by parameter name.
+
+    final: on the test set, at the end. validation: on images that the data set withholds, if any.
+    """
 
     status: str
     momentum: dict[str, Tensor]
@@ -93,6 +96,7 @@ class Outcome:
     final: Evaluation | None
     seconds: float
     epochs_executed: float
+    validation: Evaluation | None = None
 
 
 @dataclass
@@ -264,9 +268,12 @@ class Trainer:
         if finite and final is None:  # no epoch was left to train
             final = self._evaluate(model, training.keep_logits)
             finite = final.finite
+        validation = None
+        if finite and feed.withholds:
+            validation = feed.evaluate(model, self.settings.precision, split="validation")
         return Outcome(
             "ok" if finite else "diverged", step.momentum(), place.history,
-            final if finite else None, time.monotonic() - started, taken / feed.steps,
+            final if finite else None, time.monotonic() - started, taken / feed.steps, validation,
         )  # fmt: skip
 
     def _evaluate(self, model: nn.Module, logits: bool) -> Evaluation:

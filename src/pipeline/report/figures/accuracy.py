@@ -17,13 +17,12 @@ from pipeline.study.outputs.accuracy import Accuracy
 
 __all__ = ["build", "read"]
 
-_Y = {"top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)"}
-#: What runs along x or tells panels apart -> how an axis and a panel say it.
+_Y = {
+    "top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)",
+    "validation": "Validation accuracy (%)",
+}  # fmt: skip
+#: What runs along x -> how the axis says it.
 _AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
-_PANEL = {
-    "rewind_epoch": lambda value: f"k = {value:g}",
-    "sparsity": names.at,
-}
 
 
 def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -54,7 +53,8 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
                 style.band_line(panel, line["x"], line["mean"], line["std"], look)
             style.few_y_ticks(panel)
             if row is axes[0]:
-                panel.set_title(_PANEL[output.panels](value))
+                at_k = output.panels == "rewind_epoch"
+                panel.set_title(f"k = {value:g}" if at_k else shown.at(value))
             if row is axes[-1]:
                 panel.set_xlabel(_AXIS[output.along])
         row[0].set_ylabel(f"{names.place(*network)}\n{_Y[output.metric]}")

@@ -21,6 +21,7 @@ _LOOKS = {
     "none": style.look("#D55E00", "s"),
     "reset": style.look("#E69F00", "D"),
     "repair": style.look("#0072B2", "o"),
+    "repair-blocks": style.look("#009E73", "^"),
 }
 _KEYS = ["style", "iteration", "sparsity", "correction", "split"]
 

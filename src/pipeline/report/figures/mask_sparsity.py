@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from pipeline import models
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
-from pipeline.report.tables import names
 from pipeline.report.tables.cells import spread
 from pipeline.results import PLACE, Results, place
 from pipeline.study.config import Config
@@ -60,7 +59,7 @@ def build(
     Lines are means over seeds with a band of ± one sample standard deviation; dotted: the sparsity
     of the whole network.
     """
-    del output, shown
+    del output
     known = mask_layers.dropna(subset=["layer"])
     shares = known.assign(value=100 * pd.to_numeric(known["pruned"]), all=100 * known["whole"])
     points = spread(shares, _KEYS, whole=("all", "mean"))
@@ -81,7 +80,7 @@ def build(
         panel.set_ylabel("Pruned weights (%)")
     style.legend(
         figure,
-        [style.handle(look, names.at(value)) for value, look in looks.items()],
+        [style.handle(look, shown.at(value)) for value, look in looks.items()],
         style.absent_note(mask_layers, ["experiment", "sparsity", "a"], "masks"),
     )
     return figure, points

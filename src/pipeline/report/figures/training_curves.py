@@ -53,7 +53,7 @@ def build(
     marker at every epoch at which it was measured. Where a mask was permuted by matchings of several
     epochs, those at the latest epoch are shown.
     """
-    sparse = f"sparse: {names.at(output.sparsity)}, k = {output.rewind_epoch}"
+    sparse = f"sparse: {shown.at(output.sparsity)}, k = {output.rewind_epoch}"
     found = histories[_latest(histories)]
     points = _points(found)
     headings = style.headings(histories)

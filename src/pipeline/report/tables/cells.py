@@ -16,7 +16,7 @@ from pipeline.study.outputs.base import Cells
 # What tells one cell from another; seeds and replicates are what a cell averages over.
 KEYS = [*NETWORK, "sparsity", "method", "rewind_epoch", "matching_epoch"]
 # Metric of a cell -> column of the runs that holds it (%).
-METRICS = {"top1": "test_accuracy", "top5": "test_top5"}
+METRICS = {"top1": "test_accuracy", "top5": "test_top5", "validation": "validation_accuracy"}
 
 _NUMBERS = [
     "width", "sparsity", "rewind_epoch", "matching_epoch", "a", "b", "epochs", "seconds",

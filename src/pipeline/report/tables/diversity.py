@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from pipeline.data import load
-from pipeline.diversity import diversity
+from pipeline.diversity import Variants, diversity
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import highest, places
@@ -21,7 +21,7 @@ from pipeline.study.outputs.diversity import Diversity
 # The paper's order of rows and the methods it leaves out when it marks the best.
 _ORDER = ["dense", "imp", "lth", "permuted", "naive"]
 _UNMARKED = ["dense", "imp"]
-#: Metric -> heading of its column and decimals.
+#: Metric -> heading of its column and decimals: those that the paper prints.
 COLUMNS = {
     "test_accuracy": ("Test Accuracy (%)", 2),
     "ensemble_accuracy": ("Ensemble Acc. (%)", 2),
@@ -29,6 +29,14 @@ COLUMNS = {
     "kl": ("KL", 3),
     "js": ("JS", 3),
 }
+#: What a table of our own has beside them.
+_MORE = {
+    "disagreement_per_error": ("Disagreement / Error", 2),
+    "ensemble_gain": ("Ensemble Gain", 2),
+}
+_ALL = COLUMNS | _MORE
+#: Metrics with a spread, and the column that holds it.
+_SPREADS = {"test_accuracy": "test_accuracy_std", "ensemble_gain": "ensemble_gain_error"}
 
 
 def read(output: Diversity, results: Results) -> pd.DataFrame:
@@ -51,10 +59,11 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
                     info = results.config.datasets[experiment.dataset]
                     labels = load(info, results.config.data_root, download=False).test.labels
                 stacked = torch.stack(logits)
-                row |= vars(diversity(stacked, labels, ensemble=output.ensemble, kl=output.kl))
+                row |= vars(diversity(stacked, labels, _variants(output)))
             rows.append(row)
     columns = [*PLACE, "method", "sparsity", "rewind_epoch", "test_accuracy_mean",
-               "test_accuracy_std", "ensemble_accuracy", "disagreement", "kl", "js", "runs",
+               "test_accuracy_std", "ensemble_accuracy", "disagreement", "kl", "js",
+               "disagreement_per_error", "ensemble_gain", "ensemble_gain_error", "runs",
                "declared"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
@@ -63,48 +72,57 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     """One block per network and data set; rows dense, IMP, LTH, permuted, naive.
 
     ``diversity`` has a row per (dataset, model, width, method) with test_accuracy_mean,
-    test_accuracy_std, ensemble_accuracy (all %), disagreement (a share), kl, js (nats), runs and
-    declared. Bold: the highest value of a column among the methods other than dense and IMP, equal
+    test_accuracy_std, ensemble_accuracy (all %), disagreement (a share), kl (nats), js, runs and
+    declared; where it has them, too, disagreement_per_error, ensemble_gain and ensemble_gain_error
+    (points). Bold: the highest value of a column among the methods other than dense and IMP, equal
     as printed, all; a dense row may lack everything but its accuracy.
     """
+    shows = {metric: _ALL[metric] for metric in _ALL if metric in COLUMNS or metric in diversity}
     blocks = [
         block.sort_values("method", key=lambda method: method.map(_rank))
         for _, block in diversity.groupby(NETWORK, sort=False)
     ]
     frame = pd.concat(blocks, ignore_index=True)
-    tidy = long(frame)
-    printed = tidy.groupby("metric")["mean"].transform(lambda v: v.round(COLUMNS[v.name][1]))
+    tidy = long(frame, shows)
+    printed = tidy.groupby("metric")["mean"].transform(lambda v: v.round(decimals(v.name)))
     printed = printed.where(~tidy["method"].isin(_UNMARKED))
     tidy["best"] = highest(printed, tidy, [*NETWORK, "metric"])
     text = np.array([_text(row) for row in tidy.to_dict("records")], dtype=object)
     index = pd.MultiIndex.from_arrays(
         [places(frame), frame["method"].map(_mask)], names=["Network", "Mask"]
     )
-    header = [heading for heading, _ in COLUMNS.values()]
+    header = [heading for heading, _ in shows.values()]
     layout, bold = (
         pd.DataFrame(values.reshape(len(index), -1), index, header)
         for values in (text, tidy["best"].to_numpy())
     )
-    return shown.table(output, tidy, layout, _run_notes(frame), bold)
+    notes = _run_notes(frame)
+    if shows.keys() > COLUMNS.keys():
+        notes += _definitions(output)
+    return shown.table(output, tidy, layout, notes, bold)
 
 
-def long(diversity: pd.DataFrame) -> pd.DataFrame:
-    """A row per (network, method) and metric: mean, std (of the accuracy alone), counts of runs."""
+def long(diversity: pd.DataFrame, metrics: Iterable[str] = COLUMNS) -> pd.DataFrame:
+    """A row per (network, method) and metric: mean, std (where it has a spread), counts of runs."""
     wide = diversity.rename(columns={"test_accuracy_mean": "test_accuracy"})
+    spreads = [column for column in _SPREADS.values() if column in wide]
     tidy = wide.melt(
-        [*NETWORK, "method", "test_accuracy_std", "runs", "declared"], list(COLUMNS), "metric",
+        [*NETWORK, "method", *spreads, "runs", "declared"], list(metrics), "metric",
         "mean", ignore_index=False,
     ).sort_index(kind="stable").reset_index(drop=True)  # fmt: skip
-    std = tidy.pop("test_accuracy_std").where(tidy["metric"] == "test_accuracy")
+    std = pd.Series(np.nan, tidy.index)
+    for metric, column in _SPREADS.items():
+        if column in tidy:
+            std = tidy.pop(column).astype(float).where(tidy["metric"] == metric, std)
     runs, declared = tidy.pop("runs"), tidy.pop("declared")
     return tidy.astype({"mean": float}).assign(
-        std=std.astype(float), n=runs, n_diverged=0, n_missing=declared - runs
+        std=std, n=runs, n_diverged=0, n_missing=declared - runs
     )
 
 
 def decimals(metric: str) -> int:
     """How many decimals of a metric are printed, of Table 1 or another."""
-    return COLUMNS[metric][1] if metric in COLUMNS else 2
+    return _ALL[metric][1] if metric in _ALL else 2
 
 
 def value_text(metric: str, mean: float, std: float) -> str:
@@ -126,6 +144,24 @@ def _text(row: Mapping[str, Any]) -> str:
     # Table 1 gives the accuracy alone for dense networks.
     extra = row["method"] == "dense" and row["metric"] != "test_accuracy"
     return ABSENT if extra else "missing"
+
+
+def _variants(output: Diversity) -> Variants:
+    return Variants(output.ensemble, output.kl, output.js, output.js_unit)
+
+
+def _definitions(output: Diversity) -> list[str]:
+    """What the columns mean, by the settings of the output."""
+    averaged = {"softmax": "probabilities", "logits": "logits"}[output.ensemble]
+    pairs = {"ordered": "both directions of every pair", "forward": "pairs i < j"}[output.kl]
+    form = {"halved": "mean", "whole": "sum"}[output.js]
+    return [
+        f"Ensembles average {averaged}. KL: over {pairs}, in nats. JS: {form} of both divergences from "
+        f"the middle, in {output.js_unit}. "
+        "Disagreement / Error: of each pair, divided by its mean error rate.",
+        "Ensemble Gain: over the mean of the members, in points, ± its standard error over test "
+        "images (paired bootstrap), which says nothing of other seeds.",
+    ]
 
 
 def _run_notes(frame: pd.DataFrame) -> list[str]:

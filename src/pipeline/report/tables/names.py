@@ -10,7 +10,10 @@ from pipeline.catalog import datasets, networks
 METHODS = {"imp": "IMP", "lth": "LTH"}
 #: Methods that a table shortens.
 _SHORT = {"permuted": "perm."}
-CORRECTIONS = {"none": "no correction", "reset": "BatchNorm reset", "repair": "REPAIR"}
+CORRECTIONS = {
+    "none": "no correction", "reset": "BatchNorm reset", "repair": "REPAIR",
+    "repair-blocks": "REPAIR at blocks",
+}  # fmt: skip
 
 # The paper's order of methods; a user's own methods follow in alphabetical order.
 _ORDER = ["dense", "imp", "lth", "naive", "permuted"]
@@ -32,7 +35,10 @@ def method_key(name: str, order: Sequence[str] = _ORDER) -> tuple[int, str]:
 
 
 def data(name: str) -> str:
-    return datasets.INFO[name].label if name in datasets.INFO else name
+    """A data set, and how many of its training images are withheld."""
+    whole, _, count = name.partition(datasets.WITHHELD)
+    label = datasets.INFO[whole].label if whole in datasets.INFO else whole
+    return f"{label} ({int(count):,} withheld)" if count else label
 
 
 def model(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
+from pipeline.catalog.datasets import WITHHELD
 from pipeline.catalog.schema import (
     FRACTION,
     NOT_NEGATIVE,
@@ -136,8 +137,8 @@ class Cells(Output):
     sparsities: tuple[float, ...] = option((), "only these; empty: all", FRACTION, unique=True)
     rewind_epochs: tuple[int, ...] = option((), "only these; empty: all", NOT_NEGATIVE, unique=True)
     methods: tuple[str, ...] = option((), "only these; empty: all", unique=True)
-    metrics: tuple[Literal["top1", "top5"], ...] = option(
-        ("top1",), "accuracies shown", unique=True
+    metrics: tuple[Literal["top1", "top5", "validation"], ...] = option(
+        ("top1",), "accuracies shown: on test images, or on those that are withheld", unique=True
     )
 
     def check(self, experiments: Experiments, where: str) -> None:
@@ -157,6 +158,11 @@ class Cells(Output):
                         f"{where}: {label}: {value!r} is not declared by experiment "
                         f"{experiment.name!r}; {suggest(str(value), [str(v) for v in theirs])}"
                     )
+        if "validation" in self.metrics and WITHHELD not in experiment.dataset:
+            raise UserError(
+                f"{where}: metrics: validation: experiment {experiment.name!r} withholds no images; "
+                "give it a number as validation"
+            )
         if not any(Cells.runs(self, experiment)):
             raise UserError(f"{where}: experiment {experiment.name!r} declares no sparse runs")
 
@@ -172,10 +178,10 @@ class OneAccuracy(Cells):
     def check(self, experiments: Experiments, where: str) -> None:
         super().check(experiments, where)
         if len(self.metrics) != 1:
-            raise UserError(f"{where}: metrics: {self.kind} shows one of top1 and top5")
+            raise UserError(f"{where}: metrics: {self.kind} shows one of top1, top5 and validation")
 
     @property
-    def metric(self) -> Literal["top1", "top5"]:
+    def metric(self) -> Literal["top1", "top5", "validation"]:
         return self.metrics[0]
 
 

@@ -33,6 +33,10 @@ class Diversity(Output):
     rewind_epoch: int = option(20, "rewind epoch of all sparse runs", NOT_NEGATIVE)
     ensemble: Literal["softmax", "logits"] = option("softmax", "what an ensemble averages")
     kl: Literal["ordered", "forward"] = option("ordered", "pairs over which KL is averaged")
+    js: Literal["halved", "whole"] = option(
+        "halved", "JS: mean of both divergences from the middle, or their sum"
+    )
+    js_unit: Literal["nats", "bits"] = option("nats", "unit of JS")
     block_sparsities: dict[str, float] | None = option(
         None, "sparsity of single experiments, where it differs", FRACTION
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.catalog.schema import FRACTION, option
 from pipeline.runs import ImpBarrier
-from pipeline.runs.mask import rounds_for
+from pipeline.runs.mask import target_rounds
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Output, check_measured, check_pairs
 from pipeline.study.settings import Protocol
@@ -21,7 +21,8 @@ class ImpBarriers(Output):
     kind = "imp-barrier"
     what = "figure"
     shows = (
-        "Barrier on the line between the dense solution and the weights after each IMP round. "
+        "Barrier on the line between the dense solution and the weights after each IMP round, the "
+        "last prune capped at the sparsity of the end. "
         "Bands: ± one sample standard deviation over seeds."
     )
     sparsity: float = option(0.9, "sparsity at which the chain ends", FRACTION)
@@ -38,8 +39,12 @@ class ImpBarriers(Output):
         check_pairs(experiment, where)
 
     def runs(self, experiment: Experiment) -> Iterable[ImpBarrier]:
-        rounds = rounds_for(self.sparsity, experiment.fraction)
+        """The chains, each to the mask of the sparsity: its last prune is capped there."""
         for seed in experiment.seeds_a:
+            target = experiment.mask(seed, self.sparsity).target
+            rounds = target_rounds(target, experiment.fraction)
+            full = target[0] == "P"  # the chain's own round
             yield ImpBarrier(
-                experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds
-            )
+                experiment.source_run(seed), experiment.imp, experiment.connectivity, rounds,
+                None if full else target,
+            )  # fmt: skip
