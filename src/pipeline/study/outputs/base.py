@@ -265,7 +265,7 @@ def parse_output(
     entry = dict(mapping(raw, where))
     kind = choose(entry.pop("kind", None), KINDS, where, "kind")
     output = parse(KINDS[kind], entry, where).under(protocol)
-    if output.published is not None:
+    if isinstance(output.published, str):
         if not output.numbers:
             raise UserError(f"{where}: published: no numbers were published for kind {kind!r}")
         choose(output.published, output.numbers, f"{where}: published", "table")
