@@ -58,7 +58,7 @@ cells: $(VENV)/.installed-dev
 how-to: $(VENV)/.installed-dev
 	python tests/how_to/run.py
 
-# Kills a whole workflow at random moments (TORTURE_KILLS, 50) and compares what it ends with.
+# Kills a whole workflow at random moments (TORTURE_KILLS, 50; TORTURE_SEED) and compares what it ends with.
 torture: $(VENV)/.installed-dev
 	python tests/torture/run.py
 
