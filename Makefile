@@ -73,7 +73,7 @@ cells: $(VENV)/.installed-dev ## study cifar10-cells in miniature: slices on thr
 how-to: $(VENV)/.installed-dev ## the how-to pages that extend the program, followed on a copy of the tree
 	python tests/how_to/run.py
 
-torture: $(VENV)/.installed-dev ## kills a workflow at random moments (TORTURE_KILLS, 50); compares what it ends with
+torture: $(VENV)/.installed-dev ## kills a workflow at random moments (TORTURE_KILLS, 50; TORTURE_SEED); compares what it ends with
 	python tests/torture/run.py
 
 install: $(VENV)/.installed-run ## what running needs, into .venv

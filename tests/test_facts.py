@@ -118,6 +118,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]}, ("mean: 125.3", "255")),
         ({"mean": [0.5, 0.5, -0.1]}, ("mean: -0.1",)),  # of pixels from -1 to 1
         ({"std": [0.2, 63.0, 0.2]}, ("std: 63.0", "at most 0.5")),
+        ({"mean": [0.0] * 3, "std": [1.0, 1.0, 0.6]}, ("std: 1.0", "at most 0.5")),
     ],
 )
 def test_mean_and_std_are_of_pixels_from_0_to_1(
@@ -125,6 +126,7 @@ def test_mean_and_std_are_of_pixels_from_0_to_1(
 ) -> None:
     refused(lambda: parse_entry("mine", entry(**changes)), "config/datasets.yaml: mine: ", *words)
     parse_entry("mine", entry(mean=[0.0, 1.0, 0.5], std=[0.5, 0.01, 0.2]))
+    parse_entry("mine", entry(mean=[0.0] * 3, std=[1.0] * 3))  # pixels as they are
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,11 @@ def test_mean_and_std_that_do_not_normalise_the_images_are_refused(
 
 
 def test_customary_constants_are_accepted(tmp_path: Path) -> None:
-    """ImageNet's, and a half for both, on digits, which are darker than photographs."""
+    """ImageNet's, a half for both, and none, on digits, which are darker than photographs."""
     root = write_study(tmp_path / "study")
     path = root / "config" / "datasets.yaml"
     declared = read_json(path)["few"]
-    for mean, std in ((0.485, 0.229), (0.5, 0.5), (0.3058, 0.3761)):
+    for mean, std in ((0.485, 0.229), (0.5, 0.5), (0.0, 1.0), (0.3058, 0.3761)):
         write_json(path, {"few": declared | {"mean": [mean], "std": [std]}})
         own = Tiny(root, tmp_path / "results")
         check_scale(load(own.config.datasets["few"], "."))

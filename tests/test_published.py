@@ -3,11 +3,17 @@
 import hashlib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from studies import BASE, config, refused
 
 from pipeline.report import published
+from pipeline.study.outputs.diversity import Diversity
+from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.rewind_grid import RewindGrid
 
 DIGESTS = {
     "published_dense.csv": "2eb276c1b0736e76cf5c8eb1697910b23d78b32ee825742f93014bde120f2066",
@@ -98,3 +104,36 @@ def test_points_that_two_images_show_agree_but_for_one():
     assert dict(zip(both["matching_epoch"], fits, strict=True)) == {
         3: True, 5: False, 10: True, 20: True,
     }  # fmt: skip
+
+
+# -- what a study may name -------------------------------------------------------------------------
+
+
+def test_a_study_may_name_exactly_the_tables_that_were_published() -> None:
+    cells = published.cells()
+    tables = {*cells["paper_table"].dropna(), *cells["thesis_table"].dropna()}
+    diversity = pd.read_csv(
+        resources.files("pipeline.report.published") / "published_diversity.csv", dtype=str
+    )
+    for kind, known in (
+        (RewindGrid, tables),
+        (EarlyMatching, tables),
+        (Diversity, {*diversity["paper_table"], *diversity["thesis_table"]}),
+    ):
+        assert sorted(kind.numbers) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"kind": "rewind-grid", "published": "16"}, ("published", "'16'", "15")),
+        ({"kind": "rewind-grid", "published": "1"}, ("published", "'1'")),
+        ({"kind": "cost", "published": "5"}, ("no numbers were published", "'cost'")),
+        ({"kind": "interpolation", "published": "5"}, ("no numbers were published",)),
+    ],
+)
+def test_a_table_that_was_not_published_is_told_when_the_study_is_read(
+    output: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    outputs = {"shown": output | {"experiments": ["one"]}}
+    refused(lambda: config({"one": BASE}, outputs=outputs).outputs, "outputs: shown", *words)

@@ -314,7 +314,8 @@ def test_jobs_ask_for_the_memory_of_the_trial_until_it_is_kept(place: Path) -> N
     costs = Costs(own.graph, "cpu")
     base = costs.memory_mb(own.cell("naive").run)
     path = trials.place(own.config, first(own))
-    trials.keep(path, Trial(parameters=57_000_000, activations=1_000_000))  # begun, and killed
+    # begun, and killed
+    trials.keep(trials.size_file(path), Trial(parameters=57_000_000, activations=1_000_000))
     # as measured: the trial of torchvision's AlexNet takes 4,700 MB
     assert 4_700 < costs.memory_mb(first(own)) < 9_400
     assert base < costs.memory_mb(own.cell("naive").run) < costs.memory_mb(first(own))

@@ -69,7 +69,10 @@ class Place(Workplace):
         """Hidden files beside results: what a writer left that was killed."""
         results = self.folder / "results"
         names = (path.relative_to(results) for path in results.rglob(".*") if path.is_file())
-        return sorted(str(name) for name in names if not name.parts[0].startswith("."))
+        return sorted(
+            str(name) for name in names
+            if not name.parts[0].startswith(".") and name.name != ".lock"
+        )  # fmt: skip
 
     def trained(self) -> dict[tuple[str, int], list[ledger.Attempt]]:
         return ledger.read(self.ledger, self.folder / "results")

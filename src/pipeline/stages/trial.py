@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,15 +69,17 @@ def hold(config: Config, dense: Dense, *, keep: bool = True) -> Trial:
     if (found := trials.read(place)) and found.done:
         return found
     if not keep:
-        return Life(config, dense).trial
+        return Life(config, dense).lived()
     with writing(place), Lock(place.parent / LOCK).held(wait=True):
         if (found := trials.read(place)) and found.done:
             return found
         clear(place.parent)
         life = Life(config, dense)
-        trials.keep(place, life.size)  # for the job that is to be made, if this is killed
-        trials.keep(place, life.trial)
-    return life.trial
+        if not life.subject.network.tested:  # for the job that is to do it, if this is killed
+            trials.keep(trials.size_file(place), life.size)
+        found = life.lived()
+        trials.keep(place, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,25 @@ class Life:
 
     def __init__(self, config: Config, dense: Dense) -> None:
         info, network = config.datasets[dense.dataset], config.models[dense.model]
-        self.subject = Subject(network, info, float(dense.width))
+        self.subject, self._words = Subject(network, info, float(dense.width)), trials.words(dense)
+        self._model = self.subject.build(0)
+        with self._told():
+            self.size = size(self._model, info)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors inside name the network; the global generator is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = self.subject.build(0)
             try:
-                self.size = size(model, info)
-                self.trial = replace(self._lived(model), done=True)
+                yield
             except UserError as error:
-                raise UserError(f"network {trials.words(dense)}: {error}") from error.__cause__
+                raise UserError(f"network {self._words}: {error}") from error.__cause__
+
+    def lived(self) -> Trial:
+        """The trial, when it has gone through all."""
+        with self._told():
+            return self._lived(self._model)
 
     def _lived(self, model: nn.Module) -> Trial:
         problems: dict[str, str] = {}
@@ -141,6 +154,7 @@ class Life:
             prunable={k: sum(state[n].numel() for n in names) for k, names in prunable.items()},
             problems=problems,
             groups="" if spec is None else groups_digest(spec),
+            done=True,
         )
 
 

@@ -52,8 +52,14 @@ def read(path: Path) -> Trial | None:
 
 
 def known(config: Config, dense: Dense) -> Trial | None:
-    """What is known of a dense run's network so far."""
-    return read(place(config, dense))
+    """What is known of a dense run's network so far: its trial, or its size alone."""
+    path = place(config, dense)
+    return read(path) or read(size_file(path))
+
+
+def size_file(path: Path) -> Path:
+    """Where the size of a network of one's own stands, for the job that is to try it."""
+    return path.with_suffix(".size.json")
 
 
 def keep(path: Path, trial: Trial) -> None:
