@@ -88,25 +88,24 @@ def _kinds(walk: Walk, solution: Solution) -> list[Kind]:
     for colour, members in found.items():
         layer = layers[members[0]]
         if len(members) == 1 and len(set(widths[layer])) > 1:
-            for unit in members:
-                solution.reasons[unit] = "no other unit is read as each of its units is"
+            solution.reasons[members[0]] = "no other unit is read as each of its units is"
             continue
-        above = None
-        parents = [solution.parent[unit] for unit in members if unit in solution.parent]
-        if parents:
-            above = named.get(int(solution.colour[parents[0]]))
-            if above is None:
-                above = Kind(f"{layer}.blocks", layer, list(dict.fromkeys(parents)))
-                named[int(solution.colour[parents[0]])] = above
-                kinds.append(above)
-            place = {unit: number for number, unit in enumerate(above.units)}
-            members.sort(key=lambda unit: (place[solution.parent[unit]], order[unit]))
         inside = set(members)
         own = [i for i, unit in enumerate(widths[layer]) if unit in inside]
         whole = inside >= set(widths[layer])
         name = layer if whole else f"{layer}[{own[0]}:{own[-1] + 1}]"
         if name in {kind.name for kind in kinds}:
             name = f"{name}.{len(kinds)}"
+        above = None
+        parents = [solution.parent[unit] for unit in members if unit in solution.parent]
+        if parents:
+            above = named.get(int(solution.colour[parents[0]]))
+            if above is None:
+                above = Kind(f"{name}.blocks", layer, list(dict.fromkeys(parents)))
+                named[int(solution.colour[parents[0]])] = above
+                kinds.append(above)
+            place = {unit: number for number, unit in enumerate(above.units)}
+            members.sort(key=lambda unit: (place[solution.parent[unit]], order[unit]))
         kind = Kind(name, layer, members, above.name if above else None)
         named.setdefault(colour, kind)
         kinds.append(kind)

@@ -35,7 +35,10 @@ def pointwise(call: Call, *_: Any, **__: Any) -> Value:
     axes = range(-len(call.shape), 0)
     equal = (
         axis % len(call.shape) for axis in axes
-        if all(x.ndim < -axis or x.shape[axis] == 1 or axis % x.ndim in x.equal for x in call.inputs)
+        if call.shape[axis] > 1 and all(
+            x.ndim < -axis or x.shape[axis] == 1 or axis % x.ndim in x.equal
+            for x in call.inputs
+        )
     )  # fmt: skip
     return replace(call.value(call.shape, carried), equal=frozenset(equal))
 
@@ -197,7 +200,7 @@ def _looked_up(call: Call, input: Value, axis: int, length: int) -> Value:
       "std_mean nansum")  # fmt: skip
 def reduced(call: Call, input: Value, *args: Any, **kwargs: Any) -> list[Value] | None:
     """Permuting what is summed over changes nothing; the place of a maximum is not followed."""
-    probe = torch.empty(tuple(range(2, 2 + input.ndim)), device="meta")
+    probe = torch.ones(tuple(range(2, 2 + input.ndim)))  # the lengths name the axes
     found = call.called(probe, *args, **kwargs)
     shapes = [tuple(t.shape) for t in (found if isinstance(found, tuple) else (found,))]
     left = [length - 2 for length in shapes[0] if length > 1]
@@ -306,10 +309,10 @@ def product_with_bias(call: Call, bias: Value, left: Value, right: Value, **__: 
 
 
 def _opens(call: Call, left: Value, right: Value) -> None:
-    """Of a product of data and weights, the free axes of the weights are a layer's units."""
-    if left.data is right.data:
+    """Of a product with weights, their free axes are a layer's units."""
+    if left.data and right.data:
         return
-    weight, axis = (right, right.ndim - 1) if left.data else (left, left.ndim - 2)
+    weight, axis = (left, left.ndim - 2) if right.data else (right, right.ndim - 1)
     for each in weight.carried:
         if axis in each.axes:
             call.open(each.entries)

@@ -66,6 +66,11 @@ class _Seen:
     others: tuple[int, ...]
     """Other axes along which something moves."""
 
+    @property
+    def single(self) -> bool:
+        """Whether each unit has one place."""
+        return self.entries is None or len(self.entries[0]) == 1
+
 
 def observed(
     walk: Walk, solution: Solution, kinds: list[Kind]
@@ -74,7 +79,8 @@ def observed(
 
     A group is observed at its last activation that can be seen, or without one at its last tensor:
     at the module that computes it, or else the first that gives it, or else the first that reads
-    it; where nothing else moves along the tensor's axes, if there is such a place. Units that no
+    it; where nothing else moves along the tensor's axes and each unit has one place, if it can be.
+    Units that no
     module shows are observed by what their weights make of what the module around them reads.
     """
     owner = Owner(solution, kinds)
@@ -92,7 +98,7 @@ def observed(
                 places.setdefault(name, {})[path, side] = seen.axis
             active = walk.activates(sight.writer) and not passed
             given = (sight.writer, passed, computes, side == "output")
-            rank = (not seen.others, active, *given)
+            rank = (not seen.others, seen.single, active, *given)
             if name not in best or rank > best[name][0]:
                 group = Group(name, sizes[name], path, side, seen.axis, seen.entries, seen.others)
                 best[name] = (rank, group)
