@@ -54,7 +54,9 @@ def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:
                     f"{each.layer}"
                 )
         assert axis is not None
-        groups.append(Group(each.name, sizes[each.layer], each.tap, each.side, axis, each.also))
+        groups.append(
+            Group(each.name, sizes[each.layer], each.tap, each.side, axis, also=each.also)
+        )
     names = {each.layer: each.name for each in declared}
     axes = {
         tensor: tuple(None if layer is None else names[layer] for layer in carried)
