@@ -21,9 +21,7 @@ def test_a_family_has_the_groups_that_were_counted_by_hand(family: Family) -> No
     assert bool(found.stay) == bool(family.stays)
     network = trace.proof.drawn(model, seeded(0))
     del model
-    images = torch.randn(
-        2, 3, family.size, family.size, generator=seeded(1), dtype=torch.float64
-    )
+    images = torch.randn(2, 3, family.size, family.size, generator=seeded(1), dtype=torch.float64)
     assert symmetry.prove(network, found.spec, images, seeded(2)) < 1e-12
 
 

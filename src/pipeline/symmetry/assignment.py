@@ -83,8 +83,6 @@ def _in_blocks(
     chosen = units(blocks)
     found = {above: (blocks, chosen)}
     for name, group in inside.items():
-        parts = [
-            column * each[name] + best[name, row, column] for row, column in enumerate(chosen)
-        ]
+        parts = [column * each[name] + best[name, row, column] for row, column in enumerate(chosen)]
         found[name] = group, np.concatenate(parts)
     return found

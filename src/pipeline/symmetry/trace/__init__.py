@@ -25,8 +25,8 @@ from pipeline.symmetry.trace import rules
 from pipeline.symmetry.trace.groups import Traced, result
 from pipeline.symmetry.trace.operations import Call, operation
 from pipeline.symmetry.trace.proof import copied, drawn, prove
-from pipeline.symmetry.trace.units import Labels, Value, join, stay
 from pipeline.symmetry.trace.record import Place, Side, refusal
+from pipeline.symmetry.trace.units import Labels, Value, join, stay
 from pipeline.symmetry.trace.walk import Walk
 
 __all__ = [

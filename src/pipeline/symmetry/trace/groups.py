@@ -14,7 +14,6 @@ from pipeline.symmetry.trace.taps import Kind, Owner, observed
 from pipeline.symmetry.trace.units import Entries
 from pipeline.symmetry.trace.walk import Walk
 
-
 UNSEEN = "no module reads or gives their activation, so it cannot be observed"
 
 
@@ -58,7 +57,10 @@ def result(walk: Walk) -> Traced:
 
 
 def _refuse_unknown(walk: Walk, solution: Solution) -> None:
-    moving = {int(u): layer for e, layer in walk.units.opened for u in solution.unit[e]}
+    moving: dict[int, str] = {}
+    for opened, layer in walk.units.opened:
+        for unit in solution.unit[opened].tolist():
+            moving.setdefault(unit, layer)
     for place, entries in walk.unknown:
         for unit in solution.unit[entries].reshape(-1).tolist():
             if unit not in solution.reasons and unit in moving:
@@ -125,7 +127,9 @@ def _stay(walk: Walk, solution: Solution) -> dict[str, str]:
     return found
 
 
-def _spec(walk: Walk, solution: Solution, groups: list[Group], kinds: list[Kind]) -> PermutationSpec:
+def _spec(
+    walk: Walk, solution: Solution, groups: list[Group], kinds: list[Kind]
+) -> PermutationSpec:
     owner = Owner(solution, kinds)
     axes: dict[str, tuple[str | None, ...]] = {}
     positions: dict[str, int | tuple[int, ...]] = {}
@@ -152,9 +156,7 @@ def _spec(walk: Walk, solution: Solution, groups: list[Group], kinds: list[Kind]
     return PermutationSpec(tuple(groups), axes, positions, tuple(parts))
 
 
-def _in_groups(
-    name: str, second: Entries, length: int, owner: Owner
-) -> list[Part]:
+def _in_groups(name: str, second: Entries, length: int, owner: Owner) -> list[Part]:
     """The second axis of a convolution in groups, whose meaning depends on the rows."""
     groups, width = second.shape
     each = length // groups

@@ -29,7 +29,9 @@ def met(shape: Sequence[int], values: Iterable[Value], reason: str) -> tuple[Car
             if not wide and each.entries.size == 1:
                 units.fix(each.entries, "")  # one for all: it changes places with none
             if wide:
-                found.append((number, Carried(tuple(a + shift for a in wide), each.by(units, wide))))
+                found.append(
+                    (number, Carried(tuple(a + shift for a in wide), each.by(units, wide)))
+                )
         covered = {axis for each in value.carried for axis in each.axes}
         fixed.append((number, {
             axis + shift for axis, length in enumerate(value.shape)
@@ -75,7 +77,9 @@ def renumbered(carried: Iterable[Carried], places: Sequence[int]) -> tuple[Carri
     return tuple(Carried(tuple(places[a] for a in each.axes), each.entries) for each in carried)
 
 
-def summed(value: Value, axes: Iterable[int], keepdim: bool) -> tuple[tuple[int, ...], tuple[Carried, ...]]:
+def summed(
+    value: Value, axes: Iterable[int], keepdim: bool
+) -> tuple[tuple[int, ...], tuple[Carried, ...]]:
     """Shape and carried entries where some axes are reduced, in no order."""
     gone = {axis % value.ndim for axis in axes}
     rest = [axis for axis in range(value.ndim) if axis not in gone]
@@ -185,8 +189,8 @@ def joined(values: Sequence[Value], axis: int, reason: str) -> tuple[Carried, ..
         (axes,) = carrying
         for value in values:
             own = [each.entries for each in value.carried if each.axes == axes]
-            shape = [value.shape[a] for a in axes]
-            parts.append(own[0] if own else np.zeros(shape, dtype=np.int64))
+            fixed = np.zeros([value.shape[a] for a in axes], dtype=np.int64)
+            parts.append(own[0] if own else fixed)
         along = [Carried(axes, np.concatenate(parts, axes.index(axis)))]
     else:
         along = []
@@ -217,10 +221,10 @@ def padded(value: Value, pad: Sequence[int], units: Units) -> tuple[Carried, ...
             for side, count in enumerate(pad[2 * i : 2 * i + 2]):
                 if count > 0:
                     shape = [count if k == at else n for k, n in enumerate(entries.shape)]
-                    both = [units.new(*shape), entries] if side == 0 else [entries, units.new(*shape)]
-                    entries = np.concatenate(both, at)
-                elif count < 0:
-                    rest = range(-count if side == 0 else 0, entries.shape[at] + (count if side else 0))
-                    entries = entries.take(list(rest), at)
+                    more = units.new(*shape)
+                    entries = np.concatenate([entries, more] if side else [more, entries], at)
+                elif count < 0:  # cut off
+                    left = np.arange(entries.shape[at])
+                    entries = entries.take(left[:count] if side else left[-count:], at)
         found.append(Carried(each.axes, entries))
     return tuple(found)

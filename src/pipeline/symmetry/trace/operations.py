@@ -6,7 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pipeline.symmetry.trace.units import Entries, Labels, State, Units, Value
 #: What the result carries: labels, a `Value` (one for each tensor of the result), or None.
 Found = Labels | Value | Sequence[Value] | None
 Rule = Callable[..., Found]
+R = TypeVar("R", bound=Rule)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -85,10 +86,10 @@ RULES: dict[str, Rule] = {}
 _modules = {name.lower(): kind for name, kind in vars(nn).items() if isinstance(kind, type)}
 
 
-def aten(names: str) -> Callable[[Rule], Rule]:
+def aten(names: str) -> Callable[[R], R]:
     """Register the rule of operations of torch, by the names that its functions come down to."""
 
-    def register(rule: Rule) -> Rule:
+    def register(rule: R) -> R:
         RULES.update(dict.fromkeys(names.split(), rule))
         return rule
 

@@ -132,7 +132,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._numbers = WeakIdKeyDictionary()
         self._memory: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -152,7 +152,7 @@ class Recorder(TorchDispatchMode):
         """The recording of ``model(images)``."""
         self.recording.data.add(self._storage(images))
         fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call]
+        torch.backends.mha.set_fastpath_enabled(False)
         try:
             with ExitStack() as stack, torch.no_grad():
                 for path, module in self._paths.values():
@@ -166,7 +166,7 @@ class Recorder(TorchDispatchMode):
         except Exception as error:
             raise refusal(f"{self._failing(error)} fails: {first_line(error)}") from None
         finally:
-            torch.backends.mha.set_fastpath_enabled(fast)  # type: ignore[no-untyped-call]
+            torch.backends.mha.set_fastpath_enabled(fast)
         if not isinstance(output, Tensor) or output.ndim != 2:
             raise refusal("its output is not one tensor of logits [N, classes]")
         self.recording.output = self.ref(output)
@@ -174,7 +174,7 @@ class Recorder(TorchDispatchMode):
 
     def ref(self, tensor: Tensor, made: bool = False) -> Ref:
         """The number of a tensor; one that is not known is a source unless it was ``made``."""
-        number = self._numbers.get(tensor)
+        number = self._numbers.get(tensor)  # type: ignore[no-untyped-call]
         if number is None:
             number = len(self.recording.shapes)
             self._numbers[tensor] = number
@@ -188,7 +188,7 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         known = self._memory.get(storage._cdata)
         if known is None or known[0].expired():  # type: ignore[no-untyped-call]
-            known = (StorageWeakRef(storage), next(self._next))
+            known = (StorageWeakRef(storage), next(self._next))  # type: ignore[no-untyped-call]
             self._memory[storage._cdata] = known
         return known[1]
 
@@ -202,9 +202,7 @@ class Recorder(TorchDispatchMode):
             )
         before = tree_map_only(Tensor, self.ref, (args, kwargs))  # in place may change a shape
         result = func(*args, **kwargs)
-        changed = ()
-        if func._schema.is_mutable:
-            changed = _changed(func, args, kwargs)
+        changed = _changed(func, args, kwargs) if func._schema.is_mutable else ()
         self.note(func, before, result, place, changed)
         return result
 
@@ -213,13 +211,12 @@ class Recorder(TorchDispatchMode):
     ) -> None:
         """Write down an operation."""
         recording, number = self.recording, len(self.recording.nodes)
-        results = [
-            self.ref(t, made=True) for t in tree_flatten(result)[0] if isinstance(t, Tensor)
-        ]
+        results = [self.ref(t, made=True) for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
         memory = frozenset(self._storage(t) for t in changed)
         for each in memory:
             recording.changes[each] = recording.changes.get(each, 0) + 1
-        node = Node(called, *given, results, self._stack[-1], place, memory)
+        args, kwargs = given
+        node = Node(called, args, kwargs, results, self._stack[-1], place, memory)
         recording.nodes.append(node)
         written = results + [self.ref(t) for t in changed]
         for ref in written:
@@ -301,7 +298,7 @@ class _Torch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in TABLE and isinstance(func, FunctionType) is False:
+        if func in TABLE and not isinstance(func, FunctionType):
             return self.recorder.whole(func, func, args, kwargs)
         return func(*args, **kwargs)
 

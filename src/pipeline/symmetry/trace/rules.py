@@ -9,16 +9,24 @@ from typing import Any
 import torch
 
 from pipeline.symmetry.trace.moves import (
-    in_order, joined, kept, met, padded, renumbered, summed, through, viewed,
-)  # fmt: skip
+    in_order,
+    joined,
+    met,
+    padded,
+    renumbered,
+    summed,
+    through,
+    viewed,
+)
 from pipeline.symmetry.trace.operations import Call, Found, aten
 from pipeline.symmetry.trace.units import Carried, Labels, Value
 
 #: Operations behind which a group is observed.
-ACTIVATIONS = frozenset(
-    "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh tanh softplus softsign "
-    "threshold hardshrink softshrink log_sigmoid_forward rrelu_with_noise _prelu_kernel".split()
-)
+ACTIVATIONS = frozenset((
+    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
+    "hardtanh", "tanh", "softplus", "threshold", "hardshrink", "softshrink",
+    "log_sigmoid_forward", "rrelu_with_noise", "_prelu_kernel",
+))  # fmt: skip
 
 
 @aten(
@@ -79,7 +87,8 @@ def view(call: Call, input: Value, *args: Any, **kwargs: Any) -> list[Value]:
 def expanded(call: Call, input: Value, *args: Any, **kwargs: Any) -> Value:
     (found,) = through(input, call.called, args, kwargs)
     shift = found.ndim - input.ndim
-    equal = (a for a, n in enumerate(found.shape) if n > 1 and (a < shift or input.shape[a - shift] == 1))
+    one = (True,) * shift + tuple(n == 1 for n in input.shape)
+    equal = (axis for axis, length in enumerate(found.shape) if length > 1 and one[axis])
     return replace(found, equal=frozenset(equal))
 
 
@@ -304,8 +313,8 @@ def _contracted(call: Call, a: Value, b: Value, shape: tuple[int, ...], columns:
 
 @aten("addmm addmv baddbmm")
 def product_with_bias(call: Call, bias: Value, left: Value, right: Value, **__: Any) -> Value:
-    found = product(call, left, right)
-    return call.value(call.shape, met(call.shape, [found, bias], f"a fixed bias is added at {call.place}"))
+    reason = f"a fixed bias is added at {call.place}"
+    return call.value(call.shape, met(call.shape, [product(call, left, right), bias], reason))
 
 
 def _opens(call: Call, left: Value, right: Value) -> None:
@@ -363,9 +372,8 @@ def _in_groups(call: Call, image: Value, weight: Value, groups: int, transposed:
     for each in filters.carried:
         if 1 in each.axes:
             call.open(each.entries)
-            if m == 1 and o > 1 and each.entries.ndim > 1:  # the filters of a channel keep their order
-                for i in range(1, o):
-                    call.units.tie(each.entries[:, 0], each.entries[:, i])
+            if m == 1 and each.entries.ndim > 1:  # the filters of a channel keep their order
+                call.units.tie(each.entries[:, :-1], each.entries[:, 1:])
     shape = (n, groups, o, m)
     reason = f"read in {groups} groups at {call.place} with what does not move"
     both = Value(call.units, shape, met(shape, [apart, filters], reason), call.data)
@@ -426,6 +434,3 @@ def channel_shuffle(call: Call, input: Value, groups: int) -> Value:
     why = f"its entries are rearranged at {call.place}"
     apart = viewed(input, (n, groups, c // groups, *rest), why)
     return viewed(through(apart, torch.transpose, (1, 2), {})[0], call.shape, why)
-
-
-__all__ = ["ACTIVATIONS", "elementwise", "kept", "pointwise"]

@@ -158,7 +158,7 @@ def _parents(
 ) -> tuple[dict[int, int], Entries | None]:
     """The block in which each unit lies, and blocks that have to stay for it to be one."""
     parent: dict[int, int] = {}
-    sizes = defaultdict(int)
+    sizes: dict[int, int] = defaultdict(int)
     for each in np.unique(unit).tolist():
         sizes[int(colour[each])] += 1
     moving = [

@@ -104,8 +104,9 @@ def observed(
                 best[name] = (rank, group)
     taps = {name: group for name, (_, group) in best.items()}
     for kind in kinds:
-        if kind.name not in taps and (group := _by_weights(walk, solution, kind, owner)):
-            taps[kind.name] = group
+        by_weights = None if kind.name in taps else _by_weights(walk, solution, kind, owner)
+        if by_weights is not None:
+            taps[kind.name] = by_weights
     return taps, places
 
 
@@ -130,9 +131,7 @@ def _visible(
                 yield name, _Seen(each.axes[0], entries, tuple(sorted(others)))
 
 
-def _by_weights(
-    walk: Walk, solution: Solution, kind: Kind, owner: Owner
-) -> Group | None:
+def _by_weights(walk: Walk, solution: Solution, kind: Kind, owner: Owner) -> Group | None:
     """Units of a linear layer within a module that shows none of them."""
     for key, value in walk.state.values.items():
         along = {each.axes[0]: each.entries for each in value.carried}
@@ -153,9 +152,7 @@ def _by_weights(
     return None
 
 
-def _reads(
-    walk: Walk, solution: Solution, path: str, units: Entries, owner: Owner
-) -> bool:
+def _reads(walk: Walk, solution: Solution, path: str, units: Entries, owner: Owner) -> bool:
     """Whether the last axis of what a module reads carries these units, and no other does any."""
     side: Side = "input"
     sight = walk.recording.seen.get((path, side))

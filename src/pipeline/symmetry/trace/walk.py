@@ -99,10 +99,10 @@ class Walk:
         shape = self.recording.shapes[node.results[0].number] if node.results else ()
         data = any(self.recording.depends(ref) for ref in node.inputs)
         call = Call(node.place, shape, inputs, node.called, self.state, data)
-        found = _own(own, call, args, kwargs) if own else rule(call, *args, **kwargs)  # type: ignore[misc]
-        if found is None or isinstance(found, Value):
-            return found if found is None else [found]
-        return found
+        if rule is None:
+            return _own(own, call, args, kwargs) if own else None
+        found: Any = rule(call, *args, **kwargs)
+        return [found] if isinstance(found, Value) else found
 
     def _argument(self, node: Node) -> Any:
         """What stands for a tensor among the arguments of a rule."""
