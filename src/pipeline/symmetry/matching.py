@@ -167,7 +167,8 @@ def match(
     scored = {}
     for name, group in statistics.items():
         scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
-        scored[name] = Scored(scores, *group.dead(similarity).numpy(), group.blocks)
+        dead_a, dead_b = group.dead(similarity).numpy()
+        scored[name] = Scored(scores, dead_a, dead_b, group.blocks)
     found = assign(scored)
     return Match(
         {name: torch.from_numpy(index) for name, (_, index) in found.items()},
@@ -295,4 +296,5 @@ def _observed(model: nn.Module, group: Group, activation: Tensor) -> Tensor:
         return activation
     places = torch.tensor(group.entries, device=activation.device)
     # places of one unit are samples of it, as pixels are
-    return activation[:, places.flatten()].unflatten(1, places.shape).flatten(2)
+    found = activation[:, places.flatten()]
+    return found.reshape(len(found), len(places), -1)
