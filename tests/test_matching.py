@@ -23,6 +23,7 @@ from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build, prunable_parameters, traced
 from pipeline.study.settings import MatchSettings
+from pipeline.symmetry.assignment import Scored, assign
 from pipeline.symmetry.matchers import MATCHERS
 from pipeline.symmetry.matching import Match, Statistics, collect, match
 from pipeline.symmetry.permutation import Group, PermutationSpec
@@ -460,3 +461,41 @@ def test_the_solver_sees_rows_of_b_and_columns_of_a() -> None:
 def test_every_value_of_similarity_has_a_matcher_and_no_other() -> None:
     known = get_args(get_type_hints(MatchSettings)["similarity"])
     assert sorted(MATCHERS) == sorted(known)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3), st.integers(0, 2**31))
+def test_blocks_are_matched_by_the_best_within_them(
+    blocks: int, first: int, second: int, seed: int
+) -> None:
+    """The best of all permutations that keep blocks whole, found by trying each of them."""
+    generator = seeded(seed)
+    sizes = {"one": first, "two": second}
+    scores = {
+        name: torch.rand(blocks * n, blocks * n, generator=generator).numpy()
+        for name, n in sizes.items()
+    }
+    none = {name: np.zeros(blocks * n, dtype=bool) for name, n in sizes.items()}
+    found = assign(
+        {name: Scored(scores[name], none[name], none[name], ("above", n))
+         for name, n in sizes.items()}
+    )  # fmt: skip
+    chosen = {name: index for name, (_, index) in found.items()}
+
+    def total(indices: dict[str, np.ndarray]) -> float:
+        return sum(scores[n][np.arange(len(indices[n])), indices[n]].sum() for n in sizes)
+
+    best = 0.0
+    for order in itertools.permutations(range(blocks)):
+        value = 0.0
+        for name, n in sizes.items():
+            for row, column in enumerate(order):
+                part = scores[name][row * n : row * n + n, column * n : column * n + n]
+                value += max(
+                    sum(part[i, j] for i, j in enumerate(way))
+                    for way in itertools.permutations(range(n))
+                )
+        best = max(best, value)
+    assert total(chosen) == pytest.approx(best)
+    for name, n in sizes.items():
+        assert (chosen[name].reshape(blocks, n) // n == chosen["above"][:, None]).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from pipeline import symmetry
 from pipeline.errors import UserError
 from pipeline.models import build, prunable_parameters, traced
-from pipeline.symmetry.permutation import Group, PermutationSpec
+from pipeline.symmetry.permutation import Group, Part, PermutationSpec
 
 CASES = [
     ("resnet50", 0.25, 32),
@@ -222,6 +223,42 @@ def test_a_spec_names_each_group_once_and_no_other() -> None:
 
 
 @st.composite
+def parted(draw: st.DrawFn) -> tuple[PermutationSpec, dict[str, Tensor], int]:
+    """Groups in blocks, side by side on an axis in any order, and the weight of a convolution in
+    groups, whose columns mean other units in each block of its rows."""
+    blocks, read, written, plain = (draw(st.integers(1, 3)) for _ in range(4))
+    groups = (
+        Group("blocks", blocks, ""),
+        Group("read", blocks * read, "tap", within="blocks"),
+        Group("written", blocks * written, "tap", within="blocks"),
+        Group("plain", plain, "tap"),
+    )
+    places = draw(st.permutations(range(blocks * read + 2 * plain + 1)))
+    mixed = [
+        Part("w", 1, "read", tuple((p,) for p in places[: blocks * read])),
+        Part("w", 1, "plain", tuple(
+            tuple(places[blocks * read + 2 * i :][:2]) for i in range(plain)
+        )),
+    ]  # fmt: skip
+    columns = tuple((i % read,) for i in range(blocks * read))
+    rows = tuple(
+        tuple(range(i // read * written, (i // read + 1) * written)) for i in range(blocks * read)
+    )
+    spec = PermutationSpec(
+        groups,
+        {"w": ("written", None), "grouped": ("written", None, None), "table": (None, "blocks")},
+        {},
+        (*mixed, Part("grouped", 1, "read", columns, rows)),
+    )
+    shapes = {
+        "w": (blocks * written, len(places)), "grouped": (blocks * written, read, 2),
+        "table": (2, blocks),
+    }  # fmt: skip
+    tensors = {n: torch.arange(math.prod(shape)).reshape(shape) for n, shape in shapes.items()}
+    return spec, tensors, draw(st.integers(0, 2**31))
+
+
+@st.composite
 def specs(draw: st.DrawFn) -> tuple[PermutationSpec, dict[str, Tensor], int]:
     """A random spec, tensors with all entries different, and a seed."""
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
@@ -240,7 +277,7 @@ def specs(draw: st.DrawFn) -> tuple[PermutationSpec, dict[str, Tensor], int]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(specs())
+@given(st.one_of(specs(), parted()))
 def test_permutations_form_a_group_that_acts_on_tensors(
     case: tuple[PermutationSpec, dict[str, Tensor], int],
 ) -> None:
@@ -284,6 +321,54 @@ def test_fixed_points_are_the_units_on_which_two_permutations_agree() -> None:
     assert total / 200 == pytest.approx(13, abs=3 * (13 / 200) ** 0.5)
     with pytest.raises(UserError, match="different groups"):
         symmetry.fixed_points(left, {"g": left["g"]})
+
+
+@settings(deadline=None, max_examples=40)
+@given(parted())
+def test_a_grouped_convolution_computes_the_same_units_elsewhere(
+    case: tuple[PermutationSpec, dict[str, Tensor], int],
+) -> None:
+    spec, tensors, seed = case
+    p = symmetry.random(spec, seeded(seed))
+    weight = tensors["grouped"].double().sin()
+    units = torch.randn(5, spec.sizes["read"], 7, generator=seeded(seed), dtype=torch.float64)
+    groups = spec.sizes["blocks"]
+    moved = symmetry.apply(spec, p, {"grouped": weight})["grouped"]
+    expected = nn.functional.conv1d(units, weight, groups=groups)[:, p["written"]]
+    found = nn.functional.conv1d(units[:, p["read"]], moved, groups=groups)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(parted())
+def test_a_permutation_keeps_blocks_whole_or_is_refused(
+    case: tuple[PermutationSpec, dict[str, Tensor], int],
+) -> None:
+    spec, tensors, seed = case
+    p = symmetry.random(spec, seeded(seed))
+    size, blocks = spec.sizes["read"], spec.sizes["blocks"]
+    assert torch.equal(p["read"].reshape(blocks, -1)[:, 0] // (size // blocks), p["blocks"])
+    rolled = p | {"blocks": p["blocks"].roll(1)}
+    if blocks > 1:
+        with pytest.raises(UserError, match="whole blocks"):
+            symmetry.apply(spec, rolled, tensors)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.one_of(specs(), parted()))
+def test_what_a_group_acts_on_is_what_its_permutation_moves(
+    case: tuple[PermutationSpec, dict[str, Tensor], int],
+) -> None:
+    spec, tensors, seed = case
+    p = symmetry.random(spec, seeded(seed))
+    moved = symmetry.apply(spec, p, tensors)
+    for group in spec.groups:
+        for part in spec.acts(group.name):
+            assert len(part.index) == group.size
+            if part.rows is None and tensors[part.tensor].ndim == 1:
+                for unit, places in enumerate(part.index):
+                    old = part.index[int(p[group.name][unit])]
+                    assert torch.equal(moved[part.tensor][[*places]], tensors[part.tensor][[*old]])
 
 
 @settings(deadline=None, max_examples=40)

@@ -24,6 +24,7 @@ from pipeline.study.settings import MatchSettings
 from pipeline.symmetry.matchers import MATCHERS, Pair
 from pipeline.symmetry.matching import Match, collect, match
 from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
+from pipeline.symmetry.trace import permutation_spec
 from pipeline.symmetry.weight_matching import Ascent, Problem, best
 from pipeline.weights import dense_state, read_mask
 
@@ -258,6 +259,54 @@ def test_a_hidden_layer_behind_a_flattened_map_has_a_bound_as_well() -> None:
         for x, y in zip(columns, others, strict=True)
     )
     assert problem(spec, a, b).bounds["hidden"] == pytest.approx(expected, rel=1e-12)
+
+
+class Concatenated(nn.Module):
+    """Two layers' units side by side on one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(2, 12, 3), nn.Conv2d(12, 10, 3, padding=1)
+        self.head = nn.Linear(22, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        one = self.one(images).relu()
+        both = torch.cat([one, self.two(one).relu()], 1)
+        logits: Tensor = self.head(both.mean((2, 3)))
+        return logits
+
+
+class Grouped(nn.Module):
+    """A convolution in four groups, which read other units each: blocks, and units in blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(2, 12, 3), nn.Conv2d(12, 16, 3, padding=1, groups=4)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = self.two(self.one(images).relu()).relu()
+        logits: Tensor = self.head(inner.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("kind", [Concatenated, Grouped])
+def test_parts_of_axes_and_units_in_blocks_are_recovered(kind: type[nn.Module]) -> None:
+    hits = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model = kind()
+        spec = permutation_spec(model, channels=2, size=6).spec
+        assert spec.parts
+        there = symmetry.random(spec, seeded(seed))
+        state = model.state_dict()
+        made = problem(spec, state, symmetry.apply(spec, there, state))
+        found = climbed(made, seed)
+        rising(found)
+        assert found.objectives[-1] <= sum(made.bounds.values()) * (1 + 1e-12)
+        made.quality(found.permutation)
+        hits += same(found.permutation, there)
+    assert hits == 10
 
 
 @functools.cache

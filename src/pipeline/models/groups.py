@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.symmetry.permutation import Group, PermutationSpec
+from pipeline.symmetry.permutation import PermutationSpec
 from pipeline.symmetry.trace import Side, Traced
 
 
@@ -35,29 +35,35 @@ def named(traced: Traced, declared: Sequence[Observed]) -> PermutationSpec:
     Raises `ValueError` unless there is one declaration for each group, and each tap shows its
     group's units: the declaration or the network is wrong.
     """
-    sizes = traced.spec.sizes
-    traced_of, declared_of = Counter(list(sizes)), Counter(each.layer for each in declared)
+    traced_of, declared_of = (
+        Counter(list(traced.spec.sizes)),
+        Counter(each.layer for each in declared),
+    )
     if traced_of != declared_of:
         raise ValueError(
             f"groups that are traced and not declared: {sorted(traced_of - declared_of)}; "
             f"declared and not traced: {sorted(declared_of - traced_of)}"
         )
+    names: dict[str | None, str] = {each.layer: each.name for each in declared}
+    known = {group.name: group for group in traced.spec.groups}
     groups = []
     for each in declared:
         shown = traced.places[each.layer]
         axes_of = {tap: shown.get((tap, each.side)) for tap in (each.tap, *each.also)}
         axis = axes_of[each.tap]
-        for tap, found in axes_of.items():
-            if found is None or found != axis:
+        for tap, place in axes_of.items():
+            if place is None or place != axis:
                 raise ValueError(
                     f"group {each.name}: the {each.side} of {tap} does not show the units of "
                     f"{each.layer}"
                 )
         assert axis is not None
-        groups.append(Group(each.name, sizes[each.layer], each.tap, each.side, axis, each.also))
-    names = {each.layer: each.name for each in declared}
+        found = replace(known[each.layer], entries=None, averaged=(), weight="", also=each.also)
+        found = replace(found, name=each.name, tap=each.tap, side=each.side, axis=axis)
+        groups.append(replace(found, within=names.get(found.within)))
     axes = {
         tensor: tuple(None if layer is None else names[layer] for layer in carried)
         for tensor, carried in traced.spec.axes.items()
     }
-    return PermutationSpec(tuple(groups), axes, traced.spec.positions)
+    parts = tuple(replace(part, group=names[part.group]) for part in traced.spec.parts)
+    return PermutationSpec(tuple(groups), axes, traced.spec.positions, parts)

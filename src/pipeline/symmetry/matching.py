@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from pipeline.catalog.schema import choose
 from pipeline.errors import UserError
 from pipeline.forward import evaluation_mode
+from pipeline.symmetry.assignment import Scored, assign
 from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
 
 # A unit whose standard deviation is below 1e-6 of its root mean square only carries rounding noise.
@@ -43,6 +43,8 @@ class Statistics:
     variance: Tensor
     batch_std: Tensor
     covariance: Tensor
+    blocks: tuple[str, int] | None = None
+    """The group of the blocks in which the units lie, and the units in one."""
 
     @property
     def power(self) -> Tensor:
@@ -129,19 +131,24 @@ def collect(
     or if a tap does not give the group's size (networks of different widths).
     """
     sums: dict[str, _Sums] = {}
+    groups = [group for group in spec.groups if group.tap]  # blocks go by what lies in them
     with evaluation_mode(model_a), evaluation_mode(model_b):
         for images in batches:
             # not around the loop: the caller's iterator must not make inference tensors
             with torch.inference_mode():
-                a, b = (_activations(model, spec.groups, images) for model in (model_a, model_b))
-                for name, size in spec.sizes.items():
+                a, b = (_activations(model, groups, images) for model in (model_a, model_b))
+                for group in groups:
+                    name = group.name
                     if name not in sums:
-                        sums[name] = _Sums(name, size, images.device)
+                        sums[name] = _Sums(name, group.size, images.device)
                     for pair in zip(a[name], b[name], strict=True):
                         sums[name].add(*pair)
     if not sums:
         raise UserError("activation matching was given no images")
-    return {name: total.statistics() for name, total in sums.items()}
+    blocks = spec.blocks
+    return {
+        name: replace(total.statistics(), blocks=blocks.get(name)) for name, total in sums.items()
+    }
 
 
 def match(
@@ -157,32 +164,21 @@ def match(
     of them go where is rounding noise to the solver, so they are put in increasing order. Raises
     `UserError` for an unknown setting.
     """
-    permutation: Permutation = {}
-    quality: dict[str, GroupQuality] = {}
+    scored = {}
     for name, group in statistics.items():
         scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
         dead_a, dead_b = group.dead(similarity).numpy()
-        index = assign(scores, dead_a, dead_b)
-        permutation[name] = torch.from_numpy(index)
-        quality[name] = quality_of(scores, dead_a, dead_b, index)
-    return Match(permutation, quality)
+        scored[name] = Scored(scores, dead_a, dead_b, group.blocks)
+    found = assign(scored)
+    return Match(
+        {name: torch.from_numpy(index) for name, (_, index) in found.items()},
+        {name: quality_of(group, index) for name, (group, index) in found.items()},
+    )
 
 
-def assign(scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray) -> np.ndarray:
-    """Column (unit of a) for each row (unit of b): the assignment of the largest total score."""
-    index: np.ndarray = linear_sum_assignment(scores, maximize=True)[1].astype(np.int64)
-    # A live row may hold any dead column and a dead row any column left over, at no change of the
-    # total: hand them out in increasing order, first to the live rows, then to the dead ones.
-    live_rows = np.flatnonzero(~dead_b & dead_a[index])
-    index[live_rows] = np.flatnonzero(dead_a)[: len(live_rows)]
-    index[dead_b] = np.setdiff1d(np.arange(len(index)), index[~dead_b])
-    return index
-
-
-def quality_of(
-    scores: np.ndarray, dead_a: np.ndarray, dead_b: np.ndarray, index: np.ndarray
-) -> GroupQuality:
-    """Quality of the assignment ``index`` of scores [units of b, units of a]."""
+def quality_of(group: Scored, index: np.ndarray) -> GroupQuality:
+    """Quality of the assignment ``index``."""
+    scores, dead_a, dead_b = group.scores, group.dead_a, group.dead_b
     rows = np.arange(len(index))
 
     def mean(columns: np.ndarray) -> float:
@@ -271,7 +267,7 @@ def _activations(
     def keeping(group: Group, tap: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Tensor | None = None) -> None:
             shown = inputs[0] if output is None else output
-            seen[group.name][tap] = shown.movedim(group.axis, 1)
+            seen[group.name][tap] = _observed(model, group, shown)
 
         return hook
 
@@ -285,3 +281,20 @@ def _activations(
             )
         model(images)
     return {name: list(shown.values()) for name, shown in seen.items()}
+
+
+def _observed(model: nn.Module, group: Group, activation: Tensor) -> Tensor:
+    """A group's units [N, size, ...] in what a module gives or reads."""
+    if group.weight:
+        state = model.state_dict(keep_vars=True)
+        bias = state.get(f"{group.weight.removesuffix('weight')}bias")
+        activation = nn.functional.linear(activation, state[group.weight], bias)
+    if group.averaged:
+        activation = activation.mean(group.averaged, keepdim=True)
+    activation = activation.movedim(group.axis, 1)
+    if group.entries is None:
+        return activation
+    places = torch.tensor(group.entries, device=activation.device)
+    # places of one unit are samples of it, as pixels are
+    found = activation[:, places.flatten()]
+    return found.reshape(len(found), len(places), -1)

@@ -19,8 +19,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from pipeline.errors import UserError
-from pipeline.symmetry.matching import GroupQuality, assign, quality_of
+from pipeline.symmetry.assignment import Scored, assign
+from pipeline.symmetry.matching import GroupQuality, quality_of
 from pipeline.symmetry.permutation import (
+    Part,
     Permutation,
     PermutationSpec,
     apply,
@@ -75,9 +77,13 @@ class Problem:
         device: torch.device | None = None,
     ) -> None:
         self.spec = spec
-        #: The axes of each tensor that carry a group, with these.
-        self.carried = {name: _carried(spec, name) for name in names}
-        carrying = [name for name, axes in self.carried.items() if axes]
+        wanted = set(names)
+        #: What each group moves of the tensors.
+        self.parts = {
+            group: [part for part in spec.acts(group) if part.tensor in wanted]
+            for group in spec.sizes
+        }
+        carrying = list(dict.fromkeys(p.tensor for parts in self.parts.values() for p in parts))
         if not carrying:
             raise UserError("weight matching was given no tensor that carries a group")
         for name in carrying:
@@ -89,28 +95,30 @@ class Problem:
             if not (a[name].isfinite().all() and b[name].isfinite().all()):
                 raise UserError(f"weight matching: {name} is not finite (a network diverged)")
         self.a, self.b = ({name: s[name].detach().to(device) for name in carrying} for s in (a, b))
-        #: Tensors and axes that carry each group.
-        self.places: dict[str, list[tuple[str, int]]] = {name: [] for name in spec.sizes}
-        for name in carrying:
-            for axis, group in self.carried[name].items():
-                self.places[group].append((name, axis))
+        #: Groups that one assignment decides: blocks with the units in them, others alone.
+        self.families: dict[str, list[str]] = {}
+        for group in spec.groups:
+            self.families.setdefault(group.within or group.name, []).append(group.name)
         self.norm = _norm(self.a.values()) * _norm(self.b.values())
 
-    def tensors(self, group: str) -> dict[str, None]:
-        """The tensors that carry a group, each once."""
-        return dict.fromkeys(name for name, _ in self.places[group])
+    def tensors(self, family: str) -> dict[str, None]:
+        """The tensors that carry a group of a family, each once."""
+        return dict.fromkeys(p.tensor for g in self.families[family] for p in self.parts[g])
 
     @cached_property
     def neighbours(self) -> dict[str, set[str]]:
-        """The groups whose scores a group's permutation decides: those with a tensor in common.
+        """The families whose scores another's permutation decides: those with a tensor in common.
 
-        A group that a tensor carries along two axes is a neighbour of its own.
+        One of which a tensor carries several parts is a neighbour of its own.
         """
-        found: dict[str, set[str]] = {group: set() for group in self.places}
-        for name in self.a:
-            carried = list(self.carried[name].values())
-            for place, group in enumerate(carried):
-                found[group] |= {*carried[:place], *carried[place + 1 :]}
+        carried: dict[str, list[str]] = {name: [] for name in self.a}
+        for family, groups in self.families.items():
+            for part in (part for group in groups for part in self.parts[group]):
+                carried[part.tensor].append(family)
+        found: dict[str, set[str]] = {family: set() for family in self.families}
+        for families in carried.values():
+            for place, family in enumerate(families):
+                found[family] |= {*families[:place], *families[place + 1 :]}
         return found
 
     @cached_property
@@ -126,11 +134,12 @@ class Problem:
 
     def _bound(self, name: str) -> float:
         a, b = self.a[name].double(), self.b[name].double()
-        axes = list(self.carried[name])
-        if len(axes) > 2:
+        parts = [part for own in self.parts.values() for part in own if part.tensor == name]
+        axes = [axis for axis, group in enumerate(self.spec.axes[name]) if group is not None]
+        if len(axes) < len(parts) or len(axes) > 2:  # parts of axes, or more of them
             return float(a.norm() * b.norm())
         if len(axes) == 1:
-            a, b = (self.units(tensor, name, axes[0]) for tensor in (a, b))
+            a, b = (self.units(tensor, parts[0]) for tensor in (a, b))
             if a.shape[1] == 1:
                 return float(a.flatten().sort().values @ b.flatten().sort().values)
             scores = (b @ a.mT).cpu().numpy()
@@ -139,10 +148,16 @@ class Problem:
         a, b = (torch.linalg.svdvals(self._matrices(tensor, name, axes)) for tensor in (a, b))
         return float((a * b).sum())
 
-    def units(self, tensor: Tensor, name: str, axis: int) -> Tensor:
-        """A tensor as [units, the rest]: consecutive entries of one unit stay together."""
-        units = tensor.shape[axis] // self.spec.owned(name, axis)
-        return tensor.movedim(axis, 0).reshape(units, -1)
+    def units(self, tensor: Tensor, part: Part) -> Tensor:
+        """What a part moves of a tensor, as [units, the rest]."""
+        size = len(part.index)
+        if self.spec.axes[part.tensor][part.axis] is not None:  # all of it, in its order
+            return tensor.movedim(part.axis, 0).reshape(size, -1)
+        places = torch.tensor(part.index, device=tensor.device)
+        if part.rows is None:
+            return tensor.movedim(part.axis, 0)[places].reshape(size, -1)
+        rows = torch.tensor(part.rows, device=tensor.device)
+        return tensor[rows[:, :, None], places[:, None, :]].reshape(size, -1)
 
     def _matrices(self, tensor: Tensor, name: str, axes: list[int]) -> Tensor:
         """A tensor as [the rest, units of one axis, units of the other]."""
@@ -168,23 +183,23 @@ class Problem:
         that ``generator`` draws anew each time, or in the ``"forward"`` one.
         """
         at = Place(self, start)
-        groups = list(self.places)
+        families = list(self.families)
         objectives = [at.objective()]
         moved: list[int] = []
-        due = {group for group in groups if self.places[group]}
+        due = {family for family in families if self.tensors(family)}
         while due and len(moved) < sweeps:
             numbers = (
-                torch.randperm(len(groups), generator=generator).tolist()
+                torch.randperm(len(families), generator=generator).tolist()
                 if order == "random"
-                else range(len(groups))
+                else range(len(families))
             )
             count = 0
-            for group in (groups[number] for number in numbers):
-                if group in due:
-                    due.remove(group)
-                    if at.improve(group):
+            for family in (families[number] for number in numbers):
+                if family in due:
+                    due.remove(family)
+                    if at.improve(family):
                         count += 1
-                        due |= self.neighbours[group]
+                        due |= self.neighbours[family]
             objectives.append(at.objective())
             moved.append(count)
         return Ascent(named, at.permutation, tuple(objectives), tuple(moved))
@@ -197,14 +212,13 @@ class Problem:
         """How good a permutation is, by group; groups that no tensor carries are left out."""
         at = Place(self, permutation)
         found = {}
-        for group, places in self.places.items():
-            if not places:
+        for group, parts in self.parts.items():
+            if not parts:
                 continue
-            index = permutation[group]
             scores = at.scores(group)[:, inverse(permutation)[group]].cpu().numpy()
             dead_a, dead_b = (self._dead(state, group).cpu().numpy() for state in (self.a, self.b))
-            known = quality_of(scores, dead_a, dead_b, index.numpy())
-            names = self.tensors(group)
+            known = quality_of(Scored(scores, dead_a, dead_b), permutation[group].numpy())
+            names = dict.fromkeys(part.tensor for part in parts)
             distance = _norm(at.a[name].double() - self.b[name].double() for name in names)
             bound = sum(self.bounds[name] for name in names)
             found[group] = WeightQuality(**vars(known), bound=bound, distance=distance)
@@ -212,7 +226,7 @@ class Problem:
 
     def _dead(self, state: Mapping[str, Tensor], group: str) -> Tensor:
         """Units without any weight (bool [size])."""
-        parts = [self.units(state[n], n, axis).any(1) for n, axis in self.places[group]]
+        parts = [self.units(state[part.tensor], part).any(1) for part in self.parts[group]]
         return ~torch.stack(parts).any(0)
 
 
@@ -233,10 +247,10 @@ class Place:
         return float(sum((left * right).sum() for left, right in pairs))
 
     def operands(self, group: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Units of b and of a as they stand now, of each tensor that carries them; float64."""
+        """Units of b and of a as they stand now, of each part that moves with them; float64."""
         problem = self.problem
-        for name, axis in problem.places[group]:
-            b, a = (problem.units(s[name], name, axis).double() for s in (problem.b, self.a))
+        for part in problem.parts[group]:
+            b, a = (problem.units(s[part.tensor], part).double() for s in (problem.b, self.a))
             yield b, a
 
     def scores(self, group: str) -> Tensor:
@@ -248,31 +262,33 @@ class Place:
             total.addmm_(b, a.mT)
         return total
 
-    def improve(self, group: str) -> bool:
-        """Put a group to its best, if that gains anything beyond rounding; whether it moved."""
-        problem = self.problem
-        scores = self.scores(group).cpu().numpy()
-        index = torch.from_numpy(assign(scores, (scores == 0).all(0), (scores == 0).all(1)))
-        gain = float(scores[range(len(index)), index].sum() - scores.trace())
+    def improve(self, family: str) -> bool:
+        """Put a family to its best, if that gains anything beyond rounding; whether it moved."""
+        problem, blocks = self.problem, self.problem.spec.blocks
+        scored = {}
+        for group in problem.families[family]:
+            scores = self.scores(group).cpu().numpy()
+            dead_a, dead_b = ((scores == 0).all(axis) for axis in (0, 1))
+            scored[group] = Scored(scores, dead_a, dead_b, blocks.get(group))
+        best = {name: torch.from_numpy(index) for name, (_, index) in assign(scored).items()}
+        gain = sum(
+            float(each.scores[range(len(best[name])), best[name]].sum() - each.scores.trace())
+            for name, each in scored.items()
+        )
         least = GAIN * problem.norm
         if gain <= least:
             return False
-        step = self._still | {group: index}
-        before = {name: self.a[name] for name in problem.tensors(group)}
+        step = self._still | best
+        before = {name: self.a[name] for name in problem.tensors(family)}
         after = apply(problem.spec, step, before)
-        # the scores of a group that meets itself are no more than a slope
-        slope = group in problem.neighbours[group]
+        # the scores of a family that meets itself are no more than a slope
+        slope = family in problem.neighbours[family]
         if slope and self._over(after) - self._over(before) <= least:
             return False
         self.a |= after
-        self.permutation[group] = compose(step, self.permutation)[group]
+        moved = compose(step, self.permutation)
+        self.permutation |= {name: moved[name] for name in problem.families[family]}
         return True
-
-
-def _carried(spec: PermutationSpec, name: str) -> dict[int, str]:
-    """The axes of a tensor that carry a group, with the group."""
-    axes = enumerate(spec.axes.get(name, ()))
-    return {axis: group for axis, group in axes if group is not None}
 
 
 def best(ascents: Iterable[Ascent]) -> int:

@@ -17,8 +17,6 @@ it is right.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -26,16 +24,25 @@ from torch.nn.utils import parametrize
 from pipeline.symmetry.trace import rules
 from pipeline.symmetry.trace.groups import Traced, result
 from pipeline.symmetry.trace.operations import Call, operation
-from pipeline.symmetry.trace.proof import drawn, prove
+from pipeline.symmetry.trace.proof import copied, drawn, prove
+from pipeline.symmetry.trace.record import Place, Side, refusal
 from pipeline.symmetry.trace.units import Labels, Value, join, stay
-from pipeline.symmetry.trace.walk import Place, Side, Walk, refusal
+from pipeline.symmetry.trace.walk import Walk
 
 __all__ = [
     "Call", "Labels", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",
     "rules", "stay", "trace",
 ]  # fmt: skip
 
-#: Images of the trace and of the proof; random, so that a network needs no data.
+#: Classes of torch that stand around a module; by name, for to import them is slow.
+_WRAPPED = {
+    "OptimizedModule": "compiled (torch.compile)",
+    "ScriptModule": "scripted (torch.jit)",
+    "DataParallel": "wrapped in DataParallel",
+    "DistributedDataParallel": "wrapped in DistributedDataParallel",
+}
+
+#: Images of the proof and of the proof; random, so that a network needs no data.
 IMAGES = 16
 
 
@@ -47,18 +54,23 @@ def permutation_spec(model: nn.Module, *, channels: int, size: int) -> Traced:
     at the output of a module or, behind a functional activation, at the input of the next one.
 
     Raises:
-        UserError: the forward pass cannot be traced, an operation is not known, no units are free
-            to move, or the proof fails; one line that says which node and why.
+        UserError: the forward pass fails or depends on values of the images, an operation is not
+            known, no units are free to move, or the proof fails; one line of at most 200 letters
+            that says where and why.
     """
+    _check(model)
     generator = torch.Generator().manual_seed(0)
     network = drawn(model, generator)
     images = torch.randn(IMAGES, channels, size, size, generator=generator, dtype=torch.float64)
     try:
         with torch.inference_mode():
-            network(images)
+            network(images[:1])
     except RuntimeError:  # a network that makes single precision numbers of its own
         network, images = network.float(), images.float()
-    traced = trace(network, images)
+    except Exception:  # the trace says where
+        pass
+    # two, so that the axis of the images is not one of length 1
+    traced = trace(network, images[:2])
     prove(network, traced.spec, images, generator)
     return traced
 
@@ -68,6 +80,16 @@ def trace(model: nn.Module, images: Tensor) -> Traced:
 
     Raises `UserError` as `permutation_spec` does.
     """
+    _check(model)
+    return result(Walk(copied(model).eval(), images))
+
+
+def _check(model: nn.Module) -> None:
+    """Refuse what stands around a network: the pipeline asks for the plain module."""
+    for path, module in model.named_modules():
+        kinds = (k.__name__ for k in type(module).__mro__ if k.__module__.startswith("torch."))
+        if what := next((_WRAPPED[kind] for kind in kinds if kind in _WRAPPED), None):
+            where = f"module {path}" if path else "it"
+            raise refusal(f"{where} is {what}: return the plain module, the pipeline does without")
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise refusal("it has parametrised weights (torch.nn.utils.parametrize)")
-    return result(Walk(copy.deepcopy(model).eval(), images))

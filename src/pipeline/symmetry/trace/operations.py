@@ -1,4 +1,4 @@
-"""The operations whose effect on units is known: one table, and the hook that adds to it."""
+"""The operations whose effect on units is known: torch's own, and the hook that adds to them."""
 
 from __future__ import annotations
 
@@ -6,66 +6,111 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.symmetry.trace.units import Labels, State, Value
+from pipeline.symmetry.trace.units import Entries, Labels, State, Units, Value
 
-Rule = Callable[..., Labels | None]
+#: What the result carries: labels, a `Value` (one for each tensor of the result), or None.
+Found = Labels | Value | Sequence[Value] | None
+Rule = Callable[..., Found]
+R = TypeVar("R", bound=Rule)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One operation of a network as its rule sees it."""
 
     place: str
-    """The module's path, or the function and the node's name; for reasons."""
+    """The module's path, or the operation and the line that calls it; for reasons."""
     shape: tuple[int, ...]
-    """Of the result."""
+    """Of the (first) result."""
     inputs: Sequence[Value]
     """The tensors among the arguments, in their order."""
     called: Callable[..., Any]
-    """The module or function; a method of `Tensor` as its function."""
+    """The module, function or operation."""
+    state: State
+    data: bool
+    """Whether an argument depends on the images."""
+
+    @property
+    def units(self) -> Units:
+        return self.state.units
+
+    def open(self, entries: Entries) -> None:
+        """Entries of a weight are the outputs of its layer: they may be a group."""
+        if layer := self.state.layer(entries):
+            self.units.opened.append((entries.reshape(-1), layer))
+
+    def value(self, shape: Sequence[int], carried: Sequence[Any] = ()) -> Value:
+        """A result of this call."""
+        return Value(self.units, tuple(shape), tuple(carried), self.data)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A rule, and what else is known of the operations that follow it."""
+    """A rule of one's own, and what else is known of the operations that follow it."""
 
     rule: Rule
     activation: bool
-    view: bool
 
-    def labels(
-        self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], state: State
-    ) -> Labels | None:
-        """Labels of the result; None if the rule does not know, or takes no such arguments."""
-        signature, own = inspect.signature(self.rule), {}
+    def labels(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Found:
+        """What the rule says; None if it does not know, or takes no such arguments."""
         try:
-            if isinstance(module := call.called, nn.Module):
-                given = signature.bind_partial(call, *args, **kwargs).arguments
-                for name, parameter in signature.parameters.items():
-                    if name not in given and hasattr(module, name) and parameter.kind in _NAMED:
-                        found = getattr(module, name)
-                        own[name] = state.value(found) if isinstance(found, Tensor) else found
-            bound = signature.bind(call, *args, **kwargs, **own)
+            bound = inspect.signature(self.rule).bind(call, *args, **kwargs)
         except TypeError:
             return None
-        labels = self.rule(*bound.args, **bound.kwargs)
-        return labels if labels is not None and len(labels) == len(call.shape) else None
+        return self.rule(*bound.args, **bound.kwargs)
+
+    def attributes(
+        self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Attributes of a module for parameters of the rule that are named like them."""
+        signature = inspect.signature(self.rule)
+        try:
+            given = signature.bind_partial(None, *args, **kwargs).arguments
+        except TypeError:
+            return {}
+        names = (n for n, p in signature.parameters.items() if p.kind in _NAMED and n not in given)
+        return {name: getattr(module, name) for name in names if hasattr(module, name)}
 
 
-#: By function (a method by that of `Tensor`) or class of modules.
+#: Operations of one's own: by function (a method by that of `Tensor`) or class of modules.
 TABLE: dict[object, Operation] = {}
+#: Rules of torch's own operations, by the name that all ways to call one share (`aten`).
+RULES: dict[str, Rule] = {}
 _modules = {name.lower(): kind for name, kind in vars(nn).items() if isinstance(kind, type)}
 
 
+def aten(names: str) -> Callable[[R], R]:
+    """Register the rule of operations of torch, by the names that its functions come down to."""
+
+    def register(rule: R) -> R:
+        RULES.update(dict.fromkeys(names.split(), rule))
+        return rule
+
+    return register
+
+
+def rule_of(called: Any) -> Rule | None:
+    """The rule of an operation of torch; one that is in place follows that of the other."""
+    name = called.overloadpacket.__name__
+    for each in (name, name.removesuffix("_")):
+        if each in RULES:
+            return RULES[each]
+        overloads = getattr(torch.ops.aten, each, None)
+        tags = [getattr(overloads, o).tags for o in overloads.overloads()] if overloads else []
+        if any(torch.Tag.pointwise in each for each in tags):
+            return RULES["pointwise"]
+    return None
+
+
 def operation(
-    *targets: Callable[..., Any] | str, activation: bool = False, view: bool = False
+    *targets: Callable[..., Any] | str, activation: bool = False
 ) -> Callable[[Rule], Rule]:
     """Say what operations do to units: register their rule.
 
@@ -74,7 +119,6 @@ def operation(
         methods of `Tensor`, those with an underscore (in place), and the module
         (`leaky_relu`: `nn.LeakyReLU`).
     activation: a group is observed after its last activation.
-    view: the result may share its memory with the first argument.
 
     A rule is called with the `Call` and the operation's own arguments, each tensor as a `Value`.
     For a module, parameters of the rule that are named like attributes of it are these, so that
@@ -94,14 +138,14 @@ def operation(
             return images.labels
 
     or that of another operation: ``trace.operation(swish, activation=True)(rules.elementwise)``.
-    The function is followed where a file with a forward pass calls it by a name of that file that
-    does not begin with an underscore; elsewhere, add `torch.fx.wrap`.
+    The function is followed where a file with a module of the network, or its own file, calls it by
+    a name of that file.
     """
 
     def register(rule: Rule) -> Rule:
         for target in targets:
             for each in _named(target) if isinstance(target, str) else (target,):
-                TABLE[each] = Operation(rule, activation, view)
+                TABLE[each] = Operation(rule, activation)
         return rule
 
     return register

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.symmetry.permutation import PermutationSpec
-from pipeline.symmetry.trace.walk import refusal
+from pipeline.symmetry.trace.record import first_line, refusal
 
 #: Largest relative change of a logit that is rounding.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -45,8 +45,7 @@ def prove(
             f"largest; wrong: {', '.join(wrong) or 'all together'})"
         )
     planted = symmetry.random(spec, generator)
-    twin = copy.deepcopy(model)
-    twin.load_state_dict(symmetry.apply(spec, planted, model.state_dict()))
+    twin = symmetry.moved(model, spec, planted)
     for name, group in matching.collect(model, twin, spec, [images]).items():
         power_a, power_b = group.power
         distance = power_b[:, None] + power_a[None, :] - 2 * group.similarity("inner")
@@ -56,13 +55,21 @@ def prove(
             raise refusal(f"a planted permutation of {name} is not recovered from its activations")
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """A copy; raises `UserError` where the network cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise refusal(f"it cannot be copied: {first_line(error)}") from None
+
+
 @torch.no_grad()
 def drawn(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """A double precision copy whose tensors are all random: no unit is like another.
 
     Fresh networks would prove little: every BatchNorm is the same for all of its units.
     """
-    network = copy.deepcopy(model).cpu().double().eval()
+    network = copied(model).cpu().double().eval()
     for tensor in network.state_dict(keep_vars=True).values():
         if not tensor.is_floating_point() or not tensor.numel():
             continue

@@ -1,101 +1,225 @@
-"""What the axes of a tensor carry: units, which move together as far as they were joined."""
+"""What the axes of a tensor carry: entries, and what is asked of those that move.
+
+An *entry* is one place along an axis, by a number of its own; 0 stands for what never moves. An
+axis may be carried by itself or, after a view, together with others: a layer of heads x dims is an
+array [heads, dims] of entries. Following a network means to move such arrays as the network moves
+its tensors, and to note what its operations ask of a relabelling:
+
+- entries that meet move alike (`Units.tie`), those that meet what is fixed stay (`Units.fix`);
+- where some axes of an array are summed over, normalised or contracted, the entries of a row may
+  change places and whole rows may, nothing else (`Units.blocks`: a block entry stands for a row).
+
+`solve` reads off the largest set of relabellings that keeps all of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor, nn
 
+Entries = np.ndarray
 
+
+@dataclass
 class Units:
-    """Units that move together; joined with others, they point to those that speak for them."""
+    """All entries of a network, and what is asked of them."""
 
-    def __init__(self, size: int, layer: str) -> None:
-        self.size, self.layer = size, layer
-        self.into: tuple[Units, int] | None = None
-        self.opened = False  # a layer writes along the axis: they may be a group
-        self.reason: str | None = None  # why they stay; "" where that needs no word
+    count: int = 1
+    same: list[tuple[Entries, Entries]] = field(default_factory=list)
+    fixed: list[tuple[Entries, str]] = field(default_factory=list)
+    """In time, with the reason; "" where that needs no word."""
+    systems: list[tuple[Entries, Entries]] = field(default_factory=list)
+    """Block entries [rows] and what each stands for [rows, entries]."""
+    opened: list[tuple[Entries, str]] = field(default_factory=list)
+    """Along the outputs of layers, with the layer's name, in time."""
+    seen: list[Entries] = field(default_factory=list)
+    """What lies along the axes of each tensor: a relabelling keeps each of these sets."""
+    _known: dict[tuple[int, bytes], Entries] = field(default_factory=dict)
+
+    def new(self, *shape: int) -> Entries:
+        """Fresh entries, which nothing is asked of."""
+        first, self.count = self.count, self.count + int(np.prod(shape))
+        return np.arange(first, self.count).reshape(shape)
+
+    def tie(self, left: Entries, right: Entries) -> None:
+        """Entries at the same place of two arrays move together."""
+        if left is not right:
+            self.same.append((left.reshape(-1), right.reshape(-1)))
+
+    def fix(self, entries: Entries, reason: str) -> None:
+        """Nothing here moves; the first reason counts."""
+        self.fixed.append((entries.reshape(-1), reason))
+
+    def blocks(self, rows: Entries) -> Entries:
+        """An entry for each row [rows, entries]: it moves as the row does, as a set."""
+        if (rows == rows[:, :1]).all():
+            return rows[:, 0]
+        each, place = np.unique(np.sort(rows, axis=1), axis=0, return_inverse=True)
+        key = (each.shape[1], each.tobytes())
+        if key not in self._known:
+            self._known[key] = self.new(len(each))
+            self.systems.append((self._known[key], each))
+        return self._known[key][place.reshape(-1)]
 
 
-#: Units along an axis, and how many consecutive entries each of them owns; None: nothing moves.
-Label = tuple[Units, int] | None
-#: One for each axis of a tensor.
-Labels = list[Label]
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Entries along one axis of a tensor, or along several together; its axes are in order."""
+
+    axes: tuple[int, ...]
+    entries: Entries
+
+    def by(self, units: Units, axes: Iterable[int]) -> Entries:
+        """Entries along some of the axes alone: blocks of those along the others."""
+        kept = [i for i, axis in enumerate(self.axes) if axis in set(axes)]
+        if len(kept) == len(self.axes):
+            return self.entries
+        rest = [i for i in range(len(self.axes)) if i not in kept]
+        lengths = [self.entries.shape[i] for i in kept]
+        rows = self.entries.transpose(kept + rest).reshape(int(np.prod(lengths)), -1)
+        return units.blocks(rows).reshape(lengths)
+
+    def tidy(self) -> Carried:
+        """Without axes along which all is equal, as far as one axis remains."""
+        axes, entries = list(self.axes), self.entries
+        for long in (True, False):
+            for axis in list(axes):
+                i = axes.index(axis)
+                equal = bool((entries == entries.take([0], i)).all())
+                if len(axes) > 1 and equal and (entries.shape[i] > 1) is long:
+                    entries = entries.take(0, i)
+                    axes.remove(axis)
+        return Carried(tuple(axes), entries)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Label:
+    """The entries along one axis, for a rule of one's own."""
+
+    units: Units
+    entries: Entries
+
+
+#: One for each axis of a tensor; None: nothing moves along it.
+Labels = Sequence[Label | None]
+
+
+@dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the network: its shape and the units along each axis."""
+    """A tensor of the network: its shape and what its axes carry."""
 
+    units: Units
     shape: tuple[int, ...]
-    labels: Labels
+    carried: tuple[Carried, ...] = ()
+    data: bool = False
+    """Whether it depends on the images."""
+    equal: frozenset[int] = frozenset()
+    """Axes along which it is the same everywhere, by `expand`: they ask nothing."""
+    key: int = 0
+    """The weight of a convolution in groups: the ``id`` of its tensor, which `State` knows."""
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def labels(self) -> Labels:
+        """Each axis by itself; of several that are carried together, the blocks along each."""
+        found: list[Label | None] = [None] * self.ndim
+        for each in self.carried:
+            for axis in each.axes:
+                found[axis] = Label(self.units, each.by(self.units, [axis]))
+        return found
 
-class State:
-    """The tensors of a network's state dict, with units of their own along each axis.
-
-    Other tensors cannot be permuted: nothing moves along their axes.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._names: dict[int, str] = {}  # a tensor's first
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            self._names.setdefault(id(tensor), name)
-        self.values: dict[int, Value] = {}
-        """By a tensor's ``id``, in the order of their first use."""
-
-    def value(self, tensor: Tensor) -> Value:
-        """The value of a tensor, the same one at every use."""
-        if id(tensor) not in self.values:
-            name = self._names.get(id(tensor))
-            labels: Labels = [None] * tensor.ndim
-            if name and tensor.is_floating_point():
-                for axis, count in enumerate(tensor.shape):
-                    if count > 1 or axis < 2:
-                        labels[axis] = (Units(count, name.rpartition(".")[0] or name), 1)
-            self.values[id(tensor)] = Value(tuple(tensor.shape), labels)
-        return self.values[id(tensor)]
+    def with_labels(self, labels: Labels) -> Value:
+        """The same tensor with these labels."""
+        carried = (Carried((i,), label.entries) for i, label in enumerate(labels) if label)
+        return Value(self.units, self.shape, tuple(carried), self.data)
 
 
-def root(label: tuple[Units, int]) -> tuple[Units, int]:
-    """The label by the units that speak for its own, whether they move or stay."""
-    while label[0].into is not None:
-        units, factor = label[0].into
-        label = (units, label[1] * factor)
-    return label
-
-
-def resolved(label: Label) -> Label:
-    """The label by the units that speak for its own; None if they stay."""
-    found = label and root(label)
-    return found if found and found[0].reason is None else None
-
-
-def stay(label: Label, reason: str) -> None:
-    """Nothing along this axis moves; the first reason counts."""
-    found = resolved(label)
-    if found is not None:
-        found[0].reason = reason
-
-
-def join(left: Label, right: Label, reason: str) -> None:
-    """Make two axes of the same length move together, or both stay where that is not possible."""
-    a, b = resolved(left), resolved(right)
-    if a is None or b is None:
+def join(left: Label | None, right: Label | None, reason: str) -> None:
+    """Make two axes of the same length move together; both stay where one has no label."""
+    if left is None or right is None:
         stay(left, reason)
         stay(right, reason)
-    elif a[0] is not b[0]:
-        if a[1] < b[1]:
-            a, b = b, a
-        if a[1] % b[1]:
-            stay(a, reason)
-            stay(b, reason)
-            return
-        # The units of b are finer: as many of them as fit into one of a move with it.
-        b[0].into = (a[0], a[1] // b[1])
-    elif a[1] != b[1]:
-        stay(a, reason)
+    else:
+        left.units.tie(left.entries, right.entries)
+
+
+def stay(label: Label | None, reason: str) -> None:
+    """Nothing along this axis moves; the first reason counts."""
+    if label is not None:
+        label.units.fix(label.entries, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """The weight of a convolution in groups: its second axis means another thing in each group."""
+
+    first: Entries
+    """[groups, entries of axis 0 in each]."""
+    second: Entries
+    """[groups, length of axis 1]."""
+
+
+class State:
+    """The tensors of a network's state dict, with entries of their own along each axis.
+
+    Whole numbers and tensors outside of the state dict cannot be permuted: nothing moves there.
+    """
+
+    def __init__(self, units: Units, model: nn.Module) -> None:
+        self.units = units
+        self.names: dict[int, str] = {}
+        """A tensor's first name, by its ``id``."""
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            self.names.setdefault(id(tensor), name)
+        self.values: dict[int, Value] = {}
+        self.grouped: dict[int, Grouped] = {}
+        self._origin: list[tuple[int, str]] = []
+
+    def value(self, key: int, tensor: Tensor) -> Value:
+        """What a tensor carries, by its ``id``, the same at every use."""
+        if key not in self.values:
+            shape, carried = tuple(tensor.shape), []
+            moves = key in self.names and (tensor.is_floating_point() or tensor.dtype.itemsize == 1)
+            for axis, length in enumerate(shape if moves else ()):
+                if length > 1 or axis < 2:
+                    carried.append(Carried((axis,), self._new(key, length)))
+            self.values[key] = Value(self.units, shape, tuple(carried))
+            if key in self.grouped:
+                self._one_for_all_groups(key)
+        return self.values[key]
+
+    def in_groups(self, key: int, groups: int, shape: tuple[int, ...]) -> Grouped:
+        """What the weight of a convolution in groups carries along its first two axes."""
+        if key not in self.grouped:
+            first = self._new(key, groups, shape[0] // groups)
+            self.grouped[key] = Grouped(first, self._new(key, groups, shape[1]))
+            if key in self.values:
+                self._one_for_all_groups(key)
+        return self.grouped[key]
+
+    def _one_for_all_groups(self, key: int) -> None:
+        """A weight that is also read in another way has a second axis like any other."""
+        plain = {each.axes[0]: each.entries for each in self.values[key].carried}
+        each = self.grouped[key]
+        self.units.tie(each.first, plain[0])
+        for row in each.second:
+            self.units.tie(row, plain[1])
+
+    def _new(self, key: int, *shape: int) -> Entries:
+        name = self.names[key]
+        self._origin.append((self.units.count, name.rpartition(".")[0] or name))
+        found = self.units.new(*shape)
+        self._origin.append((self.units.count, ""))
+        return found
+
+    def layer(self, entries: Entries) -> str:
+        """The layer whose tensor entries were made for; "" if for none."""
+        starts = [start for start, _ in self._origin]
+        at = int(np.searchsorted(starts, entries.reshape(-1)[0], side="right")) - 1
+        return self._origin[at][1] if at >= 0 else ""

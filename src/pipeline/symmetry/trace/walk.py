@@ -1,189 +1,140 @@
-"""The walk over the graph of a forward pass (torch.fx), which labels the axes of every tensor."""
+"""The walk over a recorded forward pass, which says what the axes of every tensor carry."""
 
 from __future__ import annotations
 
-import inspect
-import operator
-import re
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
 
-from pipeline.errors import UserError
-from pipeline.symmetry.trace.operations import TABLE, Call, Operation
-from pipeline.symmetry.trace.units import Label, Labels, State, Value, stay
-
-Side = Literal["output", "input"]
-#: A module by its dotted name, and what of it a hook sees.
-Place = tuple[str, Side]
-_IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem}
-#: Questions for a tensor's form alone, which no permutation changes.
-_FORM = {"size", "dim", "numel", "ndimension", "shape", "ndim", "dtype", "device"}
+from pipeline.symmetry.trace.operations import TABLE, Call, Operation, rule_of
+from pipeline.symmetry.trace.record import Node, Recorder, Recording, Ref, Sight, kind_of
+from pipeline.symmetry.trace.rules import ACTIVATIONS
+from pipeline.symmetry.trace.units import Entries, Label, State, Units, Value
 
 
-def refusal(reason: str) -> UserError:
-    """The error of a network whose groups cannot be found: one line."""
-    return UserError(f"the permutation groups of the network cannot be found: {reason}")
-
-
-class Recorder(fx.Tracer):
-    """Remembers what each module, made of others or not, read and gave at its last call."""
-
-    def __init__(self) -> None:
-        own = (f for f in TABLE if isinstance(f, FunctionType))
-        own = (f for f in own if f.__module__.partition(".")[0] != "torch")
-        super().__init__(autowrap_functions=tuple(own))
-        self.seen: dict[Place, fx.Node] = {}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in TABLE or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # fmt: skip
-        path = self.path_of_module(m)
-        result = super().call_module(m, forward, args, kwargs)
-        sides: tuple[Side, Side] = ("output", "input")
-        for side, value in zip(sides, (result, args[0] if args else None), strict=True):
-            self.seen.pop((path, side), None)
-            if isinstance(value, fx.Proxy):
-                self.seen[path, side] = value.node
-        return result
-
-
-class Walk(fx.Interpreter):
-    """Runs the graph of a network once and labels the axes of every tensor in it.
+class Walk:
+    """Runs the forward pass of a network once and follows the entries of every tensor in it.
 
     Raises `UserError` if the forward pass cannot be followed.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self.recorder = Recorder()
-        try:
-            graph = self.recorder.trace(model)
-        except Exception as error:
-            raise refusal(f"torch.fx cannot follow its forward: {_first_line(error)}") from None
-        super().__init__(model, garbage_collect_values=True, graph=graph)
-        self.extra_traceback = False  # errors are told in one line
-        self.state = State(model)
-        self.values: dict[fx.Node, Value] = {}
-        self.live = self._live()
-        self.unknown: list[tuple[str, Label]] = []
-        """Where units met an operation that is not known."""
-        with torch.inference_mode():
-            self.run(images)
+        self.model = model
+        self.recording: Recording = Recorder(model).run(images)
+        self.units = Units()
+        self.state = State(self.units, model)
+        self.values: dict[int, Value] = {}
+        """By a tensor's number, in the order in which they were made."""
+        self.unknown: list[tuple[str, Entries]] = []
+        """Where entries met an operation that is not known."""
+        for node, live in zip(self.recording.nodes, self.recording.live(), strict=True):
+            if live:
+                self._follow(node)
+        assert self.recording.output is not None
+        for each in self.value(self.recording.output).carried:
+            self.units.fix(each.entries, "")
+        for value in [*self.values.values(), *self.state.values.values()]:
+            self.units.seen += [each.entries.reshape(-1) for each in value.carried]
+        for grouped in self.state.grouped.values():
+            self.units.seen += [grouped.first.reshape(-1), grouped.second.reshape(-1)]
 
-    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return super().placeholder(target, args, kwargs)
-        except RuntimeError:
-            raise refusal(f"its forward wants a second input, {target!r}") from None
+    def value(self, ref: Ref) -> Value:
+        """What a tensor carries."""
+        if ref.number not in self.values:
+            source = self.recording.sources.get(ref.number)
+            shape = self.recording.shapes[ref.number]
+            if source is not None and id(source) in self.state.names:
+                return self.state.value(id(source), source)
+            data = self.recording.depends(ref)
+            self.values[ref.number] = Value(self.units, shape, (), data)
+        return self.values[ref.number]
 
-    def run_node(self, n: fx.Node) -> Any:
-        try:
-            value = super().run_node(n)
-        except UserError:
-            raise
-        except Exception as error:
-            raise refusal(f"{_place(n)} fails: {_first_line(error)}") from None
-        if n.op == "output":
-            if not isinstance(value, Tensor) or value.ndim != 2:
-                raise refusal("its output is not one tensor of logits [N, classes]")
-            for label in self._inputs(n)[0].labels:
-                stay(label, "")
-        elif isinstance(value, Tensor):
-            labels = self._labels(n, value) if n in self.live else None
-            self.values[n] = Value(tuple(value.shape), labels or [None] * value.ndim)
-        elif n in self.live and (n.args[1] if n.target is getattr else n.target) not in _FORM:
-            self._not_known(n)
-        return value
-
-    def _labels(self, n: fx.Node, value: Tensor) -> Labels | None:
-        """What the rule of a node's operation says of the result; None if nothing moves."""
-        if n.op == "get_attr":
-            return self.state.value(value).labels
-        inputs, known = self._inputs(n), self.operation(n)
-        labels = None
-        if inputs and known:
-            call = Call(_place(n), tuple(value.shape), inputs, self._called(n))
-            given = fx.map_arg((n.args, n.kwargs), lambda m: self.values.get(m, self.env[m]))
-            labels = known.labels(call, *given, self.state)
-        if labels is None:
-            self._not_known(n)
-        return labels
-
-    def _not_known(self, n: fx.Node) -> None:
-        self.unknown += [(_place(n), label) for x in self._inputs(n) for label in x.labels]
-
-    def _inputs(self, n: fx.Node) -> list[Value]:
-        found: list[fx.Node] = []
-        fx.map_arg((n.args, n.kwargs), found.append)
-        return [self.values[m] for m in found if m in self.values]
-
-    def operation(self, n: fx.Node) -> Operation | None:
-        """What is known of a node's operation."""
-        called = self._called(n)
-        if isinstance(called, nn.Module):
-            return next((TABLE[kind] for kind in type(called).__mro__ if kind in TABLE), None)
-        return TABLE.get(getattr(Tensor, str(n.args[1]), None) if called is getattr else called)
-
-    def _called(self, n: fx.Node) -> Any:
-        """The module or function of a node; a method of a tensor as its function."""
-        if n.op == "call_module":
-            return self.fetch_attr(str(n.target))
-        if n.op == "call_method":
-            return getattr(Tensor, str(n.target), None)
-        return n.target if n.op == "call_function" else None
-
-    def writes_in_place(self, n: fx.Node) -> bool:
-        """Whether a node changes the tensor that it reads first."""
-        called = self._called(n)
-        if isinstance(called, nn.Module):
-            return getattr(called, "inplace", False) is True
-        name = getattr(called, "__name__", "")
-        if called in _IN_PLACE or re.fullmatch(r"[a-z]\w*[a-z0-9]_", name):
-            return True
-        try:
-            given = inspect.signature(called).bind(*n.args, **n.kwargs).arguments
-        except (TypeError, ValueError):  # no function, or one that is built in
+    def activates(self, number: int) -> bool:
+        """Whether a node is an activation."""
+        if number < 0:
             return False
-        return given.get("inplace") is True
+        called = self.recording.nodes[number].called
+        known = TABLE.get(kind_of(called))
+        if known is not None:
+            return known.activation
+        return called.overloadpacket.__name__.removesuffix("_") in ACTIVATIONS
 
-    def _live(self) -> set[fx.Node]:
-        """The nodes on which the output depends, in-place changes of live tensors included."""
-        live: set[fx.Node] = set()
-        before = -1
-        while before < len(live):
-            before = len(live)
-            for n in reversed(self.graph.nodes):
-                if n.op == "output" or n in live or self._changes(n, live):
-                    live.update((n, *n.all_input_nodes))
-        return live
+    def computes(self, sight: Sight, path: str) -> bool:
+        """Whether a module itself computed what a hook saw."""
+        return sight.writer >= 0 and self.recording.nodes[sight.writer].module == path
 
-    def _changes(self, n: fx.Node, live: set[fx.Node]) -> bool:
-        """Whether a node changes one of the live tensors, itself or through a view."""
-        if not n.all_input_nodes or not self.writes_in_place(n):
-            return False
-        base = n.all_input_nodes[0]
-        while base not in live and base.op != "placeholder" and base.all_input_nodes:
-            base = base.all_input_nodes[0]
-            known = self.operation(base)
-            if not (self.writes_in_place(base) or (known and known.view)):
-                break
-        return base in live
+    def passes_on(self, path: str) -> bool:
+        """Whether a module of torch gives just what it reads (dropout in evaluation)."""
+        read, gave = (self.recording.seen.get((path, side)) for side in ("input", "output"))
+        own = type(self.model.get_submodule(path)).__module__.startswith("torch.nn")
+        return bool(own and read and gave and read == gave)
+
+    def _follow(self, node: Node) -> None:
+        found = self._found(node)
+        if found is None:
+            for ref in node.inputs:
+                self.unknown += [(node.place, each.entries) for each in self.value(ref).carried]
+            found = []
+        for ref, value in zip(node.results, found, strict=False):
+            # what is changed in place keeps its entries, which now move as those of what it met
+            if value.shape == self.recording.shapes[ref.number] and ref.number not in self.values:
+                known = self.recording.sources.get(ref.number)
+                if known is None or id(known) not in self.state.names:
+                    self.values[ref.number] = replace(value, data=self.recording.depends(ref))
+        for ref in node.results:
+            self.value(ref)
+
+    def _found(self, node: Node) -> Sequence[Value] | None:
+        """What the rule of an operation says of its results; None if it is not known."""
+        own = TABLE.get(kind_of(node.called))
+        rule = None if own else rule_of(node.called)
+        if own is None and rule is None:
+            return None
+        args, kwargs = tree_map_only(Ref, self._argument(node), (node.args, node.kwargs))
+        inputs = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Value)]
+        shape = self.recording.shapes[node.results[0].number] if node.results else ()
+        data = any(self.recording.depends(ref) for ref in node.inputs)
+        call = Call(node.place, shape, inputs, node.called, self.state, data)
+        if rule is None:
+            return _own(own, call, args, kwargs) if own else None
+        found: Any = rule(call, *args, **kwargs)
+        return [found] if isinstance(found, Value) else found
+
+    def _argument(self, node: Node) -> Any:
+        """What stands for a tensor among the arguments of a rule."""
+        weight = self._weight_in_groups(node)
+
+        def argument(ref: Ref) -> Value:
+            if ref.number == weight:
+                source = self.recording.sources[ref.number]
+                return Value(self.units, tuple(source.shape), key=id(source))
+            return self.value(ref)
+
+        return argument
+
+    def _weight_in_groups(self, node: Node) -> int:
+        """The number of the tensor of the network that is the weight of a convolution in groups."""
+        packet = getattr(node.called, "overloadpacket", None)
+        if packet is torch.ops.aten.convolution and node.args[8] > 1:
+            source = self.recording.sources.get(node.args[1].number)
+            if source is not None and id(source) in self.state.names:
+                return int(node.args[1].number)
+        return -1
 
 
-def _place(n: fx.Node) -> str:
-    """A node for an error line: the module's path, or the function and the node's name."""
-    if n.op == "call_module":
-        return f"module {n.target}"
-    name = getattr(n.target, "__name__", str(n.target))
-    return f"node {n.name} ({name})"
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:300]
+def _own(
+    known: Operation, call: Call, args: Sequence[Any], kwargs: dict[str, Any]
+) -> list[Value] | None:
+    """What a rule of one's own says of the (first) result."""
+    found = known.labels(call, args, kwargs)
+    if isinstance(found, Value):
+        return [found]
+    if found is None or len(found) != len(call.shape):
+        return None
+    if not all(label is None or isinstance(label, Label) for label in found):
+        return None
+    return [call.value(call.shape).with_labels(found)]  # type: ignore[arg-type]
