@@ -129,6 +129,17 @@ def test_a_layer_of_parameters_of_its_own_has_units(form: str) -> None:
     assert groups(model) == {"one": 8, "w": 8, "two": 5}
 
 
+def test_weights_that_are_divided_by_their_own_norm_keep_their_units() -> None:
+    """As spectral normalisation by hooks does it."""
+
+    def middle(n: Net, x: Tensor) -> Tensor:
+        flat = n.w.flatten(1)
+        return functional.conv2d(x, n.w / torch.dot(n.u, torch.mv(flat, n.v)))
+
+    own = {"w": torch.randn(8, 8, 3, 3), "u": torch.rand(8), "v": torch.rand(72)}
+    assert groups(Net(middle, **own)) == {"one": 8, "w": 8, "two": 5}
+
+
 def test_buffers_that_scale_units_move_with_them_and_those_that_number_them_hold_them() -> None:
     model = Net(lambda n, x: x * n.keep)
     model.register_buffer("keep", (torch.arange(8) % 2).float().view(1, 8, 1, 1))
