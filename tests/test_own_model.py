@@ -308,6 +308,56 @@ def test_it_works_in_every_stage(own: Tiny, capsys: pytest.CaptureFixture[str]) 
     assert layers == prunable_parameters(a, "all")
 
 
+PARTS = """
+import torch
+from torch import nn
+
+class Parts(nn.Module):
+    def __init__(self, units, classes, channels):
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(channels, units, 3, padding=1) for _ in range(2))
+        self.norm, self.act = nn.BatchNorm2d(2 * units), nn.ReLU()
+        self.grouped = nn.Conv2d(units, units, 3, padding=1, groups=2)
+        self.token = nn.Conv2d(2 * units, units, 4, 4)
+        self.heads = nn.MultiheadAttention(units, 2, batch_first=True)
+        self.classifier = nn.Linear(units, classes)
+
+    def forward(self, images):
+        left = torch.relu(self.grouped(torch.relu(self.one(images))))
+        both = torch.cat([left, torch.relu(self.two(images))], 1)
+        tokens = self.token(self.act(self.norm(both))).flatten(2).transpose(1, 2)
+        tokens = tokens + self.heads(tokens, tokens, tokens, need_weights=False)[0]
+        return self.classifier(tokens.mean(1))
+
+def parts(width, classes, channels, size):
+    return Parts(round(16 * width), classes, channels)
+"""
+
+
+def test_parts_of_an_axis_blocks_and_heads_work_in_every_stage(nets: Path) -> None:
+    (nets / "own_nets.py").write_text(PARTS)
+    own = Tiny(write(nets / "study"), nets / "results")
+    entry = {"mine": ALLOWED | {"factory": "own_nets:parts"}}
+    (nets / "study" / "config" / "models.yaml").write_text(json.dumps(entry))
+    own = Tiny(nets / "study", nets / "results")
+    cell = own.cell("permuted", k=1)
+    assert read_json(own.make(cell.run) / "metrics.json")["status"] == "ok"
+    match = cell.run.match
+    assert match is not None
+    permutation = read_tensors(own.path(match, "permutation.safetensors"))
+    assert {name: len(index) for name, index in permutation.items()} == {
+        "one.blocks": 2, "one": 8, "grouped": 8, "two": 8, "token": 8, "heads[0:16].blocks": 2,
+        "heads[0:16]": 8, "heads[16:24]": 8,
+    }  # fmt: skip
+    quality = read_json(own.path(match, "metrics.json"))["groups"]
+    assert quality.keys() == permutation.keys()
+    own.make(Curve(match, own.config.experiments["tiny"].connectivity))
+    a = interop.network(own.folder(match.a), allow_code=True)
+    moved = interop.network(own.folder(match.a), permuted_by=own.folder(match), allow_code=True)
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.allclose(a(images), moved(images), atol=1e-4)
+
+
 def test_an_untraceable_network_is_refused_before_it_is_trained(own: Tiny, nets: Path) -> None:
     text = NETS.replace(
         "features = max_pool2d", "stream = stream.roll(1, 1)\n        features = max_pool2d"

@@ -95,7 +95,7 @@ def _kinds(walk: Walk, solution: Solution) -> list[Kind]:
         inside = set(members)
         own = [i for i, unit in enumerate(widths[layer]) if unit in inside]
         whole = inside >= set(widths[layer])
-        name = layer if whole else f"{layer}[{own[0]}:{own[-1] + 1}]"
+        name = layer if whole or not own else f"{layer}[{own[0]}:{own[-1] + 1}]"
         if name in {kind.name for kind in kinds}:
             name = f"{name}.{len(kinds)}"
         above = None

@@ -282,10 +282,10 @@ def layer_norm(call: Call, input: Value, shape: Sequence[int], *own: Any) -> Val
 @aten("mm bmm mv")
 def product(call: Call, left: Value, right: Value) -> Value:
     """[..., i, k] times [..., k, j]: what is summed over moves alike in both."""
-    _opens(call, left, right)
     columns = right.ndim > 1
     if not columns:
         right = _apart(right, 1, 1)  # a vector is one column
+    _opens(call, left, right)
     batch = left.ndim - 2
     a, b = _apart(left, batch + 1, 1), _apart(right, batch, max(0, left.ndim - 1 - batch))
     shape = (*left.shape[:batch], *left.shape[batch:-1], right.shape[-1], left.shape[-1])

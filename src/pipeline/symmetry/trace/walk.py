@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from pipeline.symmetry.trace.operations import TABLE, Call, Operation, rule_of
-from pipeline.symmetry.trace.record import Node, Recorder, Recording, Ref, Sight, kind_of
+from pipeline.symmetry.trace.record import (
+    Node,
+    Recorder,
+    Recording,
+    Ref,
+    Sight,
+    first_line,
+    kind_of,
+    refusal,
+)
 from pipeline.symmetry.trace.rules import ACTIVATIONS
 from pipeline.symmetry.trace.units import Entries, Label, State, Units, Value
 
@@ -101,7 +110,10 @@ class Walk:
         call = Call(node.place, shape, inputs, node.called, self.state, data)
         if rule is None:
             return _own(own, call, args, kwargs) if own else None
-        found: Any = rule(call, *args, **kwargs)
+        try:
+            found: Any = rule(call, *args, **kwargs)
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return None  # arguments that the rule does not foresee
         return [found] if isinstance(found, Value) else found
 
     def _argument(self, node: Node) -> Any:
@@ -130,7 +142,10 @@ def _own(
     known: Operation, call: Call, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> list[Value] | None:
     """What a rule of one's own says of the (first) result."""
-    found = known.labels(call, args, kwargs)
+    try:
+        found = known.labels(call, args, kwargs)
+    except Exception as error:
+        raise refusal(f"{call.place}: its rule fails: {first_line(error)}") from None
     if isinstance(found, Value):
         return [found]
     if found is None or len(found) != len(call.shape):
