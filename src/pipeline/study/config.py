@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,9 @@ class Main(Checked):
     )  # fmt: skip
     recorded: bool = option(
         True, "on a GPU, a step is recorded once and replayed; false: launched anew each time"
+    )
+    warm: bool = option(
+        True, "jobs of this machine start as forks of one process that has imported what they need"
     )
     sharing: Literal["mps", "turns"] = option(
         "mps", "how runs share a GPU of this machine: side by side by NVIDIA MPS, which is started "
@@ -287,8 +290,12 @@ def freeze(config: Config, folder: Path) -> Path:
 def frozen() -> Config | None:
     """The study as it was submitted, inside a job; None outside."""
     name = os.environ.get(FROZEN)
-    if not name:
-        return None
+    return _thawed(name) if name else None
+
+
+@cache
+def _thawed(name: str) -> Config:
+    """What a file holds, which is named by its content."""
     try:
         return Config(json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
