@@ -38,6 +38,13 @@ print(json.dumps({
 if sys.argv[1] == "wait":
     signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
     time.sleep(60)
+if sys.argv[1] == "count":
+    came = []
+    signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    while not came:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    print(len(came), "came", flush=True)
 if sys.argv[1] == "crash":
     os.kill(os.getpid(), signal.SIGSEGV)
 print("done", file=sys.stderr)
@@ -141,16 +148,32 @@ def test_a_signal_to_a_job_reaches_its_fork_alone(script: Path, server: warm.Ser
     until(lambda: gone(pids[1]))  # a job that was killed leaves no fork behind
 
 
-@pytest.mark.parametrize("change", ["environment", "program", "rank"])
+def test_a_signal_to_the_whole_group_comes_once(script: Path) -> None:
+    code = WORKFLOW.replace('"wait"', '"count"').replace("signal.pause()", "sys.exit(job.wait())")
+    code = "import signal; signal.signal(15, lambda *_: None)\n" + code
+    workflow = subprocess.Popen(
+        [sys.executable, "-c", code, str(script)], stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert workflow.stdout is not None
+    lines = [workflow.stdout.readline(), workflow.stdout.readline()]
+    assert any('"forked": true' in line for line in lines)
+    time.sleep(0.3)
+    os.killpg(workflow.pid, signal.SIGTERM)
+    out, _ = workflow.communicate()
+    assert out == "1 came\n" and workflow.returncode == 0
+
+
+@pytest.mark.parametrize("change", ["environment", "program", "rank", "group"])
 def test_what_a_process_of_its_own_would_do_otherwise_is_not_served(
     script: Path, server: warm.Server, change: str
 ) -> None:
-    more = {"environment": {"GIVEN": "1"}, "program": {}, "rank": {"RANK": "1"}}[change]
+    more = {"environment": {"GIVEN": "1"}, "rank": {"RANK": "1"}}.get(change, {})
     first = begun(script, "zero")
     assert facts(first)["forked"]
     if change == "program":
         os.utime(script, (1, 1))
-    job = begun(script, "zero", env=os.environ | more)
+    job = begun(script, "zero", env=os.environ | more, start_new_session=change == "group")
     found = facts(job)
     assert not found["forked"] and found["given"] == more.get("GIVEN")
     assert job.wait() == first.wait() == 0
@@ -187,8 +210,13 @@ def test_no_other_user_is_trusted_and_what_is_no_call_disturbs_nothing(
 
 def test_a_server_refuses_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
+    before = {number: signal.getsignal(number) for number in warm._PASSED_ON}
+    try:
+        serving = warm._Serving(socket.socket(socket.AF_UNIX), os.pipe()[0], {})
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    serving = warm._Serving(socket.socket(socket.AF_UNIX), os.pipe()[0], {})
     with pytest.raises(ValueError, match="another user"):
         serving._begin(ours, {})
     theirs.close()

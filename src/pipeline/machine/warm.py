@@ -2,9 +2,10 @@
 
 A workflow starts one server, which has imported all that jobs import and computed nothing. A job
 finds it by a socket, hands over its arguments, folder, environment and open files, passes signals
-on, and ends as its fork ends. Nothing is served that a process of its own would do otherwise: not
-in another environment, and not once a file of the program has changed. Then, without a server, and
-when it has ended before the job, the job runs in its own process.
+on, and ends as its fork ends; server and forks are of the workflow's process group. Nothing is
+served that a process of its own would do otherwise: not in another environment, and not once a file
+of the program has changed. Then, without a server, and when it has ended before the job, the job
+runs in its own process.
 
 The server ends with its workflow, and its forks end with it and with their jobs, after a kill too.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import array
 import gc
 import json
+import math
 import os
 import secrets
 import select
@@ -23,6 +25,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,6 +47,8 @@ THREADS = (
 _FREE = {"_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", PLACE}
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STATUS = struct.Struct("i")
+#: Seconds within which a signal to the group and to a job is one.
+_ONCE = 1.0
 #: Seconds in which a job that has connected must have said what it wants.
 _PATIENCE = 10
 _CREDENTIALS = struct.Struct("3i")
@@ -101,7 +106,7 @@ def ask() -> int | None:
     with socket.socket(socket.AF_UNIX) as server:
         try:
             server.connect(_address(place))
-            if _user(server) != os.getuid():
+            if _peer(server)[1] != os.getuid():
                 return None
             with _passed_on(server):
                 _send(server)
@@ -153,11 +158,11 @@ def _received(source: socket.socket, count: int) -> bytes:
     return found
 
 
-def _user(other: socket.socket) -> int:
-    """The user behind a connection."""
-    size = _CREDENTIALS.size
-    _, user, _ = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(user)
+def _peer(other: socket.socket) -> tuple[int, int, int]:
+    """Process, user and group of users behind a connection."""
+    found = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, group = _CREDENTIALS.unpack(found)
+    return process, user, group
 
 
 # --- the server ------------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ def serve(prepare: Callable[[], object]) -> None:
     """
     listening = socket.socket(fileno=int(sys.argv[2]))
     workflow = int(sys.argv[3])
-    for number in _PASSED_ON:  # they are for the jobs, which pass them on
+    for number in _PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
     prepare()
     gc.collect()
@@ -208,11 +213,19 @@ class _Serving:
     def __init__(self, listening: socket.socket, workflow: int, files: dict[str, int]) -> None:
         self._listening, self._workflow, self._files = listening, workflow, files
         self._environment = _compared(dict(os.environ))
+        self._seen = dict.fromkeys(map(int, _PASSED_ON), -math.inf)
+        for number in _PASSED_ON:
+            signal.signal(number, self._see)
         self._forks: dict[socket.socket, int] = {}
         self._ends: dict[int, socket.socket] = {}
         self._poll = select.poll()
         for source in (listening.fileno(), workflow):
             self._poll.register(source, select.POLLIN | select.POLLHUP)
+
+    def _see(self, number: int, frame: FrameType | None) -> None:
+        """A signal to the whole group: it is for the jobs, and forks have it, too."""
+        del frame
+        self._seen[number] = time.monotonic()
 
     def loop(self) -> None:
         """Until the workflow has ended and its last job; returns in a fork at once."""
@@ -241,8 +254,11 @@ class _Serving:
 
     def _begin(self, connection: socket.socket, connections: dict[int, socket.socket]) -> None:
         """Fork for a job, or refuse it."""
-        if _user(connection) != os.getuid():
+        process, user, _ = _peer(connection)
+        if user != os.getuid():
             raise ValueError("another user")
+        if os.getpgid(process) != os.getpgrp():
+            raise ValueError("another group, whose signals its fork would not get")
         connection.settimeout(_PATIENCE)
         call = _taken(connection)
         if call is None or not self._same(call):
@@ -250,14 +266,18 @@ class _Serving:
                 os.close(number)
             connection.close()
             return
-        server, process = os.getpid(), os.fork()
+        server = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        process = os.fork()
         if process == 0:
             _become(call, server)
             for other in (*self._forks, connection, self._listening):
                 other.close()
             for number in (*self._ends, self._workflow):
                 os.close(number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
             raise _Fork
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         for number in call.files:
             os.close(number)
         connection.setblocking(False)
@@ -285,7 +305,8 @@ class _Serving:
         except OSError:
             found = b""
         for number in found or bytes([signal.SIGKILL]):
-            os.kill(self._forks[connection], number)  # not reaped yet: the number is still its own
+            if time.monotonic() - self._seen.get(number, -math.inf) > _ONCE:
+                os.kill(self._forks[connection], number)  # not reaped yet: the number is its own
         if not found:
             self._poll.unregister(connection)
             del connections[connection.fileno()]
@@ -329,7 +350,6 @@ def _taken(connection: socket.socket) -> _Call | None:
 def _become(call: _Call, server: int) -> None:
     """Be the process that a job would be: what a fork does first."""
     _end_with_server(server)
-    os.setpgrp()  # a signal to the workflow's group comes once, by way of the job
     for each in _PASSED_ON:
         signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
