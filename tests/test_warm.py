@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,20 @@ def test_a_job_is_the_same_with_a_server_and_without(
     assert (job.returncode, err) == (0, "done\n")
 
 
+def test_what_is_imported_beforehand_computes_nothing() -> None:
+    """A fork of a process with threads, or in which CUDA has started, is not what a fresh one is."""
+    code = (
+        "import os, sys, torch; from pipeline import stages; stages.prepare()\n"
+        "heavy = [m for m in ('pandas', 'matplotlib', 'snakemake') if m in sys.modules]\n"
+        "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized(), heavy)"
+    )
+    environment = os.environ | dict.fromkeys(warm.THREADS, "1")
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "1 False []\n"
+
+
 def test_a_job_ends_as_its_fork_ends(script: Path, server: warm.Server) -> None:
     jobs = {word: begun(script, word) for word in ("three", "crash", "zero")}
     assert all(facts(job)["forked"] for job in jobs.values())
@@ -148,19 +163,35 @@ def test_a_signal_to_a_job_reaches_its_fork_alone(script: Path, server: warm.Ser
     until(lambda: gone(pids[1]))  # a job that was killed leaves no fork behind
 
 
-def test_a_signal_to_the_whole_group_comes_once(script: Path) -> None:
-    code = WORKFLOW.replace('"wait"', '"count"').replace("signal.pause()", "sys.exit(job.wait())")
-    code = "import signal; signal.signal(15, lambda *_: None)\n" + code
-    workflow = subprocess.Popen(
+@contextmanager
+def workflow_of(
+    script: Path, code: str
+) -> Iterator[tuple[subprocess.Popen[str], int, dict[str, Any]]]:
+    """A workflow in a group of its own, its server, and what its job says first."""
+    process = subprocess.Popen(
         [sys.executable, "-c", code, str(script)], stdout=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    assert workflow.stdout is not None
-    lines = [workflow.stdout.readline(), workflow.stdout.readline()]
-    assert any('"forked": true' in line for line in lines)
-    time.sleep(0.3)
-    os.killpg(workflow.pid, signal.SIGTERM)
-    out, _ = workflow.communicate()
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        (server,) = (int(line) for line in lines if line.strip().isdigit())
+        (job,) = (json.loads(line) for line in lines if line.startswith("{"))
+        assert job["forked"]
+        yield process, server, job
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_signal_to_the_whole_group_comes_once(script: Path) -> None:
+    code = WORKFLOW.replace('"wait"', '"count"').replace("signal.pause()", "sys.exit(job.wait())")
+    code = "import signal; signal.signal(15, lambda *_: None)\n" + code
+    with workflow_of(script, code) as (workflow, _, _):
+        time.sleep(0.3)
+        os.killpg(workflow.pid, signal.SIGTERM)
+        out, _ = workflow.communicate()
     assert out == "1 came\n" and workflow.returncode == 0
 
 
@@ -237,19 +268,11 @@ signal.pause()
 @pytest.mark.parametrize("group", [True, False])
 def test_nothing_is_left_of_a_workflow_that_is_killed(script: Path, group: bool) -> None:
     """With its group, at once; alone, once its last job has ended, which goes on as it would."""
-    workflow = subprocess.Popen(
-        [sys.executable, "-c", WORKFLOW, str(script)], stdout=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    assert workflow.stdout is not None
-    lines = [workflow.stdout.readline(), workflow.stdout.readline()]
-    (server,) = (int(line) for line in lines if line.strip().isdigit())
-    (job,) = (json.loads(line) for line in lines if line.startswith("{"))
-    assert job["forked"]
-    (os.killpg if group else os.kill)(workflow.pid, signal.SIGKILL)
-    workflow.wait()
-    if not group:
-        time.sleep(0.3)
-        assert not gone(server) and not gone(job["pid"])
-        os.kill(job["pid"], signal.SIGTERM)
-    until(lambda: gone(server) and gone(job["pid"]))
+    with workflow_of(script, WORKFLOW) as (workflow, server, job):
+        (os.killpg if group else os.kill)(workflow.pid, signal.SIGKILL)
+        workflow.wait()
+        if not group:
+            time.sleep(0.3)
+            assert not gone(server) and not gone(job["pid"])
+            os.kill(job["pid"], signal.SIGTERM)
+        until(lambda: gone(server) and gone(job["pid"]))

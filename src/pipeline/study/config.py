@@ -195,6 +195,7 @@ class Config:
             "dense", source.get("dense", entry.dense), self.protocol, f"{where}: mask_from: dense"
         )
         self.check_shapes(mask_dataset, entry.dataset, f"{where}: mask_from")
+        self._check_precision(labels, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         imp = self.recipes.resolve("imp", labels["imp"])
@@ -208,6 +209,13 @@ class Config:
             fraction=imp.fraction, line=self.recipes.resolve("connectivity", labels["connectivity"]),
             protocol=self.protocol,
         )  # fmt: skip
+
+    def _check_precision(self, labels: Mapping[str, str], where: str) -> None:
+        """What the processor cannot compute; of a GPU a job knows more."""
+        for kind, label in labels.items():
+            found = getattr(self.recipes.resolve(kind, label), "precision", "fp32")
+            if found == "tf32" and self.main.device == "cpu":
+                raise UserError(f"{where}: {kind}: precision: tf32 needs a GPU, not device: cpu")
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
