@@ -132,6 +132,10 @@ def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
     assert small("fake", model, precision) == {"devices": ["cuda"], "read": True}
 
 
+def test_a_fork_of_the_warm_server_uses_the_device() -> None:
+    assert seen("forked") == 0
+
+
 @pytest.mark.parametrize("name", first_gpu.ITEMS)
 def test_the_first_minutes_go_through_on_the_device(name: str) -> None:
     """Every item of ``benchmarks/first_gpu.py`` ends with findings, of which no number means anything."""

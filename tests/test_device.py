@@ -9,9 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from small import RECIPES, write_study
 
+from pipeline.errors import UserError
 from pipeline.machine import gpu_slots as device
 from pipeline.machine import mps
+from pipeline.study.config import read
 
 PROCESS = """
 import os, sys
@@ -87,6 +90,16 @@ def test_a_gpu_that_may_not_be_opened_is_not_there(
 def test_one_gpu_needs_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(device.VISIBLE, "3")
     assert device.take_slot() is None
+
+
+def test_tf32_without_a_gpu_is_refused_when_the_study_is_read(tmp_path: Path) -> None:
+    recipes = RECIPES.replace("{lr: 0.02, batch_size: 64}", "{precision: tf32}")
+    root = write_study(tmp_path, recipes)
+    with pytest.raises(
+        UserError, match="tiny: sparse: precision: tf32 needs a GPU, not device: cpu"
+    ):
+        read(root)
+    assert read(root, {"device": "auto"}).recipes.resolve("sparse", "tiny").precision == "tf32"
 
 
 # --- MPS: the daemon and nvidia-smi are pretended -----------------------------------------------

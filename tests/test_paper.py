@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.runs import Run
 from pipeline.study.config import Config, read
-from pipeline.study.cost import DECODED, Costs
+from pipeline.study.cost import ASSUMED, Costs
 from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
 
@@ -250,7 +250,7 @@ def test_the_cost_of_imagenet_is_planned(paper: Graph) -> None:
     costs = Costs(paper, "cuda")
     found = {run.stage: run for run in runs_of(paper, "table_10", "figure_3c")}
     epoch = costs.rate(found["dense"]).seconds
-    assert epoch >= 1_281_167 / DECODED["cuda"]
+    assert epoch >= 1_281_167 / ASSUMED["cuda"].decoded
     assert costs.seconds(found["dense"]) > 80 * epoch
     # a pass over 12,800 images with two networks, of 1,281,167
     assert 0 < found["match"].passes(costs.graph) < 0.01

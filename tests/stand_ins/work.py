@@ -348,6 +348,19 @@ def outputs(config: Config) -> int:
     )
 
 
+def forked() -> int:
+    """How a fork ends that is the first to use the device, of a process that has imported all."""
+    stages.prepare()
+    child = os.fork()
+    if child == 0:
+        settle(False)
+        step = step_of(network(width=0.25))
+        for batch in batches(5):
+            step(batch)
+        os._exit(0 if step.recorded and gpu.usable("cuda") else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def item(name: str) -> int:
     """How many findings an item of benchmarks/first_gpu.py has, in miniature."""
     os.environ["FIRST_QUICK"] = "1"

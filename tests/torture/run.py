@@ -32,6 +32,8 @@ sys.path.insert(0, str(HERE.parent / "slurm"))
 import ledger  # noqa: E402
 from workplace import Workplace, finish, stop  # noqa: E402
 
+from pipeline.machine.warm import SERVE  # noqa: E402
+
 INTERVAL = 0.5
 STUDY = ("--config", "study=nano")
 #: Pages that say when and how long.
@@ -93,7 +95,8 @@ def jobs(group: int) -> list[str]:
             own = int((path / "stat").read_text().rpartition(")")[2].split()[2]) == group
         except (OSError, ValueError):
             continue
-        if own and any(word.endswith("scripts/run.py") for word in words[1:2]):
+        script = any(word.endswith("scripts/run.py") for word in words[1:2])
+        if own and script and words[2:3] != [SERVE]:
             found.append("/".join(words[2:4]))
     return sorted(found)
 

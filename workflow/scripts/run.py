@@ -1,14 +1,18 @@
 """Execute one run: ``run.py STAGE KEY --digest D``, in as many processes as config.yaml says."""
 
-import argparse
+import os
 import sys
-from pathlib import Path
 
 from pipeline.cli import main
-from pipeline.runs import parse
+from pipeline.machine import warm
 
 
 def job() -> None:
+    import argparse
+    from pathlib import Path
+
+    from pipeline.runs import parse
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage")
     parser.add_argument("key")
@@ -30,4 +34,15 @@ def job() -> None:
     stages.run(config, arguments.stage, arguments.key, arguments.digest)
 
 
+def prepare() -> None:
+    """Import what every job imports, and read the study of the workflow."""
+    from pipeline import stages
+
+    stages.prepare()
+
+
+if sys.argv[1:2] == [warm.SERVE]:
+    warm.serve(prepare)
+elif (status := warm.ask()) is not None:
+    os._exit(status)
 main(job)

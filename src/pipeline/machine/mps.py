@@ -56,11 +56,11 @@ def start() -> Mps | None:
     gpus = visible()
     if not gpus or PIPE in os.environ:
         return None
+    folder = tempfile.mkdtemp(prefix="pipeline-mps-")
     try:
         if shutil.which(CONTROL) is None:
             raise OSError(f"{CONTROL} is not installed")
         named = by_uuid(gpus)
-        folder = tempfile.mkdtemp(prefix="pipeline-mps-")
         facts = os.environ | {PIPE: folder, LOG: folder, VISIBLE: ",".join(named)}
         done = _output([CONTROL, "-d"], facts)
     except (OSError, subprocess.SubprocessError) as error:
@@ -68,8 +68,8 @@ def start() -> Mps | None:
     else:
         if done.returncode == 0:
             return Mps(folder, named)
-        shutil.rmtree(folder, ignore_errors=True)
         reason = (done.stdout + done.stderr).strip().partition("\n")[0] or "it does not start"
+    shutil.rmtree(folder, ignore_errors=True)
     print(f"runs take turns on a GPU, without NVIDIA MPS: {reason}", file=sys.stderr, flush=True)
     return None
 

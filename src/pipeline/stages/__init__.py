@@ -9,11 +9,12 @@ import importlib
 
 from pipeline.artifacts import finished
 from pipeline.errors import UserError
+from pipeline.kernels.build import compiled
 from pipeline.machine.team import team
 from pipeline.progress.trackers import write_events
-from pipeline.runs import parse
+from pipeline.runs import STAGES, Run, parse
 from pipeline.stages.job import Job
-from pipeline.study.config import Config
+from pipeline.study.config import Config, frozen
 
 
 def run(config: Config, stage: str, key: str, digest: str | None = None) -> None:
@@ -29,14 +30,28 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
     with Job(config, wanted, digest, shared) as job:
         if job.team.any(job.leads and _there(job))[0]:
             return
-        module = type(wanted).__module__.rpartition(".")[2]
-        importlib.import_module(f"pipeline.stages.{module}").execute(job)
+        importlib.import_module(f"pipeline.stages.{_module(type(wanted))}").execute(job)
         job.finish()
         if config.main.tensorboard and job.leads:
             try:
                 write_events(config.results, wanted)
             except OSError as error:  # for people only: the run is done all the same
                 print(f"no events for tensorboard: {error.strerror}", flush=True)
+
+
+def prepare() -> None:
+    """Import what the jobs of this machine import, read their study, and load compiled kernels.
+
+    For a process whose forks are jobs: nothing is computed, no thread is started, and CUDA is not.
+    """
+    for kind in STAGES.values():
+        importlib.import_module(f"pipeline.stages.{_module(kind)}")
+    frozen()
+    compiled()
+
+
+def _module(kind: type[Run]) -> str:
+    return kind.__module__.rpartition(".")[2]
 
 
 def _there(job: Job) -> bool:

@@ -18,7 +18,7 @@ from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
 from pipeline.errors import UserError
-from pipeline.machine import mps
+from pipeline.machine import mps, warm
 from pipeline.progress.left import Work
 from pipeline.progress.workflow import Expected, Watch
 from pipeline.runs import STAGES, Dense, Run, parse
@@ -29,6 +29,9 @@ from pipeline.study.graph import Graph
 from pipeline.study.jobs import Jobs
 from pipeline.study.settled import Settled, wanted
 from pipeline.study.state import resolve
+
+#: What the rules call, and from how many runs on a server pays its own start.
+SCRIPT, SERVED = Path("workflow/scripts/run.py"), 3
 
 
 def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
@@ -53,7 +56,7 @@ class Call:
         self._settled = None if submitted else Settled(graph)
         self.run = cache(self._run)
         self._watch: Watch | None = None
-        self._mps: mps.Mps | None = None
+        self._served: list[mps.Mps | warm.Server] = []
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
 
@@ -170,8 +173,7 @@ class Call:
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time")
         else:
-            if self.config.main.device != "cpu" and self.config.main.sharing == "mps":
-                self._mps = mps.start()
+            self._serve(sum("stage" in job.wildcards for job in jobs))
             self._watch.start(cores)
 
     def _try(self, runs: list[Run]) -> None:
@@ -250,13 +252,21 @@ class Call:
         saved = stopped and self._watch is not None and self._watch.saved()
         if self._watch:
             self._watch.stop(fine or saved)
-        if self._mps:
-            self._mps.stop()
+        for service in reversed(self._served):
+            service.stop()
         if fine:
             finished.forget(self.config.results, self._runs)
         if self._reservation:
             self._reservation.give_back()
         return saved
+
+    def _serve(self, runs: int) -> None:
+        """Start what so many runs on this machine share; it ends with this process."""
+        main = self.config.main
+        if main.device != "cpu" and main.sharing == "mps" and (service := mps.start()):
+            self._served.append(service)
+        if main.warm and runs >= SERVED and (server := warm.start(SCRIPT)):
+            self._served.append(server)
 
     def _reserve(self, jobs: list[Job]) -> None:
         """Keep other workflows from the files of these jobs."""

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +65,9 @@ class Main(Checked):
     )  # fmt: skip
     recorded: bool = option(
         True, "on a GPU, a step is recorded once and replayed; false: launched anew each time"
+    )
+    warm: bool = option(
+        True, "jobs of this machine start as forks of one process that has imported what they need"
     )
     sharing: Literal["mps", "turns"] = option(
         "mps", "how runs share a GPU of this machine: side by side by NVIDIA MPS, which is started "
@@ -257,6 +260,7 @@ class Config:
         ways = self._ways(entry.methods, where)
         for match in dict.fromkeys([labels["match"], *(m.match for m in ways.values() if m.match)]):
             self.check_fit("match", match, entry.model, where)
+        self._check_precision(labels, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
         self._check_epochs(entry, horizon, where)
         labels |= self._sweep(entry, labels, where)
@@ -318,6 +322,13 @@ class Config:
                 )
             matchings[name] = match
         return {"sweep": label, "over": sweep, "matchers": matchings}
+
+    def _check_precision(self, labels: Mapping[str, str], where: str) -> None:
+        """What the processor cannot compute; of a GPU a job knows more."""
+        for kind, label in labels.items():
+            found = getattr(self.recipes.resolve(kind, label), "precision", "fp32")
+            if found == "tf32" and self.main.device == "cpu":
+                raise UserError(f"{where}: {kind}: precision: tf32 needs a GPU, not device: cpu")
 
     def _ways(self, names: tuple[str, ...], where: str) -> dict[str, Method]:
         """Methods by name, their matching recipes as labels under the protocol."""
@@ -421,8 +432,12 @@ def freeze(config: Config, folder: Path) -> Path:
 def frozen() -> Config | None:
     """The study as it was submitted, inside a job; None outside."""
     name = os.environ.get(FROZEN)
-    if not name:
-        return None
+    return _thawed(name) if name else None
+
+
+@cache
+def _thawed(name: str) -> Config:
+    """What a file holds, which is named by its content."""
     try:
         return Config(json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
