@@ -81,11 +81,17 @@ def test_a_run_is_stale_through_its_parent_and_says_which(
     assert f"  stale    results/{dense}" in lines
 
 
-def test_a_damaged_record_is_no_traceback(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_record_is_refused_in_one_line(
+    own: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = own.dense()
     own.make(run)
-    own.path(run, "provenance.json").write_text('{"digest": "0"}')
-    assert "state     missing: provenance.json is damaged" in shown(run, capsys)
+    path = own.path(run, "provenance.json")
+    path.write_text('{"digest": "0"}')
+    with pytest.raises(SystemExit):
+        shown(run, capsys)
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {path}: damaged; ") and text.count("\n") == 1
 
 
 def test_help_says_what_how_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:

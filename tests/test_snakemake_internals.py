@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import re
 import signal
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event, Lock
 from types import SimpleNamespace
 
 import pytest
-from snakemake.api import DAGApi  # noqa: F401 (first, or its modules do not load)
+from snakemake.api import DAGApi  # (first, or its modules do not load)
 from snakemake.dag import DAG
+from snakemake.exceptions import MissingRuleException
 from snakemake.persistence.file import FilePersistence
 from snakemake.scheduling.job_scheduler import JobScheduler
-from snakemake.workflow import Workflow
+from snakemake.workflow import NOTHING_TO_BE_DONE_MSG, Workflow
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from pipeline import snakemake_internals as internals
 from pipeline.errors import UserError
@@ -47,6 +52,10 @@ def test_what_is_touched_is_still_there() -> None:
     assert callable(DAG.needrun_jobs)
     assert "self._user_kill = None" in inspect.getsource(JobScheduler.__init__)
     assert {"resource_settings", "output_settings"} <= {*inspect.signature(Workflow).parameters}
+    assert {event.value for event in LogEvent} >= internals._TALK
+    assert "No rule to produce" in inspect.getsource(MissingRuleException)
+    assert "cores have to be specified for local execution" in inspect.getsource(DAGApi)
+    assert "force_incomplete" in inspect.getsource(DAG.check_incomplete)
 
 
 def test_a_stop_is_taken_whatever_lock_the_scheduler_holds() -> None:
@@ -65,6 +74,69 @@ def test_a_stop_is_taken_whatever_lock_the_scheduler_holds() -> None:
         assert stopped.wait(60) and internals.stopped(SimpleNamespace(scheduler=scheduler))
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("length", [1, 300])
+def test_what_we_note_as_unfinished_snakemake_takes_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = "x" * length
+    internals.mark([file])
+    snakemake = FilePersistence(path=internals.NOTES)
+    assert snakemake._filter_incomplete_keys([file, "other"]) == {file}
+    internals.forget([file], "incomplete")
+    snakemake._clear_cache()
+    assert snakemake._filter_incomplete_keys([file]) == set()
+
+
+@pytest.fixture
+def logged() -> Iterator[tuple[logging.Logger, io.StringIO, io.StringIO]]:
+    """Snakemake's logger with a terminal and a log of ours, as it was afterwards."""
+    logger, terminal = logging.getLogger(internals._LOGGER), io.StringIO()
+    before = logger.handlers, logger.filters, logger.level
+    log = io.StringIO()
+    file = logging.FileHandler("/dev/null")
+    file.setStream(log)
+    logger.handlers, logger.filters = [logging.StreamHandler(terminal), file], []
+    logger.setLevel(logging.INFO)
+    yield logger, terminal, log
+    logger.handlers, logger.filters, logger.level = before
+
+
+def test_the_terminal_is_spared_what_the_log_keeps(
+    logged: tuple[logging.Logger, io.StringIO, io.StringIO],
+) -> None:
+    logger, terminal, log = logged
+    call = SimpleNamespace(output_settings=SimpleNamespace(dryrun=False))
+    internals.hush(call)
+    cleared: list[int] = []
+    internals.speak_after(lambda: cleared.append(1))
+    logger.info("rule dense", extra={"event": LogEvent.JOB_INFO})
+    logger.info("Select jobs to execute...")
+    assert terminal.getvalue() == "" and cleared == []
+    logger.error("Error in rule dense", extra={"event": LogEvent.JOB_ERROR})
+    logger.info(NOTHING_TO_BE_DONE_MSG)
+    shown = f"Error in rule dense\n{NOTHING_TO_BE_DONE_MSG}\n"
+    assert terminal.getvalue() == shown and cleared == [1, 1]
+    assert log.getvalue() == f"rule dense\nSelect jobs to execute...\n{shown}"
+
+
+def test_a_dry_run_notes_its_jobs_and_hushes_nothing(
+    logged: tuple[logging.Logger, io.StringIO, io.StringIO],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger, terminal, _ = logged
+    monkeypatch.setenv(internals.JOBS, str(tmp_path / "jobs"))
+    call = SimpleNamespace(output_settings=SimpleNamespace(dryrun=True))
+    internals.hush(call)
+    internals.note_jobs(call)
+    for output in (["made"], []):  # the second stands for a target alone
+        facts = {"rule_name": "dense", "wildcards": {"stage": "dense"}, "output": output}
+        logger.info("rule dense", extra={"event": LogEvent.JOB_INFO, **facts})
+    assert terminal.getvalue() == "rule dense\n" * 2
+    assert (tmp_path / "jobs").read_text() == '{"rule": "dense", "stage": "dense"}\n'
 
 
 @pytest.mark.parametrize("length", [1, 300])

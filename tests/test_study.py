@@ -375,6 +375,9 @@ def _snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+SEED = "dense/digits/resnet20-w0.5/dense-digits/seed0"
+
+
 def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> None:
     """What the Snakefile begins with; the message that it prints as one line."""
     study = checkout / "config" / "studies" / "demo.yaml"
@@ -389,14 +392,22 @@ def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> No
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--config", "study=bad"], "error: command line: unknown study 'bad'"),
-        (["results/sparse/mnist/x/metrics.json"], "error: "),
+        (["-n", "--config", "study=bad"], "error: command line: unknown study 'bad'"),
+        (["-n", "results/sparse/mnist/x/metrics.json"], "error: "),
+        ([], "error: say how many processors jobs may use: snakemake -c2"),
+        (["-c1", "tabels"], "error: 'tabels': neither a table"),
+        (["-c1", f"results/{SEED}"], f"error: 'results/{SEED}' is no file that a job makes; "),
+        (
+            ["-c1", "--config", "study=tiny", "tables"],
+            "error: 'tables' stands behind --config, where KEY=VALUE is expected; targets come first: "
+            "snakemake tables -c1 --config study=tiny",
+        ),
     ],
 )
 def test_the_command_line_tells_a_mistake_in_one_line(
     checkout: Path, words: list[str], expected: str
 ) -> None:
-    done = _snakemake(checkout, "-n", *words)
+    done = _snakemake(checkout, *words)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1
     assert len(lines) == 1 and lines[0].startswith(expected), done.stderr

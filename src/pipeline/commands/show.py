@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.artifacts.record import MISSING, record_of
+from pipeline.artifacts.record import MISSING, PROVENANCE, Damaged, read
 from pipeline.artifacts.store import mend, read_json
 from pipeline.errors import UserError
 from pipeline.progress.job import running
@@ -65,7 +65,12 @@ def run(config: Config, arguments: argparse.Namespace) -> None:
 def refuse_damaged(config: Config, run: Run) -> None:
     """Raise UserError, with the command that mends it, where a file of a run is not what it wrote."""
     folder = config.results / run.folder
-    if record := record_of(folder):
+    try:
+        record = read(folder)
+    except Damaged:
+        path = folder / PROVENANCE
+        raise UserError(f"{path}: damaged; {mend(path, run.files)}") from None
+    if record:
         for name in sorted(record.files):
             fault = record.fault(folder / name)
             if fault not in (None, MISSING):

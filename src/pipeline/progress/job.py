@@ -130,10 +130,10 @@ class Course:
         accuracy = row.get("test_accuracy")
         if accuracy is None:
             accuracy = row.get("train_accuracy")
-        share = (self.begun + epoch) / self.total
         self._facts = {
             "epoch": epoch, "epochs": self.last, "round": self.round, "accuracy": accuracy,
-            "share": share,
+            "left": self._left(now, epoch), "share": (self.begun + epoch) / self.total,
+            "images_per_second": self._facts.get("images_per_second"),
         }  # fmt: skip
         if now - self._lined < LINE and epoch not in (first, self.last):
             return
@@ -154,17 +154,22 @@ class Course:
             return
         done = epoch + step / steps
         then, before = self._told or (now, done)
-        began, first = self._first = self._first or (now, done)
+        self._first = self._first or (now, done)
         self._told = now, done
-        left = None
-        if now - began >= MEASURED and done > first:
-            left = (now - began) / (done - first) * (self.total - self.begun - done)
         speed = (done - before) * steps * self.batch / (now - then) if done > before else None
         self._facts |= {
             "epoch": epoch, "epochs": self.last, "round": self.round, "step": step, "steps": steps,
-            "images_per_second": speed, "left": left, "share": (self.begun + done) / self.total,
+            "images_per_second": speed, "left": self._left(now, done),
+            "share": (self.begun + done) / self.total,
         }  # fmt: skip
         self.writer.tell("", **self._facts)
+
+    def _left(self, now: float, done: float) -> float | None:
+        """Seconds until all epochs of the job are done, by the pace since its first steps."""
+        began, first = self._first or (now, done)
+        if now - began < MEASURED or done <= first:
+            return None
+        return (now - began) / (done - first) * (self.total - self.begun - done)
 
 
 def running(results: Path, within: float = 3600) -> list[dict[str, Any]]:

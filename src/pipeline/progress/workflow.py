@@ -78,13 +78,13 @@ class Watch:
         self._open |= {str(job.output): job for job in jobs}
         self._total = len(self._open)
 
-    def start(self, cores: int, unit: str = "cores") -> None:
-        """Begin to tell; on ``cores`` processors, or so many jobs at a time."""
+    def start(self, cores: int, unit: str = "cores", basis: str = "") -> None:
+        """Begin to tell; on ``cores`` processors, or so many jobs at a time; ``basis`` of the time."""
         self.plan(cores)
         if self._total:
             jobs = f"{self._total} job{'' if self._total == 1 else 's'}"
             unit = unit.removesuffix("s") if cores == 1 else unit
-            self._say(f"{jobs}, about {clock(self._left.seconds({}))} on {cores} {unit}")
+            self._say(f"{jobs}, about {clock(self._left.seconds({}))} on {cores} {unit}{basis}")
             threading.Thread(target=self._run, daemon=True).start()
 
     def plan(self, cores: int) -> None:

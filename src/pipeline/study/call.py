@@ -170,11 +170,13 @@ class Call:
         snakemake_internals.speak_after(self._watch.clear)
         first = {file: job.outputs[0] for job in jobs for file in job.outputs}
         self._watch.expect(*(self._expected(job, first) for job in jobs if job.outputs))
+        bases = {self.jobs.rates.rate(run).basis for job in jobs if (run := self._run_of(job))}
+        basis = ", by assumed rates" if "assumed" in bases else ""
         if self.jobs.cluster:
-            self._watch.start(self.jobs.cluster, "jobs at a time")
+            self._watch.start(self.jobs.cluster, "jobs at a time", basis)
         else:
             self._serve(sum("stage" in job.wildcards for job in jobs))
-            self._watch.start(cores)
+            self._watch.start(cores, basis=basis)
 
     def _try(self, runs: list[Run]) -> None:
         """Try each network that was not tried, in a process of its own, before any job."""
