@@ -85,8 +85,9 @@ def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
     known = alignments[alignments["reference"].notna()]
     known = known[known["reference"] != known["point"]]
     known = known.drop_duplicates([*NETWORK, "match", "sweep", "seeds", "point", "group"])
-    epochs = known["point"].str.startswith("t")
-    epoch = pd.to_numeric(known["point"].where(epochs).str[1:])
+    point = known["point"].astype(str)  # a column of nothing but missing sweeps has no texts
+    epochs = point.str.startswith("t")
+    epoch = pd.to_numeric(point.where(epochs).str[1:])
     known = known.assign(
         x=epoch.where(epochs, roles.channels(known)),
         width=pd.to_numeric(known["width"]).where(epochs),

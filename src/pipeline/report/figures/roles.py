@@ -75,7 +75,7 @@ def channels(frame: pd.DataFrame) -> pd.Series:
     base = frame["model"].map(
         lambda name: networks.NETWORKS[name].base if name in networks.NETWORKS else 1
     )
-    return base * frame["width"].astype(float)
+    return base.astype(float) * frame["width"].astype(float)
 
 
 def authors(shown: pd.DataFrame) -> pd.DataFrame:
