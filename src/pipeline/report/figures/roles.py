@@ -33,7 +33,7 @@ ROLES: dict[str, tuple[str, Any]] = {
     "end": ("π of epoch t, at the end", (0, (2.2, 1.0))),
     "fixed": ("π of epoch t", "-"),
     "direct": ("direct", "-"),
-    "indirect": ("by way of a third", (0, (1, 1))),
+    "indirect": ("indirect", (0, (1, 1))),
 }
 _MARKS = "osD^vP*X"
 AUTHORS: style.Look = {"color": "#8a8a8a", "linestyle": "-"}
