@@ -324,6 +324,22 @@ def test_training_on_some_of_the_images_costs_their_share_of_an_epoch() -> None:
             assert less.seconds(run) == costs.seconds(run)
 
 
+def test_a_matching_that_looks_at_no_image_is_planned_without_passes() -> None:
+    """By weights from the identity; one that starts at what activations find looks at all."""
+    every = recipes()
+    every["match"] |= {
+        "from-activations": {"similarity": "weights", "start": "activations"},
+        "from-random": {"similarity": "weights", "start": "random", "starts": 3},
+    }
+    study = graph({"one": ONE}, recipes=every)
+    passes = {
+        name: study.config.experiments["one"].matching((0, 1), recipe=name).passes(study)
+        for name in ("activations", "random", "weights", "from-random", "from-activations")
+    }
+    assert passes["activations"] == passes["from-activations"] > 0
+    assert {passes[name] for name in ("random", "weights", "from-random")} == {0}
+
+
 def test_changed_facts_of_a_data_set_change_the_runs_on_it_alone() -> None:
     own = {"kind": "npz", "path": "own.npz", "classes": 10, "channels": 3, "size": 32,
            "train_images": 50, "test_images": 20, "mean": [0.5] * 3, "std": [0.5] * 3, "flip": False,

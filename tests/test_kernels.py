@@ -136,19 +136,21 @@ def test_what_is_not_finite_stays_so() -> None:
     assert outputs[:, 3].isnan().all() and outputs[:, 4].isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnet20_ln"])
 def test_a_network_learns_the_same_with_and_without(
-    monkeypatch: pytest.MonkeyPatch, called: list[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, called: list[str]
 ) -> None:
-    """Loss and gradients of ResNet20, from the same weights; the variable is read once a process."""
+    """Loss and gradients of ResNet20, from the same weights; the variable is read once a process.
+
+    With LayerNorm its convolutions alone are computed by kernels.
+    """
     results = {}
     for wanted in ("0", "1"):
         monkeypatch.setenv("PIPELINE_KERNELS", wanted)
         build.compiled.cache_clear()
         convolve._available.cache_clear()
         draws = torch.Generator().manual_seed(0)
-        network = models.build(
-            "resnet20", width=1, classes=10, channels=3, size=16, generator=draws
-        )
+        network = models.build(name, width=1, classes=10, channels=3, size=16, generator=draws)
         network = accelerate(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = torch.randn(16, 3, 16, 16, generator=draws)
         outputs = network(images.contiguous(memory_format=torch.channels_last))

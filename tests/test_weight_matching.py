@@ -236,6 +236,30 @@ def test_a_flattened_map_moves_with_its_units() -> None:
     assert planted(model, spec, 0)
 
 
+def test_a_hidden_layer_behind_a_flattened_map_has_a_bound_as_well() -> None:
+    """Both of its axes move, and three consecutive columns belong to a unit: a sum over the three."""
+    spec = PermutationSpec(
+        (Group("map", 7, ""), Group("h", 9, "")),
+        {"conv": ("map", None), "hidden": ("h", "map"), "head": (None, "h")},
+        {"hidden": (1, 3)},
+    )
+    draws = seeded(0)
+    shapes = {"conv": (7, 4), "hidden": (9, 21), "head": (5, 9)}
+    a, b = ({n: torch.randn(s, generator=draws) for n, s in shapes.items()} for _ in range(2))
+    there = symmetry.random(spec, draws)
+    made = problem(spec, a, symmetry.apply(spec, there, a))
+    found = climbed(made)
+    assert same(found.permutation, there)
+    assert found.objectives[-1] == pytest.approx(sum(made.bounds.values()), rel=1e-12)
+    columns = [a["hidden"].double()[:, place::3] for place in range(3)]
+    others = [b["hidden"].double()[:, place::3] for place in range(3)]
+    expected = sum(
+        float((torch.linalg.svdvals(x) * torch.linalg.svdvals(y)).sum())
+        for x, y in zip(columns, others, strict=True)
+    )
+    assert problem(spec, a, b).bounds["hidden"] == pytest.approx(expected, rel=1e-12)
+
+
 @functools.cache
 def trained(name: str, seed: int) -> nn.Module:
     """Some epochs on digits."""

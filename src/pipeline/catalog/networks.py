@@ -56,6 +56,8 @@ class Network:
     counts: Counts
     power: int = field(default=1, kw_only=True)
     growth: float = field(default=2, kw_only=True)
+    #: What it is, in a few words.
+    about: str = field(default="", kw_only=True)
     #: Whether REPAIR has a place: BatchNorm, or convolutions with biases.
     repairs: bool = field(default=True, kw_only=True)
     #: Whether tests prove its permutation groups.
@@ -98,25 +100,39 @@ class Network:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("resnet20", "ResNet20", "resnet:RESNET20", 16, Counts(292_954, 85_820_672, 32)),
-        Network("vgg11", "VGG11", "vgg:VGG11", 64, Counts(9_225_610, 305_539_072, 32)),
+        Network(
+            "resnet20", "ResNet20", "resnet:RESNET20", 16, Counts(292_954, 85_820_672, 32),
+            about="BatchNorm; shortcuts of 3×3 convolutions, as the authors have them",
+        ),
+        Network(
+            "vgg11", "VGG11", "vgg:VGG11", 64, Counts(9_225_610, 305_539_072, 32),
+            about="no norm",
+        ),
         Network(
             "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),
-            power=2, growth=3.4,
+            power=2, growth=3.4, about="torchvision's, its bottlenecks growing with the square",
         ),
-        # of Sharma et al. (2024): LayerNorm over channels, or no norm
+        # of Sharma et al. (2024)
         Network(
             "resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32),
-            repairs=False,
+            about="LayerNorm over channels; shortcuts of 1×1 convolutions", repairs=False,
         ),
         Network(
             "resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16,
             Counts(292_954, 85_820_672, 32), repairs=False,
+            about="the same with shortcuts of 3×3 convolutions, as git-re-basin has them",
         ),
-        Network("vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32)),
-        Network("vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32)),
         Network(
-            "mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3, repairs=False
+            "vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32),
+            about="LayerNorm over channels; one linear layer behind the mean over positions",
+        ),
+        Network(
+            "vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32),
+            about="the same with six convolutions, for small images and short training",
+        ),
+        Network(
+            "mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3, repairs=False,
+            about="three hidden layers without norm, of 512 units at width 1",
         ),
     )
 }  # fmt: skip

@@ -128,6 +128,10 @@ def settings_page() -> str:
         "## config/datasets.yaml",
         "Data sets of your own by name; see [Add a data set](../how-to/data-set.md).",
         *_sections(datasets.KINDS),
+        "## Built-in networks",
+        "What `model` of an experiment may name, beside networks of your own. A width multiplies all "
+        "channels; those of the narrowest layer must be a whole number.",
+        _networks(),
         "## config/models.yaml",
         "Networks of your own by name; see [Use a network of your own](../how-to/own-model.md).",
         _table(networks.Entry),
@@ -139,6 +143,15 @@ def _sections(kinds: Mapping[str, type[Any]]) -> Iterator[str]:
     """A section for each kind of entry: what it is, and its settings."""
     for name, kind in kinds.items():
         yield from (f"### {name}", _said(kind), _table(kind))
+
+
+def _networks() -> str:
+    rows = ["| model | in tables | channels of the narrowest layer | parameters | |"]
+    rows.append("| --- | --- | ---: | ---: | --- |")
+    for name, network in networks.NETWORKS.items():
+        counts = f"{network.base} | {network.counts.parameters:,}"
+        rows.append(f"| `{name}` | {network.label} | {counts} | {network.about} |")
+    return "\n".join([*rows, "", "Channels and parameters are those at width 1."])
 
 
 def _said(kind: type[Any]) -> str:

@@ -75,7 +75,9 @@ class Problem:
         device: torch.device | None = None,
     ) -> None:
         self.spec = spec
-        carrying = [name for name in names if any(spec.axes.get(name, ()))]
+        #: The axes of each tensor that carry a group, with these.
+        self.carried = {name: _carried(spec, name) for name in names}
+        carrying = [name for name, axes in self.carried.items() if axes]
         if not carrying:
             raise UserError("weight matching was given no tensor that carries a group")
         for name in carrying:
@@ -90,9 +92,8 @@ class Problem:
         #: Tensors and axes that carry each group.
         self.places: dict[str, list[tuple[str, int]]] = {name: [] for name in spec.sizes}
         for name in carrying:
-            for axis, group in enumerate(spec.axes[name]):
-                if group is not None:
-                    self.places[group].append((name, axis))
+            for axis, group in self.carried[name].items():
+                self.places[group].append((name, axis))
         self.norm = _norm(self.a.values()) * _norm(self.b.values())
 
     def tensors(self, group: str) -> dict[str, None]:
@@ -107,7 +108,7 @@ class Problem:
         """
         found: dict[str, set[str]] = {group: set() for group in self.places}
         for name in self.a:
-            carried = [group for group in self.spec.axes[name] if group is not None]
+            carried = list(self.carried[name].values())
             for place, group in enumerate(carried):
                 found[group] |= {*carried[:place], *carried[place + 1 :]}
         return found
@@ -125,7 +126,7 @@ class Problem:
 
     def _bound(self, name: str) -> float:
         a, b = self.a[name].double(), self.b[name].double()
-        axes = [axis for axis, group in enumerate(self.spec.axes[name]) if group is not None]
+        axes = list(self.carried[name])
         if len(axes) > 2:
             return float(a.norm() * b.norm())
         if len(axes) == 1:
@@ -266,6 +267,12 @@ class Place:
         self.a |= after
         self.permutation[group] = compose(step, self.permutation)[group]
         return True
+
+
+def _carried(spec: PermutationSpec, name: str) -> dict[int, str]:
+    """The axes of a tensor that carry a group, with the group."""
+    axes = enumerate(spec.axes.get(name, ()))
+    return {axis: group for axis, group in axes if group is not None}
 
 
 def best(ascents: Iterable[Ascent]) -> int:
