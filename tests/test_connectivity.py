@@ -23,7 +23,7 @@ from pipeline.connectivity.correction import (
     reset_batch_norm,
 )
 from pipeline.connectivity.merge import combine, interpolate
-from pipeline.connectivity.plane import span, survey_plane
+from pipeline.connectivity.plane import project, span, survey_plane
 from pipeline.connectivity.survey import Ground
 from pipeline.data.augment import normalise
 from pipeline.evaluation import evaluate
@@ -685,6 +685,32 @@ def test_plane_coordinates_are_distances():
     ]
 
 
+def test_the_projection_of_a_mixture_is_the_mixture_and_what_stands_off_is_the_distance():
+    thetas = tuple(
+        {name: t.double() for name, t in theta.items()} for theta in three("without_norm").values()
+    )
+    names = [name for name, _ in without_norm().named_parameters()]
+    plane = span(thetas, names)
+    for place, corner in zip(plane.points, thetas, strict=True):
+        assert project(plane, thetas, corner, names) == pytest.approx((*place, 0.0), abs=1e-9)
+    for shares in ((0.2, 0.5, 0.3), (1.5, -0.75, 0.25)):
+        mixture = combine(thetas, shares)
+        x, y = (sum(s * p[i] for s, p in zip(shares, plane.points, strict=True)) for i in (0, 1))
+        assert project(plane, thetas, mixture, names) == pytest.approx((x, y, 0.0), abs=1e-9)
+        # A step at right angles to the plane changes the distance alone, by its length.
+        flat = torch.cat([mixture[n].flatten() for n in names])
+        basis = torch.linalg.qr(torch.stack([
+            torch.cat([(t[n] - thetas[0][n]).flatten() for n in names]) for t in thetas[1:]
+        ]).T)[0]  # fmt: skip
+        step = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0), dtype=flat.dtype)
+        step -= basis @ (basis.T @ step)
+        sizes = [mixture[n].numel() for n in names]
+        parts = torch.split(flat + step, sizes)
+        moved = {n: part.view_as(mixture[n]) for n, part in zip(names, parts, strict=True)}
+        found = project(plane, thetas, mixture | moved, names)
+        assert found == pytest.approx((x, y, float(step.norm())), abs=1e-9)
+
+
 def test_plane_axes_have_a_border():
     plane = span(tuple(three("without_norm").values()), ["0.weight", "2.weight"])
     xs, ys = plane.axes(5, 0.25)
@@ -694,6 +720,8 @@ def test_plane_axes_have_a_border():
     assert xs[-1] == pytest.approx(high + 0.25 * (high - low))
     assert ys[0] == pytest.approx(-0.25 * plane.height)
     assert ys[-1] == pytest.approx(1.25 * plane.height)
+    far = plane.axes(5, 0.0, also=[(low - 3, 0.0), (0.0, 2 * plane.height)])
+    assert (far[0][0], far[1][-1]) == pytest.approx((low - 3, 2 * plane.height))
 
 
 @pytest.mark.parametrize("correction", PLAIN)

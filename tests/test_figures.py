@@ -333,11 +333,28 @@ def test_the_authors_values_stand_beside_ours_of_the_same_network_only():
     assert len(theirs) == 2 * 6 and theirs["mean"].max() == pytest.approx(0.212)
 
 
+def test_figures_of_nothing_but_missing_sweeps():
+    for output, frame in (
+        (SweepBarriers(lines=("none", "own", "fixed"), published=True), synthetic.connections()),
+        (SweepBarriers(lines=("direct", "indirect"), published=True), synthetic.triples()),
+        (FixedPoints(published=True), synthetic.alignments()),
+    ):
+        place = ["experiment", "dataset", "model", "width", "match", "matcher", "sweep", "seeds"]
+        gone = frame[place].drop_duplicates().reindex(columns=frame.columns)
+        figure, data = synthetic.figure(output, gone.assign(status="missing"))
+        note = figure.legends[0].get_title().get_text()
+        assert note == f"{len(gone)} of {len(gone)} sweeps missing" and data.empty
+    grid, paths = synthetic.landscape()
+    figure, data = synthetic.figure(Landscape(scheme=True), (grid.iloc[:0], paths.iloc[:0]))
+    assert figure.legends[0].get_title().get_text() == "the sweep is missing" and data.empty
+
+
 def test_fixed_points_weigh_groups_by_their_units():
     _, data = synthetic.figure(FixedPoints(), synthetic.alignments())
     assert data["mean"].to_numpy() == pytest.approx(2 / 6)  # a mean of fractions would give 1/4
     assert data["chance"].to_numpy() == pytest.approx(2 / 6)
-    assert (data["n"] == 2).all() and sorted({*data["x"]}) == [32, 64]
+    assert (data["n"] == 1).all()  # two paths of one triangle
+    assert sorted({*data["x"]}) == [32, 64]
     _, data = synthetic.figure(FixedPoints(groups=True), synthetic.alignments())
     assert dict(zip(data["group"], data["mean"], strict=True)) == {"x": 0.5, "y": 0.0}
 

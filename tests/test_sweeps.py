@@ -189,6 +189,14 @@ def test_an_indirect_permutation_is_its_steps_one_after_another(study: Tiny) -> 
     assert same(symmetry.apply(spec, found["1-2.0"], a), by_hand)
 
 
+def test_the_paths_of_a_triangle_have_equally_many_fixed_points(study: Tiny) -> None:
+    study.make(align("triples", (0, 1, 2)))
+    found = read_csv(study.folder(align("triples", (0, 1, 2))) / "align.csv")
+    for group in {row["group"] for row in found}:
+        alike = [row["alike"] for row in found if row["group"] == group and "." in row["point"]]
+        assert len(alike) == 3 and len({*alike}) == 1
+
+
 def test_triples_are_all_paths_or_some_of_them_whatever_is_drawn() -> None:
     for count in (3, 4, 5):
         every = Triples().paths(range(count))

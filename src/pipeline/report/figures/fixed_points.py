@@ -81,12 +81,17 @@ def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
 
 
 def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread over pairs, or paths, of the share of units alike, and that of chance."""
+    """Mean and spread over pairs, or triangles, of the share of units alike, and that of chance.
+
+    The three paths of a triangle agree with their direct permutations on equally many units: those
+    that come home by way of all three. They count once.
+    """
     known = alignments[alignments["reference"].notna()]
     known = known[known["reference"] != known["point"]]
     known = known.drop_duplicates([*NETWORK, "match", "sweep", "seeds", "point", "group"])
-    epochs = known["point"].str.startswith("t")
-    epoch = pd.to_numeric(known["point"].where(epochs).str[1:])
+    point = known["point"].astype(str)  # a column of nothing but missing sweeps has no texts
+    epochs = point.str.startswith("t")
+    epoch = pd.to_numeric(point.where(epochs).str[1:])
     known = known.assign(
         x=epoch.where(epochs, roles.channels(known)),
         width=pd.to_numeric(known["width"]).where(epochs),
@@ -96,5 +101,7 @@ def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
     each = [*_KEYS, "match", "sweep", "seeds", "point"]
     sums = known.groupby(each, sort=False, dropna=False)[["alike", "size", "one"]].sum()
     sums = sums.reset_index()
+    of = sums["point"].astype(str).str.split("[.-]").map(sorted).map(tuple)
+    sums = sums.assign(of=of).drop_duplicates([*_KEYS, "match", "sweep", "seeds", "of"])
     sums = sums.assign(value=sums["alike"] / sums["size"], chance=sums["one"] / sums["size"])
     return spread(sums, _KEYS, sort=False, chance=("chance", "first"))

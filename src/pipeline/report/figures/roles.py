@@ -33,7 +33,7 @@ ROLES: dict[str, tuple[str, Any]] = {
     "end": ("π of epoch t, at the end", (0, (2.2, 1.0))),
     "fixed": ("π of epoch t", "-"),
     "direct": ("direct", "-"),
-    "indirect": ("by way of a third", (0, (1, 1))),
+    "indirect": ("indirect", (0, (1, 1))),
 }
 _MARKS = "osD^vP*X"
 AUTHORS: style.Look = {"color": "#8a8a8a", "linestyle": "-"}
@@ -75,7 +75,7 @@ def channels(frame: pd.DataFrame) -> pd.Series:
     base = frame["model"].map(
         lambda name: networks.NETWORKS[name].base if name in networks.NETWORKS else 1
     )
-    return base * frame["width"].astype(float)
+    return base.astype(float) * frame["width"].astype(float)
 
 
 def authors(shown: pd.DataFrame) -> pd.DataFrame:

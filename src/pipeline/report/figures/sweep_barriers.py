@@ -43,10 +43,9 @@ def build(
     columns = list(product(output.metrics, output.splits))
     rows = _rows(output, connections)
     looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
-    figure, axes = style.grid(
-        len(rows), len(columns), panel=(2.05, 1.65) if len(columns) > 1 else (3.2, 2.1),
-        sharex=False,
-    )  # fmt: skip
+    wide = len(columns) == 1
+    size = (3.2, 2.1) if wide else (2.05, 1.65 if len(rows) > 1 else 2.0)
+    figure, axes = style.grid(len(rows), len(columns), panel=size, sharex=False)
     for panels, row in zip(axes, rows, strict=False):
         for panel, (metric, split) in zip(panels, columns, strict=True):
             own, beside = (

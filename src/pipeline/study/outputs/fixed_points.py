@@ -20,7 +20,8 @@ class FixedPoints(OfSweeps):
     shows = (
         "Share of units that two permutations put to the same place, over all groups of units: that "
         "of an epoch and that of the end, or an indirect one and the direct one. Dotted: the share "
-        "expected of unrelated permutations. Bands: ± one sample standard deviation."
+        "expected of unrelated permutations. Bands: ± one sample standard deviation over pairs, or over "
+        "triangles of networks."
     )
     groups: bool = option(False, "a line for each group of units, the first ones dark")
 
