@@ -3,8 +3,8 @@
 For means of n₁ and n₂ runs with sample standard deviations s₁ and s₂, a difference is *within*
 when it is at most t·√(s₁²/n₁ + s₂²/n₂), t being the 97.5 % quantile of Student's distribution with
 Welch's degrees of freedom: of two equal processes, about 5 % of the cells miss that. Two standard
-errors in its place, an older rule, are missed by 11.6 % at three runs each (docs/evidence/verdicts.md). Welch's p
-is two-sided, from the same three numbers each.
+errors in its place, an older rule, are missed by 11.6 % at three runs each (docs/evidence/verdicts.md).
+Welch's p is two-sided, from the same three numbers each.
 """
 
 from __future__ import annotations
