@@ -256,8 +256,8 @@ def page(verdicts: pd.DataFrame, draws: int) -> str:
         "Share of tables of 108 cells, three seeds on both sides, whose p is at most 5 %: cells that "
         "vary independently, and cells that vary as one.",
         _markdown(tables(2_000)),
-        "One far cell is found; a small difference everywhere is not, and the mean difference with its "
-        "interval, beside the p, says as much as can be said of it.",
+        "A far cell is found more often than a small difference everywhere; of that, the mean difference "
+        "with its interval, which stands beside the p, says what can be said.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -2,9 +2,9 @@
 
 For means of n₁ and n₂ runs with sample standard deviations s₁ and s₂, a difference is *within*
 when it is at most t·√(s₁²/n₁ + s₂²/n₂), t being the 97.5 % quantile of Student's distribution with
-Welch's degrees of freedom: of two equal processes, 5 % of the cells miss that at most. Two standard
-errors in its place, the rule of `docs/evidence`, are missed by 11.6 % at three runs each. Welch's p
-is two-sided, from the same three numbers each.
+Welch's degrees of freedom: of two equal processes, about 5 % of the cells miss that. Two standard
+errors in its place, an older rule, are missed by 11.6 % at three runs each (docs/evidence/verdicts.md).
+Welch's p is two-sided, from the same three numbers each.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def _together(judged: pd.DataFrame) -> list[str]:
     least = ABSENT if math.isnan(smallest) else f"{min(1.0, cells * smallest):.2g}"
     ends = " … ".join(names.signed(mean + side * reach) for side in (-1, 1))
     return [
-        f"Outside: {outside} found, {(1 - LEVEL) * cells:.1f} expected of two equal processes at most; "
+        f"Outside: {outside} found, {(1 - LEVEL) * cells:.1f} expected of two equal processes; "
         f"by 2 SE: {outside_two} found, {expected_two:.1f} expected.",
         f"All cells in one test: p = {least} that ours and the published are equal everywhere (the "
         "smallest p times the number of cells, which holds however cells depend on each other); mean "

@@ -212,6 +212,11 @@ def _claim(
     )
 
 
+_ROW = [
+    "unit", "estimate", "reach", "reach_independent", "n", "held", "of", "values", "note",
+]  # fmt: skip
+
+
 def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool]]) -> pd.DataFrame:
     """A row per case: estimate and interval of its own, how many entries hold, and the profile."""
     rows = []
@@ -227,10 +232,10 @@ def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool]]) -> pd.DataFr
                 "held": sum(held), "of": len(held), "values": values, "note": reading.note,
             }
         )  # fmt: skip
-    return pd.DataFrame(rows, columns=ROW)
+    return pd.DataFrame(rows, columns=_ROW)
 
 
-_FEW = 6
+_FEW = 6  # entries that are shown one by one
 
 
 def profile_text(measure: Measure, means: pd.DataFrame) -> str:
@@ -241,22 +246,18 @@ def profile_text(measure: Measure, means: pd.DataFrame) -> str:
             names.signed(v) for v in (profile.min(), profile.mean(), profile.max())
         )
         return f"{len(profile)} values: {low} to {high}, mean {middle}"
+    places = profile.index.to_frame(index=False)
+    told = [level for level in _FORMS if level in places and (places[level].nunique() > 1)]
     return "; ".join(
-        f"{_label(profile.index.names, key)}{names.signed(value)}" for key, value in profile.items()
+        ", ".join(_FORMS[level](place[level]) for level in told)
+        + ": " * bool(told)
+        + names.signed(value)
+        for place, value in zip(places.to_dict("records"), profile, strict=True)
     )
 
 
-def _label(levels: Sequence[Any], key: Any) -> str:
-    """Where an entry of a profile stands: the levels that a reader knows by a sign."""
-    keys = dict(zip(levels, key if isinstance(key, tuple) else (key,), strict=True))
-    parts = [form(keys[level]) for level, form in _FORMS.items() if level in keys]
-    return f"{', '.join(parts)}: " if parts else ""
-
-
+#: The levels that tell entries of a profile apart, and how they are written.
 _FORMS: dict[str, Callable[[Any], str]] = {
     "width": "w = {:g}".format, "sparsity": names.percent, "rewind_epoch": "k = {:g}".format,
-    "split": str, "measure": str,
+    "split": str,
 }  # fmt: skip
-ROW = [
-    "unit", "estimate", "reach", "reach_independent", "n", "held", "of", "values", "note",
-]  # fmt: skip
