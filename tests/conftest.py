@@ -23,8 +23,9 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
     "workflow": 110, "imagenet_workflow": 95, "families": 90, "slices": 90, "stages": 60,
-    "own_model": 55, "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33, "limits": 20, "figures": 20,
-    "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10,
+    "own_model": 55, "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33, "limits": 20,
+    "figures": 20, "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13,
+    "notebook": 10,
     "evidence": 10, "symmetry": 9, "interop": 7, "keys": 6, "photographs": 6, "tracing": 8,
     "tracing_forms": 6, "fuzz_files": 6, "models_groups": 5, "pruning": 5, "events": 5, "export": 5,
     "graphed": 4, "show": 4, "finished": 4, "watch": 3,
