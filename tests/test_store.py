@@ -330,18 +330,18 @@ def test_a_report_that_was_being_rendered_is_told_from_results_and_cleared(tmp_p
     killed(
         "import subprocess\n"
         "from pathlib import Path\n"
-        "from pipeline.report import page\n"
+        "from pipeline.report import archive\n"
         "from pipeline.study.config import read\n"
         "def render(command, check):\n"  # what Snakemake does, cut off
         "    Path(command[command.index('--report') + 1]).write_text('<html>')\n"
         "    os.kill(os.getpid(), 9)\n"
         "subprocess.run = render\n"
         f"config = read(Path({str(root)!r}), {{'results': {str(results)!r}}})\n"
-        "page.write_report(config, config.results / 'tiny' / 'report.html')\n",
+        "archive.write_archive(config, config.results / 'tiny' / 'archive.html')\n",
         REPOSITORY,
     )
     (left,) = (results / "tiny").iterdir()
-    assert left.suffix == ".html" and left.name.startswith(".report.html.")
+    assert left.suffix == ".html" and left.name.startswith(".archive.html.")
     store.clear_all(results, but=LOCK)
     assert not left.exists()
 

@@ -117,24 +117,24 @@ NETWORKS: dict[str, Network] = {
         # of Sharma et al. (2024)
         Network(
             "resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32),
-            about="LayerNorm over channels; shortcuts of 1×1 convolutions", repairs=False,
+            about="LayerNorm over channels; shortcuts of 1×1 convolutions", repairs=False, blocks=False,
         ),
         Network(
             "resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16,
             Counts(292_954, 85_820_672, 32), repairs=False,
-            about="the same with shortcuts of 3×3 convolutions, as git-re-basin has them",
+            about="the same with shortcuts of 3×3 convolutions, as git-re-basin has them", blocks=False,
         ),
         Network(
             "vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32),
-            about="LayerNorm over channels; one linear layer behind the mean over positions",
+            about="LayerNorm over channels; one linear layer behind the mean over positions", blocks=False,
         ),
         Network(
             "vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32),
-            about="the same with six convolutions, for small images and short training",
+            about="the same with six convolutions, for small images and short training", blocks=False,
         ),
         Network(
             "mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3, repairs=False,
-            about="three hidden layers without norm, of 512 units at width 1",
+            about="three hidden layers without norm, of 512 units at width 1", blocks=False,
         ),
     )
 }  # fmt: skip

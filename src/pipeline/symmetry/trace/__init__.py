@@ -1,18 +1,21 @@
-"""Permutation groups of any network, found by following its forward pass (torch.fx).
+"""Permutation groups of any network, found by running its forward pass once and following it.
 
 Every convolution and linear layer opens units of its own along its output; what reads the output
 carries the same units along the axis it reads; an addition makes two layers' units one group. The
-tracer follows each axis of each tensor through the graph and joins what has to move together.
+tracer follows each entry of each axis of each tensor, through views, parts and concatenations, and
+notes what has to move together and what has to stay together in blocks; the groups are the largest
+set of permutations that keeps all of it.
 
 Units *stay* where they are (they form no group) when they meet something that cannot be relabelled
-with them: the image's channels, the classes, the joint of a concatenation, a grouped convolution.
-An operation whose effect on the units is not known is refused, and so is a network whose graph
-depends on the data. What was found in a network of the user's own is proven on it before it is
-used; tests prove the groups of the built-in ones.
+with them: the image's channels, the classes, constants. An operation whose effect on the units is
+not known is refused, and so is a network whose graph depends on the data. What was found in a
+network of the user's own is proven on it before it is used; tests prove the groups of the built-in
+ones.
 
-`units` says what an axis carries, `operations` is the table of operations and its hook, `rules` the
-rules of torch's, `walk` follows the forward pass, `groups` reads off the result, `proof` shows that
-it is right.
+`record` writes the forward pass down; `units` says what an axis carries and `moves` how that moves
+with its tensor; `operations` is the table of operations and its hook, `rules` the rules of torch's,
+`walk` follows the pass by them; `solve` finds which units may change places, `groups` and `taps`
+read off the result, `proof` shows that it is right.
 """
 
 from __future__ import annotations
