@@ -26,7 +26,7 @@ SLOW = {
     "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33, "limits": 20, "figures": 20,
     "resnet50": 17, "kernels": 16, "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10,
     "evidence": 10, "symmetry": 9, "interop": 7, "keys": 6, "photographs": 6, "tracing": 6,
-    "fuzz_files": 6, "models_groups": 5, "pruning": 5, "events": 15, "commands": 25, "export": 5,
+    "fuzz_files": 6, "models_groups": 5, "pruning": 5, "events": 15, "commands": 25, "times": 4, "export": 5,
     "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
 
