@@ -251,7 +251,7 @@ def _table(
     rows.insert(0, "Network", places(frame))
     index = row_labels(rows[[key for key in rows if key in ("method", *varying(rows, [*rows]))]])
     header = ["Ours", "Published", "Difference", "Seeds", *_WITHIN.values(), "p", "Status"]
-    layout = pd.DataFrame(text, index, header)
+    layout = pd.DataFrame(text, shown.said(index), header)
     title = f"{shown.title(output)}: ours beside {source}"
     judged = frame[frame["within"].notna()]
     notes = [_summary(frame, judged), *notes, *(_together(judged) if len(judged) else [])]

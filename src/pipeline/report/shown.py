@@ -46,7 +46,7 @@ class Shown:
         shares = {v for (m, s), v in self.pruned.items() if s == sparsity and model in (None, m)}
         return f"{text} ({100 * shares.pop():.2f}%)" if len(shares) == 1 else text
 
-    def _said(self, index: pd.Index) -> pd.Index:
+    def said(self, index: pd.Index) -> pd.Index:
         """The labels of rows, with what was really pruned behind a sparsity."""
         if "S" not in index.names or not self.pruned:
             return index
@@ -76,6 +76,6 @@ class Shown:
     ) -> Table:
         """The table of an output, under its title and protocol, the study's note first."""
         title, notes = self.title(output), self.notes(output, *notes)
-        layout = layout.set_axis(self._said(layout.index))
+        layout = layout.set_axis(self.said(layout.index))
         bold = None if bold is None else bold.set_axis(layout.index)
         return Table(self.name, title, tidy, layout, notes, self.protocol, bold)

@@ -20,16 +20,21 @@ _TEXT = """\
 
 {mark}
 
-Each table and figure of the paper and of the thesis, and what makes it. The thesis prints many of \
-the paper's under numbers of its own: one row, and both targets show the same runs. Under protocol \
+Each table and figure of the paper, of the thesis and of Sharma et al. (2024), and what makes it. \
+The thesis prints many of the paper's under numbers of its own: one row, and both targets show the same runs. Under protocol \
 `authors-code` they are made as the released code does.
 
 ```sh
 snakemake table_5 -n --config study=paper
 snakemake table_4_7 -n --config study=thesis protocol=authors-code
+snakemake sharma_figure_3 -n --config study=sharma
 ```
 
 {table}
+
+Of Sharma et al.; the other figures have no target yet:
+
+{curves}
 
 A table with published numbers comes with a comparison (`<target>.comparison.md`), cell by cell: \
 {cells} accuracies are known (`src/pipeline/report/published`), and every one names its table in both \
@@ -81,6 +86,15 @@ def rows(root: Path) -> Iterator[tuple[str, ...]]:
         yield _row([], [place])
 
 
+def curves(root: Path) -> Iterator[tuple[str, ...]]:
+    """Figure of Sharma et al., what it shows, points that were read off it, target."""
+    read_off = published.sharma()["figure"].value_counts()
+    for name, output in read(root, {"study": "sharma"}).outputs.items():
+        if numbered := re.fullmatch(r"sharma_figure_(\d+)", name):
+            points = read_off.get(numbered[1], 0)
+            yield f"Figure {numbered[1]}", output.title, f"{points or ''}", f"`{name}`"
+
+
 def _order(place: Place) -> tuple[object, ...]:
     """Tables, then figures, then appendices, each by number."""
     kind, _, number = place.number.partition(" ")
@@ -99,6 +113,15 @@ def _row(paper: list[Place], thesis: list[Place]) -> tuple[str, ...]:
 def page(root: Path, mark: str) -> str:
     """The page; ``mark``: a line below the title."""
     head = ("paper", "thesis", "what", "published", "target, study `paper`", "study `thesis`")
-    lines = [head, tuple("---" for _ in head), *rows(root)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return _TEXT.format(mark=mark, table=table, cells=len(published.cells()))
+    shown = ("figure", "what", "points read off it", "target, study `sharma`")
+    return _TEXT.format(
+        mark=mark,
+        table=_table(head, rows(root)),
+        curves=_table(shown, curves(root)),
+        cells=len(published.cells()),
+    )
+
+
+def _table(head: tuple[str, ...], body: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
