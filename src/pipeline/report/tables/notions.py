@@ -60,7 +60,8 @@ def build(output: Notions, shown: Shown, connections: pd.DataFrame) -> Table:
     notes = [
         f"Connected: an error barrier of at most {output.threshold:g} points on {output.split} images. "
         "A definition that fails says that none of the permutations that were found will do, not that "
-        "there is none; in brackets its number in the work."
+        "there is none; in brackets its number in the work. Transitivity holds of no more than there is: "
+        "also where no networks are connected (0.00)."
     ]
     if missing := int(
         tidy.drop_duplicates([*_ROW, "sweep", "seeds"])["status"].eq("missing").sum()
