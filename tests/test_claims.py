@@ -299,6 +299,81 @@ def test_a_run_of_a_alone_counts_for_every_pair_with_this_a():
     assert not lth.table.isna().to_numpy().any()
 
 
+#: Entries that hold literally, of how many that can be told apart, and how many cannot.
+SHARMA = {
+    "indirect-falls-with-width": (48, 53, 7),
+    "indirect-stays-above-direct": (68, 68, 4),
+    "activations-are-usually-better": (12, 30, 6),
+    "lower-layers-first": (14, 14, 18),
+    "mixed-lie-between": (162, 162, 46),
+    "permutations-settle": (8, 8, 2),
+    "direct-and-indirect-stay-unlike": (35, 36, 8),
+}
+
+
+def test_single_means_read_off_curves_decide_nothing_but_can_be_taken_literally():
+    found = {claim.id: claim for claim in claims.on_points()}
+    assert {key: (c.held, c.of, c.unclear) for key, c in found.items()} == SHARMA
+    assert {claim.verdict for claim in found.values()} == {UNDECIDED}
+    over = {part.over for claim in found.values() for part in claim.parts}
+    assert over == {"no spread is known"}
+    page = claims.points_page(list(found.values()), "")
+    assert "w = 0.25, weights, train: +5.50" in page
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 1000.0])
+def test_points_nearer_than_they_could_be_misread_are_not_told_apart(monkeypatch, factor):
+    """By the differences themselves: every one larger than both reading errors counts, no other."""
+    points = published.sharma()
+    points["reading_error"] *= factor
+    monkeypatch.setattr(published, "sharma", lambda: points)
+    found = {claim.id: claim for claim in claims.on_points()}
+    one = points[points["metric"].isin(["error", "loss"]) & points["figure"].eq("14")]
+    both = one.pivot(
+        index=["model", "width", "split", "metric", "matcher"],
+        columns="arm",
+        values=["value", "reading_error"],
+    )
+    apart = both["value"]["indirect"] - both["value"]["direct"]
+    errors = both["reading_error"].sum(axis=1)
+    known = (errors == 0) | (apart.abs() > errors + 1e-9)
+    claim = found["indirect-stays-above-direct"]
+    assert (claim.of, claim.unclear) == (known.sum(), (~known).sum())
+    if factor > 1:
+        assert not any(claim.of for claim in found.values())
+
+
+def connections_of(points, noise=0.001):
+    """Lines of three separate pairs at the end of training, as of a sweep, about given barriers.
+
+    Those of another epoch and under a correction are nonsense.
+    """
+    chosen = points[points["figure"].eq("14") & points["metric"].isin(["error", "loss"])]
+    keys = ["dataset", "model", "width", "matcher", "arm", "split"]
+    barriers = chosen.pivot(index=keys, columns="metric", values="value")
+    barriers["error"] *= 100
+    parts = [
+        (barriers * (1 + noise * (seed - 2))).add_suffix("_barrier").assign(a=seed, b=seed + 10)
+        for seed in (1, 2, 3)
+    ]
+    lines = pd.concat(parts).reset_index()
+    lines = lines.assign(sweep="s", correction="none", matched_at=160, evaluated_at=160)
+    nonsense = lines.assign(error_barrier=99.0)
+    return pd.concat([lines, nonsense.assign(evaluated_at=3), nonsense.assign(correction="reset")])
+
+
+def test_our_sweeps_go_through_the_same_formulas_and_can_be_decided():
+    points = published.sharma()
+    found = {claim.id: claim for claim in claims.on_connections(connections_of(points))}
+    above = found["indirect-stays-above-direct"]
+    assert (above.verdict, above.held, above.of, above.unclear) == (SUPPORTED, 72, 72, 0)
+    assert above.parts[0].reading.estimate.value == pytest.approx(14.127, abs=0.01)
+    swapped = points.assign(arm=points["arm"].replace({"direct": "indirect", "indirect": "direct"}))
+    turned = {claim.id: claim for claim in claims.on_connections(connections_of(swapped))}
+    assert turned["indirect-stays-above-direct"].verdict == CONTRADICTED
+    assert found["lower-layers-first"].of == 0
+
+
 def test_table_and_page(on_published, tmp_path):
     known = list(on_published.values())
     table = claims_table(Claims(title="Claims"), Shown("claims"), known, beside=known)

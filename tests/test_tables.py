@@ -15,6 +15,7 @@ from pipeline.study.outputs.cost import Cost
 from pipeline.study.outputs.diversity import Diversity
 from pipeline.study.outputs.early_matching import EarlyMatching
 from pipeline.study.outputs.hyperparameters import Hyperparameters
+from pipeline.study.outputs.notions import Notions
 from pipeline.study.outputs.rewind_grid import RewindGrid
 from pipeline.study.settings import Method
 
@@ -402,3 +403,57 @@ def test_csv_keeps_missing_cells(broken):
     lines = tables.to_csv(grid(broken)).splitlines()
     assert lines[0].startswith("dataset,model,width,sparsity,method,rewind_epoch,matching_epoch")
     assert "cifar10,resnet20,1,0.9,permuted,5,,top1,,,0,0,3,False" in lines
+
+
+def lines_of(heights, over, **more):
+    """Lines of one run of a sweep from (arm, point, a, b, epoch) to the barrier."""
+    lines = pd.DataFrame([*heights], columns=["arm", "point", "a", "b", "evaluated_at"])
+    return lines.assign(
+        error_barrier=[*heights.values()], experiment="e", dataset="digits", model="mlp", width=1.0,
+        match="weights", sweep="s", seeds="x", status="ok", over=over, correction="none", split="test",
+    ).assign(**more)  # fmt: skip
+
+
+def notions_of(frame, **settings):
+    table = synthetic.table(Notions(**settings), frame)
+    return table, table.layout.iloc[0].to_dict()
+
+
+def test_notions_of_a_pair_are_at_the_end_and_at_all_epochs():
+    heights = {
+        ("none", None, 0, 1, 1): 5.0, ("none", None, 0, 1, 9): 50.0,
+        ("matched", "t0001", 0, 1, 1): 0.5, ("matched", "end", 0, 1, 1): 3.0,
+        ("matched", "end", 0, 1, 9): 1.0,
+    }  # fmt: skip
+    one = lines_of(heights, "epochs")
+    assert notions_of(one)[1] == {"weak (1)": "holds (1.00)", "simultaneous (3)": "fails (3.00)"}
+    assert notions_of(one, threshold=3.0)[1]["simultaneous (3)"] == "holds (3.00)"
+    assert notions_of(one, split="train")[1]["weak (1)"] == "not measured"
+    gone = one.iloc[:1].assign(arm=None, split=None, correction=None, status="missing", seeds="z")
+    other = lines_of(heights | {("matched", "end", 0, 1, 9): 2.5}, "epochs", seeds="y")
+    table, row = notions_of(pd.concat([one, other, gone], ignore_index=True))
+    assert row == {"weak (1)": "1 of 2 hold (2.50)", "simultaneous (3)": "0 of 2 hold (3.00)"}
+    assert any("Missing sweeps: 1" in note for note in table.notes)
+    diverged = one.assign(error_barrier=np.nan)
+    assert notions_of(diverged)[1]["weak (1)"] == "fails (diverged)"
+
+
+def test_networks_are_strongly_connected_by_way_of_one_of_them():
+    """All pairs by their direct lines; at once only where one indirect line is low as well."""
+
+    def row(**indirect):
+        heights = {("direct", f"{a}-{b}", a, b, 9): 1.0 for a, b in ((0, 1), (0, 2), (1, 2))}
+        for point, height in indirect.items():
+            a, b, c = map(int, point[1:])
+            heights["indirect", f"{a}-{b}.{c}", a, b, 9] = height
+        return notions_of(lines_of(heights, "triples"))[1]
+
+    apart = row(p012=7.0, p021=8.0, p120=9.0)
+    assert apart == {
+        "weak (1)": "holds (1.00)", "strong (2)": "fails (7.00)",
+        "weakly transitive (7)": "holds (1.00)", "3-wise transitive (8)": "fails (7.00)",
+    }  # fmt: skip
+    together = row(p012=7.0, p021=1.5, p120=9.0)
+    assert together["strong (2)"] == "holds (1.50)"
+    assert together["3-wise transitive (8)"] == "holds (1.50)"
+    assert row()["strong (2)"] == "not measured"

@@ -23,6 +23,7 @@ EXAMPLE = "reference --write"
 
 SETTINGS = Path("docs/reference/settings.md")
 CLAIMS = Path("docs/evidence/claims-published.md")
+SHARMA = Path("docs/evidence/claims-sharma.md")
 DIVERGENCES = Path("docs/evidence/divergences-published.md")
 WORKS = Path("docs/reference/works.md")
 #: Pictures of the documentation, and the figures of the studies that they are copies of.
@@ -76,6 +77,13 @@ def claims_page() -> str:
     from pipeline.report.claims import on_published, published_page
 
     return published_page(on_published(), _GENERATED)
+
+
+def sharma_page() -> str:
+    """The claims of Sharma et al. on points of their curves."""
+    from pipeline.report.claims import on_points, points_page
+
+    return points_page(on_points(), _GENERATED)
 
 
 def divergences_page() -> str:
@@ -207,6 +215,7 @@ def _type(hint: Any, several: bool = False) -> tuple[str, str]:
 PAGES: dict[Path, Callable[[], str]] = {
     SETTINGS: settings_page,
     CLAIMS: claims_page,
+    SHARMA: sharma_page,
     DIVERGENCES: divergences_page,
     WORKS: works_page,
 }

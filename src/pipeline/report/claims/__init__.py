@@ -14,14 +14,29 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report import published
-from pipeline.report.claims import accuracy, barriers, diversity, growth, numbers, reuse, rewinding
+from pipeline.report.claims import (
+    accuracy,
+    barriers,
+    diversity,
+    growth,
+    numbers,
+    reuse,
+    rewinding,
+    sharma,
+)
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
-from pipeline.report.claims.page import claims_markdown, claims_table, published_page
+from pipeline.report.claims.page import (
+    claims_markdown,
+    claims_table,
+    points_page,
+    published_page,
+)
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_published", "on_results", "published_numbers", "published_page",
+    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results",
+    "points_page", "published_numbers", "published_page",
 ]  # fmt: skip
 
 #: The modules that state claims, in the order of the paper.
@@ -47,6 +62,20 @@ def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None
 def on_published() -> list[Claim]:
     """The claims on the published numbers; curves and barriers were not published as numbers."""
     return evaluate(published_numbers(published.cells(), published.diversity()))
+
+
+def on_points() -> list[Claim]:
+    """The claims of Sharma et al. on the points of their curves that were read."""
+    return _of_sharma(Numbers(connections=numbers.of_points(published.sharma())))
+
+
+def on_connections(connections: pd.DataFrame) -> list[Claim]:
+    """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
+    return _of_sharma(Numbers(connections=numbers.of_connections(connections)))
+
+
+def _of_sharma(found: Numbers) -> list[Claim]:
+    return judge(STATED[sharma.__name__], found)
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:

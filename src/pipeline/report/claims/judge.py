@@ -75,7 +75,8 @@ class Claim(Statement):
 
     p: two-sided, adjusted for the page. independent: the verdict with all published cells taken as
     independent, "" where nothing had to be assumed. held, of: how many of the ``counted`` entries of
-    the means are as the claim says. rows: one per case.
+    the means are as the claim says; unclear: of how many the points were not read well enough to tell.
+    rows: one per case.
     """
 
     verdict: str
@@ -84,6 +85,7 @@ class Claim(Statement):
     p: float
     held: int
     of: int
+    unclear: int
     rows: pd.DataFrame = field(repr=False)
 
 
@@ -206,8 +208,9 @@ def _claim(
         independent=verdicts[1] if assumed else "",
         parts=parts,
         p=p,
-        held=sum(map(sum, literal)),
-        of=sum(map(len, literal)),
+        held=sum(own.count(True) for own in literal),
+        of=sum(len(own) - own.count(None) for own in literal),
+        unclear=sum(own.count(None) for own in literal),
         rows=_rows(cases, literal),
     )
 
@@ -217,19 +220,20 @@ _ROW = [
 ]  # fmt: skip
 
 
-def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool]]) -> pd.DataFrame:
+def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool | None]]) -> pd.DataFrame:
     """A row per case: estimate and interval of its own, how many entries hold, and the profile."""
     rows = []
     for case, held in zip(cases, literal, strict=True):
         reading = case.values.read(case.measure)
         one, other = reading.estimate, alone(reading)
-        values = profile_text(case.measure, case.values.means.dropna())
+        values = profile_text(case.measure, case.values.means.dropna(), held)
         rows.append(
             {
                 "unit": f"{case.name}, {case.part}" if case.part else case.name,
                 "estimate": one.value, "reach": one.reach if one.decides else np.nan,
                 "reach_independent": other.reach if other.decides else np.nan, "n": one.n,
-                "held": sum(held), "of": len(held), "values": values, "note": reading.note,
+                "held": held.count(True), "of": len(held) - held.count(None), "values": values,
+                "note": reading.note,
             }
         )  # fmt: skip
     return pd.DataFrame(rows, columns=_ROW)
@@ -238,26 +242,36 @@ def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool]]) -> pd.DataFr
 _FEW = 6  # entries that are shown one by one
 
 
-def profile_text(measure: Measure, means: pd.DataFrame) -> str:
-    """The entries of a profile by what they go along; of many, the least, the mean and the most."""
+def profile_text(measure: Measure, means: pd.DataFrame, literal: Sequence[bool | None] = ()) -> str:
+    """The entries of a profile by what they go along.
+
+    Of many, the least, the mean and the most, and those against the claim where these are few.
+    ``literal`` as of `Measure.literal`, for each entry.
+    """
     profile = measure.profile(means).iloc[:, 0]
-    if len(profile) > _FEW:
-        low, middle, high = (
-            names.signed(v) for v in (profile.min(), profile.mean(), profile.max())
-        )
-        return f"{len(profile)} values: {low} to {high}, mean {middle}"
-    places = profile.index.to_frame(index=False)
-    told = [level for level in _FORMS if level in places and (places[level].nunique() > 1)]
+    if len(profile) <= _FEW:
+        return _entries(profile, profile)
+    low, middle, high = (names.signed(v) for v in (profile.min(), profile.mean(), profile.max()))
+    text = f"{len(profile)} values: {low} to {high}, mean {middle}"
+    against = profile[[held is False for held in literal]] if len(literal) == len(profile) else ()
+    return text + (f"; against: {_entries(against, profile)}" if 0 < len(against) <= _FEW else "")
+
+
+def _entries(chosen: pd.Series, profile: pd.Series) -> str:
+    """Chosen entries of a profile, with the levels in which its entries differ."""
+    every, places = (one.index.to_frame(index=False) for one in (profile, chosen))
+    told = [level for level in _FORMS if level in every and every[level].nunique() > 1]
     return "; ".join(
         ", ".join(_FORMS[level](place[level]) for level in told)
         + ": " * bool(told)
         + names.signed(value)
-        for place, value in zip(places.to_dict("records"), profile, strict=True)
+        for place, value in zip(places.to_dict("records"), chosen, strict=True)
     )
 
 
 #: The levels that tell entries of a profile apart, and how they are written.
 _FORMS: dict[str, Callable[[Any], str]] = {
     "width": "w = {:g}".format, "sparsity": names.percent, "rewind_epoch": "k = {:g}".format,
+    "matching_epoch": "t = {:g}".format, "cut": "cut {:g}".format, "matcher": str, "arm": str,
     "split": str,
 }  # fmt: skip

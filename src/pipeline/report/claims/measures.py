@@ -46,12 +46,19 @@ class Measure:
         """The statistic of every column; positive on the claim's side."""
         return self.sign * self.number(self.profile(frame))
 
-    def literal(self, means: pd.DataFrame) -> list[bool]:
-        """Whether each entry, or each step of a slope, of the means is on the claim's side."""
+    def literal(self, means: pd.DataFrame) -> list[bool | None]:
+        """Whether each entry, or each step of a slope, of the means is on the claim's side.
+
+        Columns after the first each have one cell moved by as much as it may be misread; None where
+        an entry is no larger than all of these together make it.
+        """
         profile = self.profile(means)
         margins = profile.diff().iloc[1:] if self.number is slope else profile
-        found = self.sign * margins.iloc[:, 0].to_numpy()
-        return [bool(value > -_NOTHING if self.ties else value > _NOTHING) for value in found]
+        values = self.sign * margins.to_numpy()
+        found, moved = values[:, 0], np.abs(values[:, 1:] - values[:, :1]).sum(axis=1)
+        held = found > (-_NOTHING if self.ties else _NOTHING)
+        unclear = (moved > _NOTHING) & (np.abs(found) <= moved + _NOTHING)
+        return [None if u else bool(h) for h, u in zip(held, unclear, strict=True)]
 
 
 # -- profiles -------------------------------------------------------------------------------
@@ -70,6 +77,16 @@ def gap(better: object, worse: object, level: str = "method") -> Profile:
 def itself(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells as they are."""
     return frame
+
+
+def steps(axis: str) -> Profile:
+    """From each value of a level to the next, along every line of cells that are alike in all others."""
+
+    def profile(frame: pd.DataFrame) -> pd.DataFrame:
+        others = [level for level in frame.index.names if level != axis]
+        return frame.sort_index(level=axis).groupby(level=others).diff().dropna()
+
+    return profile
 
 
 def between(method: str, upper: str, lower: str) -> Profile:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
 
 from pipeline.connectivity.barrier import barrier
-from pipeline.report.claims.values import Values, printed, sampled
+from pipeline.report.claims.values import Values, printed, read_off, sampled
 from pipeline.report.tables.cells import KEYS, METRICS, select
 from pipeline.results import NETWORK
 
@@ -19,6 +19,11 @@ from pipeline.results import NETWORK
 END = math.inf
 MEASURES = ["test_accuracy", "ensemble_accuracy", "disagreement", "kl", "js"]
 _CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
+#: Of a value of ``connections``: the share of units on which two permutations agree.
+AGREEMENT = "fixed-points"
+_CONNECTION = [*NETWORK, "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
+# Pairs of networks, and paths through a third one, behind a point (Sharma et al., Appendix D).
+_REPLICATES = 5
 _CHAIN = ["experiment", "style", "split", "iteration", "correction"]
 
 
@@ -40,7 +45,9 @@ class Numbers:
     measure. barriers: of the line between π(a) and b in nats, by network, split, correction and
     quantity (barrier, highest loss, loss at initialisation). chains: error barriers in % between
     dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
-    by network and part (matching, a dense training).
+    by network and part (matching, a dense training). connections: error barriers and shares of units
+    in %, loss barriers in nats, all at the end of training, by network, matcher, arm, epoch t of the
+    matching, cut between layers, split and metric.
     """
 
     cells: Values | None = None
@@ -52,6 +59,7 @@ class Numbers:
     chains: Values | None = None
     planes: Values | None = None
     seconds: Values | None = None
+    connections: Values | None = None
     headline: Headline = Headline()
 
 
@@ -150,6 +158,35 @@ def of_costs(costs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Values | Non
     long = pd.concat([part[columns].astype({"b": float}) for part in parts]).drop_duplicates()
     long["value"] = pd.to_numeric(long["seconds"], errors="coerce")
     return sampled(long, [*NETWORK, "part"])
+
+
+def of_points(points: pd.DataFrame) -> Values | None:
+    """Points of curves of Sharma et al. (`pipeline.report.published.sharma`), those along training
+    left out."""
+    rows = points[points["arm"] != "along"]
+    scale = np.where(rows["metric"] == "loss", 1.0, 100.0)
+    found = rows.fillna({"matching_epoch": END, "cut": 0, "split": ""}).assign(
+        value=rows["value"] * scale, reading_error=rows["reading_error"] * scale
+    )
+    return read_off(found, _CONNECTION, _REPLICATES)
+
+
+def of_connections(connections: pd.DataFrame) -> Values | None:
+    """Barriers of our own sweeps at the end of training, not corrected.
+
+    ``connections`` as `pipeline.results.Results.connections` gives them.
+    """
+    rows = connections[connections["correction"] == "none"]
+    then, now = (pd.to_numeric(rows[key]) for key in ("matched_at", "evaluated_at"))
+    last = now.groupby([rows[key] for key in (*NETWORK, "sweep")]).transform("max")
+    triple = rows["arm"].isin(("direct", "indirect"))
+    found = rows.assign(
+        arm=rows["arm"].replace({"matched": "end"}), matching_epoch=then.mask(triple, END), cut=0
+    )[(now == last) & (rows["arm"] != "none")]
+    names = {"error_barrier": "error", "loss_barrier": "loss"}
+    keys = [key for key in _CONNECTION if key != "metric"]
+    long = found.rename(columns=names).melt([*keys, "a", "b"], list(names.values()), "metric")
+    return sampled(long, _CONNECTION)
 
 
 def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:

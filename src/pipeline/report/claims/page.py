@@ -29,6 +29,13 @@ _PRINTED = (
     "dependent, and the reading with all cells independent stands beside it. Over three networks or "
     "more, the spread between networks takes the place of the printed ones."
 )
+_READ_OFF = (
+    "Points were read off images in the authors' notebooks, VGG16 and ResNet20 with LayerNorm on "
+    "CIFAR-10 (`pipeline.report.published.sharma`). A point is one mean over five pairs of networks, or "
+    "paths through a third; its spread is not known, so no claim is supported or contradicted by them. "
+    "What they say is the literal reading. Entries no larger than their points may have been misread "
+    "are not told apart, and not counted. Errors and shares of units are in points, losses in nats."
+)
 _LONG = 40
 
 
@@ -67,13 +74,15 @@ def claims_table(
     return shown.table(output, tidy, layout, notes)
 
 
-def claims_markdown(claims: Sequence[Claim], title: str, said: Sequence[str] = ()) -> str:
+def claims_markdown(
+    claims: Sequence[Claim], title: str, said: Sequence[str] = (), about: str = _PRINTED
+) -> str:
     """The claims as a page: a summary table, then every claim with formula and evidence.
 
-    ``said``: paragraphs between the two.
+    ``said``: paragraphs between the two; ``about``: what stands behind the numbers.
     """
     head = ["claim", "verdict", "all cells independent", "estimate (95 %)", "p (Holm)", "literally"]
-    lines = [f"# {title}", "", _READING, "", _PRINTED, "", *_row(head), *_row(["---"] * len(head))]
+    lines = [f"# {title}", "", _READING, "", about, "", *_row(head), *_row(["---"] * len(head))]
     for one in claims:
         decided = any(part.decided for part in one.parts)
         other = one.independent or ("the same" if decided else ABSENT)
@@ -95,6 +104,12 @@ def published_page(claims: Sequence[Claim], mark: str) -> str:
     """The claims on the published numbers. ``mark``: a line below the title."""
     said = ["Curves and barriers were published as pictures only; their claims wait for runs."]
     return claims_markdown(claims, f"The claims on the published numbers\n\n{mark}", said)
+
+
+def points_page(claims: Sequence[Claim], mark: str) -> str:
+    """The claims of Sharma et al. on points of their curves. ``mark``: a line below the title."""
+    title = f"The claims of Sharma et al. on their own curves\n\n{mark}"
+    return claims_markdown(claims, title, about=_READ_OFF)
 
 
 def _row(cells: Iterable[str]) -> list[str]:
@@ -155,7 +170,8 @@ def _p(p: float) -> str:
 
 
 def _literal(claim: Claim) -> str:
-    if not claim.of:
+    if not claim.of + claim.unclear:
         return "no cells"
     true = "true" if claim.held == claim.of else "not true"
-    return f"{true}: {claim.held} of {claim.of} {claim.counted}"
+    said = f"{true}: {claim.held} of {claim.of} {claim.counted}" if claim.of else "not known"
+    return said + f"; {claim.unclear} not told apart" * bool(claim.unclear)

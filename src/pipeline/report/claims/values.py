@@ -1,4 +1,5 @@
-"""Values of cells that formulas go over: one for each pair of seeds, or means with printed spreads.
+"""Values of cells that formulas go over: one for each pair of seeds, means with printed spreads, or
+means that were read off a curve.
 
 A statistic is a function of a frame, rows being cells and columns what is to be compared alike, to
 a number for each column. So one formula gives a number for every pair of seeds of our own runs, one
@@ -133,6 +134,23 @@ class Printed(Values):
         )
 
 
+@dataclass(frozen=True)
+class ReadOff(Values):
+    """Means over n runs that were read off a curve; nothing is known of their spread.
+
+    After the first column, ``means`` has one for each cell, with it moved by its reading error.
+    """
+
+    n: int
+
+    def take(self, rows: Any) -> Self:
+        return replace(self, means=self.means.iloc[_at(rows)])
+
+    def read(self, statistic: Statistic) -> Reading:
+        value = statistic(self.means.iloc[:, :1]).to_numpy()
+        return Reading(Estimate(_single(value), n=self.n))
+
+
 def _by_error(
     value: np.ndarray, errors: np.ndarray, n: pd.Series, runs: int, unknown: bool
 ) -> Estimate:
@@ -182,6 +200,16 @@ def printed(frame: pd.DataFrame, keys: Sequence[str]) -> Printed | None:
     rows = _indexed(frame.astype({"mean": float, "std": float}).set_index(list(keys)).sort_index())
     errors = rows["std"] / rows["n"] ** 0.5
     return Printed(rows[["mean"]], errors.to_frame("mean"), rows["n"])
+
+
+def read_off(frame: pd.DataFrame, keys: Sequence[str], n: int) -> ReadOff | None:
+    """Values from a frame with a row per cell: its keys, value and reading_error; means over n runs."""
+    if not len(frame):
+        return None
+    rows = _indexed(frame.set_index(list(keys)).sort_index())
+    value = rows["value"].to_numpy(dtype=float)[:, None]
+    moved = np.hstack([value, value + np.diag(rows["reading_error"])])
+    return ReadOff(pd.DataFrame(moved, rows.index), n)
 
 
 def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
