@@ -20,6 +20,7 @@ from typing import Any
 import team
 import torch
 from small import Tiny, few, seeded, write_study
+from test_sweeps import SWEEP_RECIPES, SWEEP_STUDY, dense
 from torch import Tensor, nn
 
 from pipeline import models, stages
@@ -29,7 +30,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.machine import gpu, gpu_slots
 from pipeline.report import build
-from pipeline.runs import Curve, ImpBarrier, Plane, Run
+from pipeline.runs import Align, Connect, Curve, ImpBarrier, Landscape, Plane, Run
 from pipeline.stages.job import settle
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
@@ -309,23 +310,35 @@ def micro_batches() -> dict[str, int]:
 def study(kind: str) -> dict[str, Any]:
     """All runs of study nano with its tables and figures, or a run of every kind."""
     pretend()
+    done: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as place:
         if kind == "nano":
             root = Path(__file__).parents[2]
             config = read(root, {"study": "nano", "device": "cuda", "results": place})
             graph = Graph(config)
-            runs = graph.closure(graph.outputs(config.outputs))
+            work = [(config, graph.closure(graph.outputs(config.outputs)))]
         else:
-            tiny = Tiny(write_study(Path(place)), Path(place) / "results", device="cuda")
-            config, graph = tiny.config, tiny.graph
-            runs = graph.closure(every(tiny))
-        done: Counter[str] = Counter()
+            tiny = tiny_on_the_device(Path(place) / "tiny")
+            swept = tiny_on_the_device(Path(place) / "swept", SWEEP_RECIPES, SWEEP_STUDY)
+            work = [(tiny.config, tiny.graph.closure(every(tiny)))]
+            work.append((swept.config, swept.graph.closure(sweeps())))
         with contextlib.redirect_stdout(sys.stderr):
-            for run in runs:
-                stages.run(config, run.stage, run.key)
-                done[run.stage] += 1
+            for config, runs in work:
+                for run in runs:
+                    stages.run(config, run.stage, run.key)
+                    done[run.stage] += 1
         written = outputs(config) if kind == "nano" else 0
     return brief(counted()) | {"runs": done, "written": written}
+
+
+def tiny_on_the_device(place: Path, *content: str) -> Tiny:
+    return Tiny(write_study(place, *content), place / "results", device="cuda")
+
+
+def sweeps() -> list[Run]:
+    """A run of every kind that a sweep has."""
+    found = Align((dense(0), dense(1)), "tiny", "along")
+    return [Connect(found, "all"), Landscape(found, "planes")]
 
 
 def every(tiny: Tiny) -> list[Run]:
