@@ -288,7 +288,7 @@ def barriers(values: dict[tuple[str, bool], list[float]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"experiment": "one", "dataset": "cifar10", "model": "resnet20", "width": 1.0,
-             "a": 2 * pair, "b": 2 * pair + 1, "split": "train", "at": "sup",
+             "a": 2 * pair, "b": 2 * pair + 1, "path": f"curve/{pair}", "split": "train", "at": "sup",
              "correction": correction, "metric": metric, "matched": matched,
              "value": number if metric == "loss" else 10 * number}
             for (correction, matched), numbers in values.items()

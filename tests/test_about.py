@@ -8,7 +8,7 @@ import pytest
 from small import STUDY, Tiny, write_study
 
 from pipeline.report import about
-from pipeline.report.page import targets
+from pipeline.report.archive import targets
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.settings import ALGORITHM
