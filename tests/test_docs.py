@@ -18,6 +18,7 @@ from how_to.run import PAGES as FOLLOWED
 from how_to.run import edited
 
 from pipeline.catalog import datasets as catalog
+from pipeline.catalog.networks import NETWORKS
 from pipeline.commands import COMMANDS, parser, reference
 from pipeline.commands import list as listed
 from pipeline.commands.plan import plan
@@ -350,6 +351,11 @@ def test_the_reference_has_every_file_and_column() -> None:
 def test_the_reference_has_every_command() -> None:
     text = (ROOT / "docs/reference/commands.md").read_text()
     assert [name for name in COMMANDS if f"**{name}**" not in text] == []
+
+
+def test_the_page_of_settings_names_every_network() -> None:
+    line = next(one for one in reference.settings_page().splitlines() if "| `model` |" in one)
+    assert [name for name in NETWORKS if name not in line.replace(",", "").split()] == []
 
 
 def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:
