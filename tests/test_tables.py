@@ -110,8 +110,8 @@ def test_a_table_says_what_it_is(runs):
     """Quantity, unit, n, spread, bold and protocol, in every format; the CSV in columns."""
     table = grid(runs)
     legend = [
-        "Top-1 accuracy on test images in %, mean ± sample standard deviation over n = 3 runs, one "
-        "for each pair of seeds.",
+        "Top-1 accuracy on test images in %, mean ± sample standard deviation over n = 3 "
+        "finished runs.",
         "Bold: the highest mean at its S and k among the methods that start from a new "
         "initialisation; equal as printed, all; a cell with a diverged run never.",
         DENSE,

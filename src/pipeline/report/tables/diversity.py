@@ -42,6 +42,9 @@ _LEGEND = Legend(
     spread="sample standard deviation of single networks", of="runs",
     bold="the highest of its column among the methods other than dense and IMP; equal as printed, all",
 )  # fmt: skip
+_STDS = {
+    "test_accuracy": "sample standard deviation", "ensemble_gain": "bootstrap standard error",
+}  # fmt: skip
 _UNITS = {
     "test_accuracy": "%", "ensemble_accuracy": "%", "disagreement": "share of test images",
     "kl": "nats", "disagreement_per_error": "ratio", "ensemble_gain": "percentage points",
@@ -100,6 +103,7 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     tidy = long(frame, shows)
     printed = tidy.groupby("metric")["mean"].transform(lambda v: v.round(decimals(v.name)))
     printed = printed.where(~tidy["method"].isin(_UNMARKED))
+    tidy["spread"] = tidy["metric"].map(_STDS)
     tidy["unit"] = tidy["metric"].map(_UNITS | {"js": output.js_unit})
     tidy["best"] = highest(printed, tidy, [*NETWORK, "metric"])
     text = np.array([_text(row) for row in tidy.to_dict("records")], dtype=object)

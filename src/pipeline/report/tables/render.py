@@ -46,8 +46,9 @@ td.undecided { background: #f3efd9; }
 
 def to_csv(table: Table) -> str:
     """The tidy cells, with what they are and their protocol; unknown values are empty."""
-    said = table.legend.columns() if table.legend else {}
-    text: str = table.tidy.assign(**said, protocol=table.protocol).to_csv(
+    said = {"protocol": table.protocol} | (table.legend.columns() if table.legend else {})
+    new = {name: text for name, text in said.items() if name not in table.tidy}
+    text: str = table.tidy.assign(**new).to_csv(
         index=False, lineterminator="\n", float_format="%.10g"
     )
     return text

@@ -29,7 +29,7 @@ class Legend:
     quantity: str
     unit: str = ""
     spread: str = "sample standard deviation"
-    of: str = "runs, one for each pair of seeds"
+    of: str = "finished runs"
     bold: str = ""
 
     def sentences(self, tidy: pd.DataFrame) -> list[str]:
