@@ -193,6 +193,9 @@ def plane(side: int = 21) -> tuple[pd.DataFrame, pd.DataFrame]:
     planes = pd.DataFrame(
         {
             "experiment": "figure_4b",
+            "dataset": "cifar10",
+            "model": "resnet20",
+            "width": 4.0,
             "x": x.ravel(),
             "y": y.ravel(),
             "split": "test",
@@ -288,7 +291,7 @@ def barriers(values: dict[tuple[str, bool], list[float]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"experiment": "one", "dataset": "cifar10", "model": "resnet20", "width": 1.0,
-             "a": 2 * pair, "b": 2 * pair + 1, "split": "train", "at": "sup",
+             "a": 2 * pair, "b": 2 * pair + 1, "path": f"curve/{pair}", "split": "train", "at": "sup",
              "correction": correction, "metric": metric, "matched": matched,
              "value": number if metric == "loss" else 10 * number}
             for (correction, matched), numbers in values.items()
@@ -374,10 +377,11 @@ def landscape() -> tuple[pd.DataFrame, pd.DataFrame]:
     }
     for plane, point in product(corners, ("t0001", "t0020")):
         place = {"plane": plane, "point": point}
+        network_here = {"dataset": "cifar10", "model": "vgg16_ln", "width": 1.0}
         for y, x in product(np.linspace(-8, 32, 9), np.linspace(-8, 38, 9)):
             error = 90 * (1 - np.exp(-(x**2 + y**2) / 400))
             grid.append(
-                place | {"correction": "none", "x": x, "y": y, "split": "test", "error": error,
+                place | network_here | {"correction": "none", "x": x, "y": y, "split": "test", "error": error,
                          "loss": error / 40}
             )  # fmt: skip
         for network, (x, y) in corners[plane].items():

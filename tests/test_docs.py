@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from how_to.run import PAGES as FOLLOWED
-from how_to.run import merged
+from how_to.run import edited
 
 from pipeline.catalog import datasets as catalog
+from pipeline.catalog.networks import NETWORKS
 from pipeline.commands import COMMANDS, parser, reference
 from pipeline.commands import list as listed
 from pipeline.commands.plan import plan
@@ -30,7 +31,6 @@ from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
 from pipeline.study.state import output_of, resolve, run_of
-from pipeline.study.strict_yaml import read_yaml
 from pipeline.study.targets import COMPARISON, FIGURE, TABLE
 from pipeline.training.loop import HISTORY
 
@@ -190,23 +190,25 @@ def test_no_path_of_a_machine(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration with what a page tells its reader to write into it; nothing: this one."""
+    """The configuration with what a page tells its reader to paste into it; nothing: this one."""
     page: Path = request.param
-    if not blocks(as_it_is(page), "yaml"):
+    text = as_it_is(page)
+    if not blocks(text, "yaml", "diff"):
         return ROOT
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(ROOT / "config.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
-    for block in blocks(as_it_is(page), "yaml"):
-        name = block.splitlines()[0].removeprefix("# ")
+    pasted = [(kind, block) for kind, block in FENCE.findall(text) if kind in ("yaml", "diff")]
+    for language, block in pasted:
+        first, _, content = block.partition("\n")
+        name = first.removeprefix("# ")
         assert re.match("config|~/", name), (
-            f"{page}: a block of YAML must begin with its file's name"
+            f"{page}: a block of configuration must begin with its file's name"
         )
         if name.startswith("~"):  # a file outside of the repository
             continue
         path = folder / name
-        before = read_yaml(path) if path.exists() else {}
-        path.write_text(yaml.safe_dump(merged(before, yaml.safe_load(block)), sort_keys=False))
+        path.write_text(edited(path.read_text() if path.exists() else "", language, content))
     return folder
 
 
@@ -349,6 +351,11 @@ def test_the_reference_has_every_file_and_column() -> None:
 def test_the_reference_has_every_command() -> None:
     text = (ROOT / "docs/reference/commands.md").read_text()
     assert [name for name in COMMANDS if f"**{name}**" not in text] == []
+
+
+def test_the_page_of_settings_names_every_network() -> None:
+    line = next(one for one in reference.settings_page().splitlines() if "| `model` |" in one)
+    assert [name for name in NETWORKS if name not in line.replace(",", "").split()] == []
 
 
 def test_the_guides_name_every_data_set_and_key_of_an_entry() -> None:

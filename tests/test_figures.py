@@ -1,6 +1,8 @@
 """Figures: every kind draws, shows what is missing, and writes the same bytes again."""
 
+from collections import defaultdict
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib
 import numpy as np
@@ -158,6 +160,7 @@ def test_plane_marks_the_networks():
     assert places == {(0.0, 0.0), (40.0, 0.0), (18.0, 30.0)}
     assert {text.get_text() for text in panel.texts} >= {"dense", "LTH", "permuted"}
     assert len(data) == 21 * 21 + 3
+    assert panel.get_title().replace("\n", " ") == "ResNet20×4 / CIFAR-10, S = 90%, k = 10"
     planes.loc[3, "error"] = np.nan
     figure, _ = synthetic.figure(LossPlane(), (planes, points))
     assert figure.get_supxlabel() == "1 of 441 points missing"
@@ -448,6 +451,44 @@ def test_nothing_overlaps_the_panels(kind):
     for box in boxes:
         assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1
         assert not any(box.overlaps(panel) for panel in panels)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_titles_stand_over_their_panels(kind):
+    """However long a title is, it is no wider than the figure, and over the middle of the panels."""
+    output, data = CASES[kind]
+    long = "Accuracy of networks that start where another network has begun, by rewind epoch"
+    with matplotlib.rc_context(style.RC):
+        figure, _ = synthetic.figure(replace(output, title=long), fewer(data()))
+        figure.draw_without_rendering()
+        title = figure.texts[0].get_window_extent()
+        panels = [a for a in figure.get_axes() if a.get_label() != "<colorbar>"]
+        boxes = [panel.get_window_extent() for panel in panels]
+        own = [(a.title.get_window_extent(), box) for a, box in zip(panels, boxes, strict=True)]
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+    middle = (min(box.x0 for box in boxes) + max(box.x1 for box in boxes)) / 2
+    assert abs((title.x0 + title.x1) / 2 - middle) < 0.05 * figure.bbox.width
+    assert not any(one.overlaps(other) for (one, _), (other, _) in combinations(own, 2))
+
+
+@pytest.mark.parametrize("kind", sorted({*CASES} - {"plane", "landscape", "two-parameters"}))
+def test_panels_of_a_row_share_their_scale(kind):
+    output, data = CASES[kind]
+    figure, _ = synthetic.figure(output, data())
+    rows = defaultdict(set)
+    for panel in figure.get_axes():
+        if panel.get_subplotspec():
+            rows[panel.get_subplotspec().rowspan.start].add(panel.get_ylim())
+    assert all(len(limits) == 1 for limits in rows.values())
+
+
+def test_a_label_of_a_legend_is_no_wider_than_its_figure():
+    long = "a label that a study gives to a method of its own, and that says a lot about it"
+    figure, _ = style.grid(1, 1)
+    style.legend(figure, [style.handle(style.METHODS["lth"], long)])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
 
 
 def test_ticks_keep_ends_and_room():

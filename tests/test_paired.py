@@ -134,7 +134,7 @@ def test_bold_says_that_the_interval_leaves_out_nothing(runs: pd.DataFrame) -> N
     found = synthetic.table(ONE, runs)
     for position, row in enumerate(found.tidy.to_dict("records")):
         assert found.is_bold(position, 0) == (row["low"] > 0 or row["high"] < 0)
-        assert f"{row['difference']:+.2f}" == found.layout.iat[position, 0]
+        assert f"{row['difference']:+.2f}".replace("-", "−") == found.layout.iat[position, 0]
 
 
 def test_barriers_before_and_after_matching_with_and_without_correction() -> None:

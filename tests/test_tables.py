@@ -1,7 +1,9 @@
 """Tables: means and spreads, the paper's layout and bold, missing and diverged runs, renderers."""
 
 import html.parser
+import io
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 import synthetic
 
 from pipeline.report import published, tables
-from pipeline.report.tables.cells import aggregate, select
+from pipeline.report.tables.cells import DENSE, aggregate, select
 from pipeline.report.tables.table import SPAN
 from pipeline.study.outputs.cost import Cost
 from pipeline.study.outputs.diversity import Diversity
@@ -73,17 +75,19 @@ def test_mean_and_sample_standard_deviation(runs):
 
 def test_layout_is_the_papers(runs):
     table = grid(runs)
-    assert table.layout.shape == (12, 9)
+    assert table.layout.shape == (13, 9)
     assert table.layout.index.names == ["S", "Method"]
+    assert list(table.layout.iloc[-1]) == ["92.92 ± 0.04", *[SPAN] * 8]
+    assert table.layout.index[-1] == ("–", "dense")
     assert list(table.layout.index[:3]) == [("80%", "LTH"), ("80%", "naive"), ("80%", "perm.")]
     assert list(table.layout.columns.get_level_values(1)[:3]) == ["k=0", "5", "10"]
     assert table.layout.loc[("80%", "LTH")].iloc[0] == "90.41 ± 0.14"
-    assert table.notes == []
+    assert table.notes == [DENSE]
 
 
 @pytest.mark.parametrize("label", BOLD)
 def test_bold_is_the_papers(label):
-    table = grid(synthetic.runs_of(label))
+    table = grid(synthetic.runs_of(label), bold="block")
     best = table.tidy[table.tidy["best"]]
     assert set(best["method"]) == {"permuted"}
     found = {(round(100 * row.sparsity), int(row.rewind_epoch)) for row in best.itertuples()}
@@ -91,9 +95,72 @@ def test_bold_is_the_papers(label):
     assert int(table.bold.to_numpy().sum()) == len(best)
 
 
+def test_bold_compares_methods_in_each_cell():
+    """Of naive and permuted at each S and k, whichever is higher; of one alone, nothing."""
+    runs = synthetic.runs_of("5")
+    lower = synthetic.break_runs(runs, method="permuted", sparsity=0.8, rewind_epoch=5.0)
+    runs.loc[lower, "test_accuracy"] -= 10
+    gone = synthetic.break_runs(runs, method="naive", sparsity=0.9, rewind_epoch=5.0)
+    table = grid(synthetic.with_status(runs, "missing", gone))
+    best = table.tidy[table.tidy["best"]].groupby(["sparsity", "rewind_epoch"])["method"].agg(list)
+    assert best[0.8, 5.0] == ["naive"] and (0.9, 5.0) not in best
+    assert len(best) == 35 and sum(one == ["permuted"] for one in best) == 34
+
+
+def test_a_table_says_what_it_is(runs):
+    """Quantity, unit, n, spread, bold and protocol, in every format; the CSV in columns."""
+    table = grid(runs)
+    legend = [
+        "Top-1 accuracy on test images in %, mean ± sample standard deviation over n = 3 "
+        "finished runs.",
+        "Bold: the highest mean at its S and k among the methods that start from a new "
+        "initialisation; equal as printed, all; a cell with a diverged run never.",
+        DENSE,
+        "Protocol: paper.",
+    ]
+    page, markdown, latex = (
+        make(table) for make in (tables.to_html, tables.to_markdown, tables.to_latex)
+    )
+    for sentence in legend:
+        assert f"<p>{sentence}</p>" in page and f"- {sentence}\n" in markdown
+        assert sentence.replace("%", "\\%").replace("±", "$\\pm$") in latex
+    cells = pd.read_csv(io.StringIO(tables.to_csv(table)))
+    said = {"unit": "%", "spread": "sample standard deviation", "protocol": "paper"}
+    assert (cells[list(said)] == list(said.values())).all(axis=None)
+    assert cells["bold"].str.startswith("the highest mean at its S and k").all()
+
+
+def test_a_cell_has_the_value_of_every_run_by_its_seeds(broken):
+    cells = grid(broken).tidy.set_index(["method", "sparsity", "rewind_epoch"])["values"]
+    assert cells["lth", 0.8, 0.0] == "1: missing; 2: 90.41; 3: 90.55"
+    assert cells["permuted", 0.8, 75.0].startswith("1-11: diverged; 2-12: 91.13; 3-13: ")
+    assert cells["dense"].iloc[0].count(";") == 5
+
+
+def test_every_number_has_the_runs_that_it_is_made_of(runs):
+    """Their mean is the number; each run stands behind the cells of its own keys alone."""
+    table = grid(runs)
+    accuracy = dict(zip(runs["path"], runs["test_accuracy"], strict=True))
+    for row, column in product(range(13), range(9)):
+        text, behind = table.layout.iat[row, column], table.behind(row, column)
+        if text != SPAN:
+            assert float(text.split()[0]) == round(np.mean([accuracy[p] for p in behind]), 2)
+    found = tables.groups(table)
+    assert len(found) == 12 * 9 + 1 and len(set().union(*found)) == 3 * 12 * 9 + 6
+    page = tables.to_fragment(table, runs="runs")
+    assert re.findall(r'href="#runs-(\d+)"', page) == [str(number) for number in range(109)]
+
+
+def test_markdown_sets_numbers_right_and_words_left(runs):
+    rows = [("one", "Optimizer", "SGD"), ("one", "Epochs", 10)]
+    words = tables.to_markdown(synthetic.table(Hyperparameters(), rows))
+    assert "| --- | --- |" in words and "---:" not in words
+    assert "| --- | --- |" + " ---: |" * 9 in tables.to_markdown(grid(runs))
+
+
 def test_top1_and_top5_side_by_side():
-    table = grid(synthetic.runs_of("10"), metrics=("top1", "top5"))
-    assert table.layout.shape == (9, 6)
+    table = grid(synthetic.runs_of("10"), metrics=("top1", "top5"), bold="block")
+    assert table.layout.shape == (10, 6)
     assert list(table.layout.columns)[3] == ("Top-5 Accuracy", "k=10")
     assert table.layout.loc[("80%", "naive")].iloc[4] == "88.10"
     best = table.tidy[table.tidy["best"]]
@@ -102,8 +169,8 @@ def test_top1_and_top5_side_by_side():
 
 
 def test_missing_and_diverged_are_shown_and_never_dropped(runs, broken):
-    table = grid(broken)
-    assert table.layout.shape == (12, 9)
+    table = grid(broken, bold="block")
+    assert table.layout.shape == (13, 9)
     text = table.layout
     assert text.loc[("80%", "LTH")].iloc[0] == "90.48 ± 0.10 (missing 1/3)"
     assert text.loc[("90%", "perm.")].iloc[1] == "missing"
@@ -118,6 +185,7 @@ def test_missing_and_diverged_are_shown_and_never_dropped(runs, broken):
         "4 of 324 runs are missing; 1 of 108 cells have none.",
         "4 of 324 runs diverged; the mean of such a cell is over the runs that finished, and it is "
         "never marked as the best.",
+        DENSE,
     ]
 
 
@@ -138,21 +206,23 @@ def test_filters_and_user_methods(runs):
         methods={"weights": Method(init="b", label="by weights")},
     )
     assert list(table.layout.index.get_level_values("Method")) == [
-        "LTH", "naive", "perm.", "by weights",
+        "LTH", "naive", "perm.", "by weights", "dense",
     ]  # fmt: skip
-    assert table.layout.shape == (4, 2)
-    assert table.tidy[table.tidy["best"]]["method"].tolist() == ["weights"]
+    assert table.layout.shape == (5, 2)
+    assert table.tidy[table.tidy["best"]]["method"].tolist() == ["weights"] * 2
 
 
 def test_widths_that_vary_become_rows():
     table = grid(synthetic.runs_of("5", "6"))
     assert table.layout.index.names == ["w", "S", "Method"]
-    assert table.layout.shape == (24, 9)
+    assert table.layout.shape == (26, 9)
+    dense = table.layout[table.layout.index.get_level_values("Method") == "dense"]
+    assert list(dense.index) == [("1", "–", "dense"), ("4", "–", "dense")]
 
 
 def test_a_table_of_nothing_but_missing_runs(runs):
     table = grid(synthetic.with_status(runs, "missing", synthetic.break_runs(runs)))
-    assert (table.layout == "missing").all().all()
+    assert (table.layout.iloc[:-1] == "missing").all().all()
     assert not table.bold.any().any()
 
 
@@ -165,13 +235,14 @@ def early():
 
 def test_early_matching_is_table_15():
     table = early()
-    assert table.layout.shape == (12, 5)
+    assert table.layout.shape == (13, 5)
     assert list(table.layout.columns.get_level_values(1)) == ["t=5", "20", "50", "100", "200"]
     assert list(table.layout.loc[("80%", "LTH")]) == ["92.25 ± 0.14", *[SPAN] * 4]
     assert table.layout.loc[("95%", "perm.")].iloc[0] == "87.37 ± 0.33"
     assert table.layout.loc[("95%", "perm.")].iloc[4] == "88.29 ± 0.52"
     assert not table.tidy["best"].any()
-    assert re.search(r'<td colspan="5"[^>]*>92.25 ± 0.14</td>', tables.to_html(table))
+    whole = '<td colspan="5" data-column="Early Matching Point t · t=5">92.25 ± 0.14</td>'
+    assert whole in tables.to_html(table)
     assert "\\multicolumn{5}{c}{92.25 $\\pm$ 0.14}" in tables.to_latex(table)
 
 
@@ -190,7 +261,7 @@ def test_k_is_chosen_on_withheld_images_and_never_by_test_accuracy():
     assert table.layout.columns[-1][1] == "k chosen"
     assert last.loc[("80%", "LTH")] == "90.41 ± 0.14 (k = 0)"
     at_zero = table.layout.iloc[:, 0]
-    assert [text.removesuffix(" (k = 0)") for text in last] == list(at_zero)
+    assert [text.removesuffix(" (k = 0)") for text in last[:-1]] == list(at_zero[:-1])
     marked = table.tidy[table.tidy["best"]]
     assert (marked["rewind_epoch"] == 0).all()
     assert any("withheld" in note for note in table.notes)
@@ -216,7 +287,7 @@ def test_rows_say_what_was_really_pruned():
     other = runs[runs["sparsity"] == 0.95].assign(model="vgg11")
     table = synthetic.table(RewindGrid(), runs, pruned=pruned)
     labels = ["80%", "90%", "95% (94.50%)", "97%"]
-    assert list(table.layout.index.unique("S")) == labels
+    assert list(table.layout.index.unique("S")) == [*labels, "–"]
     assert "95% (94.50%)" in tables.to_markdown(table)
     both = synthetic.table(RewindGrid(), pd.concat([runs, other]), pruned=pruned).layout.index
     found = set(both.to_frame()[["Model", "S"]].itertuples(index=False, name=None))
@@ -402,7 +473,9 @@ def test_every_format_is_well_formed_and_deterministic(make, runs, broken, tmp_p
 def test_csv_keeps_missing_cells(broken):
     lines = tables.to_csv(grid(broken)).splitlines()
     assert lines[0].startswith("dataset,model,width,sparsity,method,rewind_epoch,matching_epoch")
-    assert "cifar10,resnet20,1,0.9,permuted,5,,top1,,,0,0,3,False" in lines
+    cell = "cifar10,resnet20,1,0.9,permuted,5,,top1,,,0,0,3,"
+    gone = "1-11: missing; 2-12: missing; 3-13: missing,False,"
+    assert any(line.startswith(cell + gone) for line in lines)
 
 
 def lines_of(heights, over, **more):

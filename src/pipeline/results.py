@@ -224,8 +224,9 @@ class Results:
                 value = row.get("barrier" if at == "sup" else "at_half")
                 rows.append(
                     pair | {
-                        "split": split, "at": at, "correction": correction, "metric": metric,
-                        "matched": matched, "value": float("nan") if value is None else value,
+                        "path": run.path(), "split": split, "at": at, "correction": correction,
+                        "metric": metric, "matched": matched,
+                        "value": float("nan") if value is None else value,
                     }
                 )  # fmt: skip
         return pd.DataFrame(rows)

@@ -111,13 +111,16 @@ def test_every_link_leads_somewhere(page: Chrome, results: Path) -> None:
 def test_every_number_leads_to_its_runs(page: Chrome) -> None:
     cells = page.find_elements("css selector", "#table_5 td")
     numbers = [cell for cell in cells if re.search(r"\d", cell.text)]
-    assert len(numbers) == 3
+    found = []
     for cell in numbers:
         target = cell.find_element("tag name", "a").get_attribute("href").rpartition("#")[2]
-        listed = page.find_element("id", target).find_elements("css selector", "li")
-        assert len(listed) == 3 and all(one.text.startswith("sparse ") for one in listed)
+        listed = page.find_elements("css selector", f"#{target} + ul > li")
+        found.append([" ".join(one.text.split()[:2]) for one in listed])
         named = {a.text for a in listed[0].find_elements("tag name", "a")}
         assert named == {"metrics", "provenance", "log"}
+    assert [runs[0].split()[0] for runs in found] == ["sparse"] * 3 + ["dense"]
+    assert [len(runs) for runs in found] == [1, 1, 1, 2] and found[0] != found[1] != found[2]
+    assert page.find_element("id", "runs-table_5-0").text == "30% · LTH · Rewind Epoch k · k=1: 1"
 
 
 def test_verdicts_have_colours(page: Chrome) -> None:

@@ -1,7 +1,7 @@
 """Follow the how-to pages that extend the program on a copy of the tree: ``python tests/how_to/run.py``.
 
-Blocks whose first line names a file are written there, ``diff`` blocks are applied, YAML is merged
-into the file that it names, other Python and commands are run: page after page in one copy, so that
+Blocks whose first line names a file are written there, ``diff`` blocks are applied, YAML is pasted
+at the end of the file that it names, other Python and commands are run: page after page in one copy, so that
 what one page has made serves the next. Shown of each page: it touches no more files of src and
 workflow than it says, what it adds runs in study ``nano``, no run that was there is made again, and
 nothing is left to do, and its code is in the style of the house.
@@ -17,9 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Pages or sections of them, and the most files of src and workflow that each may touch.
@@ -50,11 +47,28 @@ def blocks(root: Path, page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def merged(before: Any, added: Any) -> Any:
-    """Mappings merged at every depth."""
-    if not (isinstance(before, dict) and isinstance(added, dict)):
-        return added
-    return before | {key: merged(before.get(key), value) for key, value in added.items()}
+def edited(known: str, language: str, content: str) -> str:
+    """A file with what a block tells its reader to write into it.
+
+    Of a diff, lines with a space stay, those with "-" go, those with "+" come; YAML is pasted at the
+    end.
+
+    Raises:
+        Failure: the lines that a diff begins from do not stand there just once; or the file is there
+            already.
+    """
+    if language == "diff":
+        old, new = (
+            "".join(line[1:] for line in content.splitlines(True) if line[0] in signs)
+            for signs in ("- ", "+ ")
+        )
+        lines = "\n" + known
+        if lines.count("\n" + old) != 1:
+            raise Failure(f"stands there {lines.count(old)} times:\n{old}")
+        return lines.replace("\n" + old, "\n" + new)[1:]
+    if known and language != "yaml":
+        raise Failure("is there already")
+    return f"{known}\n{content}" if known else content
 
 
 class Copy:
@@ -110,22 +124,10 @@ class Copy:
 
     def _edit(self, path: Path, language: str, content: str) -> None:
         known = path.read_text(encoding="utf-8") if path.exists() else ""
-        if language == "diff":
-            # lines with a space stay, those with "-" go, those with "+" come
-            old, new = (
-                "".join(line[1:] for line in content.splitlines(True) if line[0] in signs)
-                for signs in ("- ", "+ ")
-            )
-            if known.count(old) != 1:
-                raise Failure(f"{path}: stands there {known.count(old)} times:\n{old}")
-            text = known.replace(old, new)
-        elif language == "yaml":
-            both = merged(yaml.safe_load(known) or {}, yaml.safe_load(content))
-            text = yaml.safe_dump(both, sort_keys=False, allow_unicode=True)
-        elif known:
-            raise Failure(f"{path}: is there already")
-        else:
-            text = content
+        try:
+            text = edited(known, language, content)
+        except Failure as failure:
+            raise Failure(f"{path}: {failure}") from None
         path.write_text(text, encoding="utf-8")
 
 

@@ -47,8 +47,7 @@ def draw(output: Output, shown: Shown, data: Any) -> tuple[Figure, pd.DataFrame]
     """The figure of an output and the frame that it shows, in the look of all figures."""
     with matplotlib.rc_context(style.RC):
         figure, frame = builder(type(output)).build(output, shown, data)
-        if output.title:
-            figure.suptitle(output.title, fontsize=9.5)
+        style.titled(figure, output.title)
     return figure, frame
 
 

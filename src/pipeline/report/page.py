@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from pipeline.artifacts.store import write_atomic
 from pipeline.progress.job import clock
 from pipeline.report import about, build, headline
-from pipeline.report.tables import Table, to_fragment
+from pipeline.report.tables import Table, groups, to_fragment
 from pipeline.report.tables.render import STYLE, VERDICTS
 from pipeline.results import Results
 from pipeline.runs import STAGES, Run
@@ -45,11 +45,23 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """Runs under a heading: of the cells of a table that show just them, or of a kind.
+
+    ``anchor``: where a cell's link leads; empty for a kind.
+    """
+
+    heading: str
+    runs: tuple[Listed, ...]
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
 class Item:
     """A table, figure or comparison on the page.
 
-    ``table`` is HTML, ``picture`` an address; one of them is empty. ``runs``: those behind it, by
-    kind; empty where it stands on other outputs' runs or on none.
+    ``table`` is HTML, ``picture`` an address; one of them is empty. ``runs``: those behind it;
+    empty where it stands on other outputs' runs or on none.
     """
 
     name: str
@@ -58,7 +70,7 @@ class Item:
     table: str
     picture: str
     files: tuple[Link, ...]
-    runs: tuple[tuple[str, tuple[Listed, ...]], ...] = ()
+    runs: tuple[Behind, ...] = ()
 
 
 class Page:
@@ -121,7 +133,7 @@ class Page:
 
     def _item(self, name: str, table: str = "", picture: str = "") -> Item:
         label, caption = self._label(name), self.targets.caption(name)
-        runs = tuple(self._by_kind(name))
+        runs = (*self._by_cell(name), *self._by_kind(name))
         return Item(name, label, caption, table, picture, self._links(name), runs)
 
     def _label(self, name: str) -> str:
@@ -140,11 +152,24 @@ class Page:
     def _behind(self, name: str) -> list[Run]:
         return self.graph.outputs([name])
 
-    def _by_kind(self, name: str) -> Iterable[tuple[str, tuple[Listed, ...]]]:
-        order = list(STAGES)
-        runs = sorted(self._behind(name), key=lambda run: order.index(run.stage))
+    def _cells(self, name: str) -> dict[tuple[str, ...], list[str]]:
+        return groups(self.tables[name]) if name in self.tables else {}
+
+    def _by_cell(self, name: str) -> Iterable[Behind]:
+        """The runs behind each cell of a table that knows them, each list once."""
+        known = {run.path(): run for run in self.graph.closure(self._behind(name))}
+        for number, (paths, cells) in enumerate(self._cells(name).items()):
+            runs = tuple(self._listed(known[path]) for path in paths if path in known)
+            more = f"; {len(cells) - _NAMED} more cells" if len(cells) > _NAMED else ""
+            yield Behind("; ".join(cells[:_NAMED]) + more, runs, f"runs-{name}-{number}")
+
+    def _by_kind(self, name: str) -> Iterable[Behind]:
+        """The runs that no cell of its own shows."""
+        order, shown = list(STAGES), {path for paths in self._cells(name) for path in paths}
+        runs = [run for run in self._behind(name) if run.path() not in shown]
+        runs.sort(key=lambda run: order.index(run.stage))
         for stage, of_stage in groupby(runs, key=lambda run: run.stage):
-            yield STAGES[stage].title, tuple(map(self._listed, of_stage))
+            yield Behind(STAGES[stage].title, tuple(map(self._listed, of_stage)))
 
     def _listed(self, run: Run) -> Listed:
         results = self.config.main.results
@@ -168,6 +193,8 @@ class Page:
         return [(word, cells.count(word)) for word in VERDICTS if word in cells]
 
 
+#: As many cells are named above the runs that they share.
+_NAMED = 4
 #: Sections of the page, and what they hold.
 _PARTS = {"Claims": "claims", "Tables": "table", "Figures": "figure"}
 _BESIDE = "Ours beside the published numbers, with the uncertainty of their difference."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from pipeline.report.tables import names
-from pipeline.report.tables.table import Table
+from pipeline.report.tables.table import Legend, Table
 from pipeline.study.outputs import Output
 from pipeline.study.settings import Correction, Method
 
@@ -73,9 +73,11 @@ class Shown:
         layout: pd.DataFrame,
         notes: list[str],
         bold: pd.DataFrame | None = None,
+        legend: Legend | None = None,
+        runs: pd.DataFrame | None = None,
     ) -> Table:
         """The table of an output, under its title and protocol, the study's note first."""
         title, notes = self.title(output), self.notes(output, *notes)
         layout = layout.set_axis(self.said(layout.index))
         bold = None if bold is None else bold.set_axis(layout.index)
-        return Table(self.name, title, tidy, layout, notes, self.protocol, bold)
+        return Table(self.name, title, tidy, layout, notes, self.protocol, bold, legend, runs)

@@ -202,8 +202,8 @@ class Config:
     def labels(self) -> dict[str, set[str]]:
         """Labels of the recipes in use, by their kind."""
         entries = self.experiments.values()
-        found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in RECIPES}
-        found["sweep"] = {one.sweep for one in entries} - {None}
+        kinds = (*RECIPES, "sweep")
+        found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in kinds}
         found["dense"] |= {one.mask_dense for one in entries}
         found["match"] |= {match for one in entries for match in one.matchers.values()}
         found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
+from pipeline.catalog.networks import NETWORKS
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     FRACTION,
@@ -28,7 +29,9 @@ class ExperimentEntry:
     """One experiment as it stands in a study file."""
 
     dataset: str = option(help="data set: a built-in name or an entry of config/datasets.yaml")
-    model: str = option("resnet20", "model of pipeline.models")
+    model: str = option(
+        "resnet20", f"network: {', '.join(sorted(NETWORKS))}, or an entry of config/models.yaml"
+    )
     width: float = option(1.0, "width multiplier", Bounds(0, 1000, open_low=True))
     dense: Any = option("dense", "recipe of the dense runs, or {recipe: …, setting: …}")
     imp: Any = option("imp-ft", "recipe of iterative magnitude pruning")

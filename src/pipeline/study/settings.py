@@ -18,7 +18,7 @@ from pipeline.catalog.schema import (
 from pipeline.errors import UserError
 
 #: As ``algorithm`` of a kind of run (`pipeline.runs`), of what is made from runs.
-ALGORITHM = {"data": 1, "table": 1, "figure": 1}
+ALGORITHM = {"data": 1, "table": 2, "figure": 2}
 
 Precision = Literal["fp32", "tf32", "bf16"]
 

@@ -66,7 +66,8 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
         len(cells), int(cells["mean"].isna().sum()), int((cells["n_diverged"] > 0).sum())
     )
     style.legend(figure, handles, note)
-    return figure, sort(pd.concat([cells, dense], ignore_index=True))
+    shown_cells = pd.concat([cells, dense], ignore_index=True).drop(columns="runs")
+    return figure, sort(shown_cells)
 
 
 def _reference(panel: Axes, dense: pd.DataFrame) -> None:

@@ -35,7 +35,7 @@ def build(output: Interpolation, shown: Shown, curves: pd.DataFrame) -> tuple[Fi
     points = _points(output, curves)
     places = list(dict.fromkeys(points[["dataset", "model"]].itertuples(index=False, name=None)))
     widths = sorted(points["width"].unique())
-    figure, axes = style.grid(len(corrections), len(places), panel=(2.7, 2.0), sharey="col")
+    figure, axes = style.grid(len(corrections), len(places), panel=(2.7, 2.0), sharey="all")
     for i, correction in enumerate(corrections):
         for j, (dataset, model) in enumerate(places):
             panel = axes[i][j]

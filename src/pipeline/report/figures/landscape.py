@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
-from pipeline.results import Results
+from pipeline.report.tables.cells import places
+from pipeline.results import NETWORK, Results, place
 from pipeline.study.outputs.landscape import Landscape
 
 #: Networks as they are named in files: what figures call them, and their look.
@@ -29,7 +30,7 @@ _PLANES = {
     "permutations": "b, $\\pi_T(a)$, $\\pi_t(a)$",
     "start": "b, b at 0, $\\pi_t(a)$",
 }
-_GRID = ["plane", "point", "correction", "x", "y", "split", "loss", "error"]
+_GRID = [*NETWORK, "plane", "point", "correction", "x", "y", "split", "loss", "error"]
 _PATHS = ["plane", "point", "network", "epoch", "x", "y", "distance"]
 _LEVELS = 12
 
@@ -41,7 +42,7 @@ def read(output: Landscape, results: Results) -> tuple[pd.DataFrame, pd.DataFram
     for experiment in results.chosen(output):
         for run in output.runs(experiment):
             if results.metrics(run):
-                grid += results.lines(run, "planes.csv")
+                grid += [line | place(experiment) for line in results.lines(run, "planes.csv")]
                 paths += results.lines(run, "paths.csv")
     return pd.DataFrame(grid, columns=_GRID), pd.DataFrame(paths, columns=_PATHS)
 
@@ -50,6 +51,8 @@ def build(
     output: Landscape, shown: Shown, data: tuple[pd.DataFrame, pd.DataFrame]
 ) -> tuple[Figure, pd.DataFrame]:
     """A row per plane, a column per epoch t; filled contours of the error in %, one scale for all.
+
+    The network stands above the legend.
 
     Returns the figure, and grid and projected epochs in one frame.
     """
@@ -62,7 +65,9 @@ def build(
     times = [*grid["point"].drop_duplicates()]
     first = int(output.scheme)
     with matplotlib.rc_context({"axes.grid": False}):
-        figure, axes = style.grid(len(planes), len(times) + first, panel=(2.25, 2.15), sharex=False)
+        figure, axes = style.grid(
+            len(planes), len(times) + first, panel=(2.25, 2.15), sharex=False, sharey=False
+        )
         shades = _shades(grid)
         filled = None
         for row, plane in zip(axes, planes, strict=False):
@@ -92,8 +97,8 @@ def build(
             style.handle(look | {"color": _ink(look)}, label)
             for label, look in (_NETWORKS[name] for name in shown_networks)
         ]
-        absent = "" if len(grid) else "the sweep is missing"
-        style.legend(figure, handles, absent)
+        networks = "; ".join(dict.fromkeys(places(grid)))
+        style.legend(figure, handles, networks or "the sweep is missing")
     frame = pd.concat([grid.assign(network=""), paths], ignore_index=True)
     columns = ["plane", "point", "network", "epoch", "x", "y", "distance", "split", "error", "loss"]
     return figure, frame[columns]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.results import Results
+from pipeline.results import PLACE, Results, place
 from pipeline.study.outputs.plane import LossPlane
 
 _MARKS = {"dense": "*", "lth": "o", "permuted": "^", "naive": "s", "imp": "D"}
@@ -32,7 +32,7 @@ def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFram
             if found is None:
                 continue
             grid += [
-                line | {"experiment": experiment.name}
+                line | place(experiment)
                 for line in results.lines(run, "plane.csv")
                 if line["correction"] == output.correction and line["split"] == output.split
             ]
@@ -42,7 +42,7 @@ def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFram
                 if p["split"] == output.split
             ]
     return (
-        pd.DataFrame(grid, columns=["experiment", "x", "y", "split", "error", "loss"]),
+        pd.DataFrame(grid, columns=[*PLACE, "x", "y", "split", "error", "loss"]),
         pd.DataFrame(points, columns=["experiment", "name", "x", "y"]),
     )
 
@@ -52,18 +52,20 @@ def build(
 ) -> tuple[Figure, pd.DataFrame]:
     """Filled contours with labelled level sets, a panel per experiment, the networks marked.
 
+    A panel's title says network, data set, S and k.
     Returns the figure and the grid that it shows (error in %), points included (rows with a name).
     A grid point that is missing stays white.
     """
     grid, points = data
-    experiments = list(dict.fromkeys(grid["experiment"]))
+    headings = style.headings(grid)
+    model = grid.drop_duplicates("experiment").set_index("experiment")["model"]
     with matplotlib.rc_context({"axes.grid": False}):
         # Panels as high as the plane is, since both axes have one scale.
         extent = grid[["x", "y"]].agg(lambda axis: axis.max() - axis.min())
         height = 2.9 * float(np.clip(extent["y"] / extent["x"], 0.4, 1.6)) if len(grid) else 2.9
-        figure, axes = style.grid(1, len(experiments), panel=(3.6, height), sharex=False)
+        figure, axes = style.grid(1, len(headings), panel=(3.6, height), sharex=False, sharey=False)
         missing = 0
-        for panel, experiment in zip(axes[0], experiments, strict=False):
+        for panel, (experiment, heading) in zip(axes[0], headings.items(), strict=False):
             own = grid[grid["experiment"] == experiment]
             values = own.pivot(index="y", columns="x", values="error").sort_index()
             missing += int(values.isna().sum().sum())
@@ -73,8 +75,8 @@ def build(
             bar = figure.colorbar(filled, ax=panel, pad=0.02, format="%.1f")
             bar.set_label(f"{output.split.capitalize()} error (%)")
             bar.outline.set_linewidth(0.5)
-            if len(experiments) > 1:
-                panel.set_title(experiment)
+            at = shown.at(output.sparsity, model[experiment])
+            panel.set_title(f"{heading}, {at}, k = {output.rewind_epoch}")
             panel.set_xlabel("distance in weight space")
         axes[0][0].set_ylabel("distance in weight space")
         if missing:

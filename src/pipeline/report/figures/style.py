@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
@@ -108,7 +109,7 @@ def grid(
     columns: int,
     *,
     panel: tuple[float, float] = (1.9, 1.55),
-    sharey: _Share = False,
+    sharey: _Share = "row",
     sharex: _Share = True,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of rows × columns panels, one at least, laid out so that nothing overlaps.
@@ -187,7 +188,12 @@ def few_y_ticks(axes: Axes) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
-    """Legend below the panels, off the data, in as many rows as it needs; a note above it."""
+    """Legend below the panels, off the data, in as many rows as it needs; a note above it.
+
+    A label that is wider than the figure goes on in a line below.
+    """
+    for line in handles:
+        line.set_label(_wrapped(str(line.get_label()), figure.get_figwidth() - 0.51, 0.068))
     fits = (n for n in range(len(handles), 1, -1) if _width(handles, n) <= figure.get_figwidth())
     box = figure.legend(
         handles=handles,
@@ -205,9 +211,33 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
 
 def _width(lines: Sequence[Line2D], columns: int) -> float:
     """About how many inches a legend of that many columns takes (filled column by column)."""
-    lengths = [len(str(line.get_label())) for line in lines]
+    lengths = [max(map(len, str(line.get_label()).splitlines() or [""])) for line in lines]
     widest = [max(part) for part in np.array_split(lengths, columns)]
     return sum(0.51 + 0.068 * int(letters) for letters in widest)
+
+
+def titled(figure: Figure, title: str) -> None:
+    """The titles of panels and figure in lines that fit, the figure's over the middle of its panels.
+
+    The layout is made once to know how wide the panels are.
+    """
+    figure.draw_without_rendering()
+    width = figure.get_figwidth()
+    panels = [one for one in figure.get_axes() if one.get_label() != "<colorbar>"]
+    places = [panel.get_position() for panel in panels]
+    for panel, place in zip(panels, places, strict=True):
+        lines = panel.get_title().splitlines()
+        fits = "\n".join(_wrapped(line, width * place.width, 0.07) for line in lines)
+        panel.set_title(fits)
+    if title:
+        middle = (min(place.x0 for place in places) + max(place.x1 for place in places)) / 2
+        room = 2 * width * min(middle, 1 - middle)
+        figure.suptitle(_wrapped(title, room, 0.08), x=middle, fontsize=9.5)
+
+
+def _wrapped(text: str, inches: float, letter: float) -> str:
+    """A text in lines of so many inches; ``letter``: the usual width of one."""
+    return textwrap.fill(text, max(12, int(inches / letter)), break_long_words=False)
 
 
 def handle(style: Look, label: str) -> Line2D:

@@ -45,7 +45,10 @@ def build(
     looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
     wide = len(columns) == 1
     size = (3.2, 2.1) if wide else (2.05, 1.65 if len(rows) > 1 else 2.0)
-    figure, axes = style.grid(len(rows), len(columns), panel=size, sharex=False)
+    one_unit = len(output.metrics) == 1
+    figure, axes = style.grid(
+        len(rows), len(columns), panel=size, sharex=False, sharey="row" if one_unit else "none"
+    )
     for panels, row in zip(axes, rows, strict=False):
         for panel, (metric, split) in zip(panels, columns, strict=True):
             own, beside = (

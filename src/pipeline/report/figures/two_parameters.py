@@ -88,7 +88,7 @@ def build(output: TwoParameters, shown: Shown, data: Frames) -> tuple[Figure, pd
     paths, failures = data
     kinds = list(dict.fromkeys(paths["activation"]))
     columns = len(output.panels) + 1
-    figure, axes = style.grid(len(kinds), columns, panel=(2.3, 2.1), sharex=False)
+    figure, axes = style.grid(len(kinds), columns, panel=(2.3, 2.1), sharex=False, sharey=False)
     reach = 0.4 + float(paths[["w0", "w1"]].abs().to_numpy().max())
     for row, activation in zip(axes, kinds, strict=True):
         own = paths[paths["activation"] == activation]

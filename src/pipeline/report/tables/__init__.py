@@ -2,6 +2,7 @@
 
 from pipeline.report.tables.render import (
     FORMATS,
+    groups,
     to_csv,
     to_fragment,
     to_html,
@@ -12,5 +13,5 @@ from pipeline.report.tables.render import (
 from pipeline.report.tables.table import Table
 
 __all__ = [
-    "FORMATS", "Table", "to_csv", "to_fragment", "to_html", "to_latex", "to_markdown", "write",
+    "FORMATS", "Table", "groups", "to_csv", "to_fragment", "to_html", "to_latex", "to_markdown", "write",
 ]  # fmt: skip

@@ -13,17 +13,26 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables.cells import spread, varying
-from pipeline.report.tables.table import Table, arranged, mean_text, row_labels
+from pipeline.report.tables.cells import by_seeds, spread, varying
+from pipeline.report.tables.table import (
+    Legend,
+    Table,
+    arranged,
+    mean_text,
+    row_labels,
+    runs_behind,
+)
 from pipeline.results import PLACE, Results
 from pipeline.study.outputs.barriers import Barriers
 
 _ROW = ["split", "at", "correction"]
 _METRICS = {"loss": "Loss (nats)", "error": "Error (%)"}
-_RULE = (
-    "Excess over the chord between the ends, mean ± sample standard deviation over pairs; at: the "
-    "supremum over α (eq. 3), or α = 1/2."
-)
+_UNITS = {"loss": "nats", "error": "percentage points"}
+_LEGEND = Legend(
+    "Barrier, the excess over the chord between the ends, of the loss in nats and the error in "
+    "percentage points", of="pairs of seeds",
+)  # fmt: skip
+_RULE = "At: the supremum over α (eq. 3), or α = 1/2."
 
 
 def read(output: Barriers, results: Results) -> pd.DataFrame:
@@ -41,7 +50,10 @@ def build(output: Barriers, shown: Shown, barriers: pd.DataFrame) -> Table:
         if wanted:
             chosen = chosen[chosen[column].isin(wanted)]
     by = [*PLACE, *_ROW, "metric", "matched"]
-    tidy = spread(chosen, by, sort=False, n_missing=("value", "size"))
+    tidy = spread(
+        chosen.assign(said=by_seeds(chosen, chosen["value"])), by, sort=False,
+        n_missing=("value", "size"), values=("said", "; ".join), runs=("path", tuple),
+    ).assign(unit=lambda frame: frame["metric"].map(_UNITS))  # fmt: skip
     tidy["n_missing"] -= tidy["n"]
     keys = [*varying(tidy, PLACE), *_ROW]
     columns = list(product(_METRICS, (False, True)))
@@ -57,7 +69,10 @@ def build(output: Barriers, shown: Shown, barriers: pd.DataFrame) -> Table:
     missing = int(tidy["n_missing"].max()) if len(tidy) else 0
     if missing:
         notes.append(f"Up to {missing} pairs of a cell are missing.")
-    return shown.table(output, tidy, layout, notes)
+    behind = runs_behind(found, layout)
+    return shown.table(
+        output, tidy.drop(columns="runs"), layout, notes, legend=_LEGEND, runs=behind
+    )
 
 
 def _text(row: Mapping[str, Any] | None) -> str:

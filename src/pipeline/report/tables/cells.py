@@ -17,6 +17,13 @@ from pipeline.study.outputs.base import Cells
 KEYS = [*NETWORK, "sparsity", "method", "rewind_epoch", "matching_epoch"]
 # Metric of a cell -> column of the runs that holds it (%).
 METRICS = {"top1": "test_accuracy", "top5": "test_top5", "validation": "validation_accuracy"}
+#: What a metric is, in words.
+QUANTITIES = {
+    "top1": "Top-1 accuracy on test images", "top5": "Top-5 accuracy on test images",
+    "validation": "Top-1 accuracy on withheld images",
+}  # fmt: skip
+#: What a note says of the runs of `dense_of`.
+DENSE = "dense: the unpruned networks of the same seeds, trained to their end."
 
 _NUMBERS = [
     "width", "sparsity", "rewind_epoch", "matching_epoch", "a", "b", "epochs", "seconds",
@@ -69,7 +76,7 @@ def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     Columns: `KEYS`, metric, mean, std (both in %), n (finished), n_diverged, n_missing. The mean
     is over the finished runs; std is NaN for fewer than two of them. A finished run that lacks
     the metric counts as missing. Where whole layers of any run were pruned away, n_emptied counts
-    these runs.
+    these runs. values: each run's own, by its seeds; runs: their paths.
     """
     value = pd.to_numeric(runs[METRICS[metric]], errors="coerce")
     frame = runs[KEYS].astype({key: float for key in KEYS if key in _NUMBERS}).round(6)
@@ -78,18 +85,46 @@ def aggregate(runs: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     frame["value"] = value.where(finished)
     frame["n_diverged"] = diverged.astype(int)
     frame["n_missing"] = (~finished & ~diverged).astype(int)
-    counts = {key: (key, "sum") for key in ("n_diverged", "n_missing")}
+    counts: dict[str, Any] = {key: (key, "sum") for key in ("n_diverged", "n_missing")}
     emptied = pd.to_numeric(runs["emptied"], errors="coerce").fillna(0) > 0
     if emptied.any():
         frame["n_emptied"] = emptied.astype(int)
         counts["n_emptied"] = ("n_emptied", "sum")
+    frame["path"] = runs["path"]
+    frame["said"] = by_seeds(runs, frame["value"].where(~diverged, "diverged"))
+    counts |= {"values": ("said", "; ".join), "runs": ("path", tuple)}
     cells = spread(frame, KEYS, sort=False, **counts)
     cells.insert(len(KEYS), "metric", metric)
     return sort(cells)
 
 
+def by_seeds(runs: pd.DataFrame, values: pd.Series) -> list[str]:
+    """A value of each run with the seeds that it belongs to: ``0-1: 90.41``, ``0.2: missing``.
+
+    ``runs`` has columns a and b, NaN for a run of a alone, and may have replicate, 0 for the first.
+    """
+    replicates = runs["replicate"] if "replicate" in runs else [0] * len(runs)
+    found = []
+    for a, b, replicate, value in zip(runs["a"], runs["b"], replicates, values, strict=True):
+        seeds = f"{a:g}" if pd.isna(b) else f"{a:g}-{b:g}"
+        seeds += f".{replicate:g}" if replicate else ""
+        shown = (
+            value if isinstance(value, str) else "missing" if pd.isna(value) else f"{value:.10g}"
+        )
+        found.append(f"{seeds}: {shown}")
+    return found
+
+
+def dense_of(runs: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The dense runs of the networks and seeds of ``chosen`` sparse runs, at no S, k and epoch."""
+    dense = select(runs, kinds=("dense",))
+    nowhere = dict.fromkeys(("sparsity", "rewind_epoch", "matching_epoch"), np.nan)
+    ends = [chosen[[*NETWORK, end]].set_axis([*NETWORK, "a"], axis=1) for end in ("a", "b")]
+    return dense.assign(**nowhere).merge(pd.concat(ends).dropna(subset="a").drop_duplicates())
+
+
 def spread(
-    frame: pd.DataFrame, keys: list[str], *, sort: bool = True, **more: tuple[str, str]
+    frame: pd.DataFrame, keys: list[str], *, sort: bool = True, **more: tuple[str, Any]
 ) -> pd.DataFrame:
     """Mean, sample standard deviation (ddof = 1) and number ``n`` of the values of equal keys.
 

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.report.shown import Shown
-from pipeline.report.tables.cells import select, sort, varying
-from pipeline.report.tables.table import ABSENT, Table, row_labels
+from pipeline.report.tables.cells import by_seeds, select, sort, varying
+from pipeline.report.tables.table import ABSENT, Legend, Table, row_labels
 from pipeline.results import NETWORK, Results, place
 from pipeline.study.outputs.cost import Cost
 
 # The parts of one solution that are trained, in the order of the columns.
 _PARTS = ["dense_a", "imp", "dense_b", "sparse"]
+_LEGEND = Legend(
+    "Epochs of training and device time of one solution", "epochs and seconds", spread="",
+    of="finished sparse runs",
+)  # fmt: skip
 _DEFINITION = (
     "One solution made alone: dense run a, its IMP chain up to S, dense run b (k epochs for a "
     "rewind snapshot; up to the matching point where b is matched), matching, and the sparse run; "
@@ -50,7 +54,11 @@ def build(output: Cost, shown: Shown, data: tuple[pd.DataFrame, pd.DataFrame]) -
     permuted = [name for name, method in shown.methods.items() if method.permute]
     tidy = _average(_solutions(done, matches, permuted), chosen[chosen["kind"] == "sparse"])
     notes = [_DEFINITION, _totals(done, matches)]
-    return shown.table(output, tidy, _lay_out(tidy, shown.labels), notes)
+    layout = _lay_out(tidy, shown.labels)
+    runs_of = pd.DataFrame(
+        [[own] * layout.shape[1] for own in tidy.pop("runs")], layout.index, layout.columns
+    )
+    return shown.table(output, tidy, layout, notes, legend=_LEGEND, runs=runs_of)
 
 
 def _solutions(done: pd.DataFrame, matches: pd.DataFrame, permuted: list[str]) -> pd.DataFrame:
@@ -88,12 +96,13 @@ def _average(solutions: pd.DataFrame, sparse: pd.DataFrame) -> pd.DataFrame:
     means = solutions.groupby(keys)[[*parts, "matching_seconds"]].agg(
         lambda column: column.mean(skipna=False)
     )
-    counts = sparse.groupby(keys)["status"].agg(
-        n=lambda status: int((status == "ok").sum()),
-        n_diverged=lambda status: int((status == "diverged").sum()),
-        n_missing=lambda status: int((status == "missing").sum()),
-    )
-    tidy = sort(counts.join(means).reset_index(), keys)
+    status = {f"n_{word}": sparse["status"] == word for word in ("ok", "diverged", "missing")}
+    counted = sparse.assign(**status).groupby(keys)
+    counts = counted.agg(**{name: (name, "sum") for name in status}, runs=("path", tuple))
+    seconds = solutions.filter(regex="_seconds$").sum(axis=1, skipna=False)
+    said = solutions.assign(values=by_seeds(solutions, seconds)).groupby(keys)["values"]
+    counts = counts.rename(columns={"n_ok": "n"}).join(means)
+    tidy = sort(counts.join(said.agg("; ".join)).reset_index(), keys)
     for unit in ("epochs", "seconds"):
         tidy[unit] = tidy.filter(regex=f"_{unit}$").sum(axis=1, skipna=False)
     return tidy
@@ -107,20 +116,24 @@ def _lay_out(tidy: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
         ("Seconds", "all on the device"): "seconds",
     }  # fmt: skip
     keys = [*varying(tidy, NETWORK), "sparsity", "method"]
+    digits = {column: int((tidy[column].dropna() % 1 != 0).any()) for column in columns.values()}
     return pd.DataFrame(
-        [[_text(row, column) for column in columns.values()] for row in tidy.to_dict("records")],
+        [
+            [_text(row, column, digits[column]) for column in columns.values()]
+            for row in tidy.to_dict("records")
+        ],
         index=row_labels(tidy[keys], labels),
         columns=pd.MultiIndex.from_tuples(list(columns)),
     )
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
+def _text(row: Mapping[str, Any], column: str, decimals: int) -> str:
     value = row[column]
     if pd.isna(value):
         return "missing"
     if value == 0 and column in ("dense_b_epochs", "matching_seconds"):
         return ABSENT
-    return f"{value:,.1f}".removesuffix(".0")
+    return f"{value:,.{decimals}f}"
 
 
 def _totals(done: pd.DataFrame, matches: pd.DataFrame) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from pipeline.data import load
 from pipeline.diversity import Variants, diversity
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import highest, places
-from pipeline.report.tables.table import ABSENT, Table, mean_text
+from pipeline.report.tables.cells import by_seeds, highest, places
+from pipeline.report.tables.table import ABSENT, Legend, Table, mean_text
 from pipeline.results import NETWORK, PLACE, Results, place
+from pipeline.runs import Run
 from pipeline.study.outputs.diversity import Diversity
 
 # The paper's order of rows and the methods it leaves out when it marks the best.
@@ -35,6 +37,18 @@ _MORE = {
     "ensemble_gain": ("Ensemble Gain", 2),
 }
 _ALL = COLUMNS | _MORE
+_LEGEND = Legend(
+    "Accuracy and its gain in %, disagreement as a share of test images, divergences by pair of runs",
+    spread="sample standard deviation of single networks", of="runs",
+    bold="the highest of its column among the methods other than dense and IMP; equal as printed, all",
+)  # fmt: skip
+_STDS = {
+    "test_accuracy": "sample standard deviation", "ensemble_gain": "bootstrap standard error",
+}  # fmt: skip
+_UNITS = {
+    "test_accuracy": "%", "ensemble_accuracy": "%", "disagreement": "share of test images",
+    "kl": "nats", "disagreement_per_error": "ratio", "ensemble_gain": "percentage points",
+}  # fmt: skip
 #: Metrics with a spread, and the column that holds it.
 _SPREADS = {"test_accuracy": "test_accuracy_std", "ensemble_gain": "ensemble_gain_error"}
 
@@ -53,6 +67,8 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
             row: dict[str, Any] = place(experiment) | {
                 "method": method, "sparsity": sparsity, "rewind_epoch": k,
                 "runs": len(logits), "declared": len(members),
+                "values": "; ".join(by_seeds(_seeds(members), _accuracies(members, results))),
+                "paths": tuple(run.path() for run in members),
             }  # fmt: skip
             if len(logits) >= 2:
                 if labels is None:
@@ -64,7 +80,7 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
     columns = [*PLACE, "method", "sparsity", "rewind_epoch", "test_accuracy_mean",
                "test_accuracy_std", "ensemble_accuracy", "disagreement", "kl", "js",
                "disagreement_per_error", "ensemble_gain", "ensemble_gain_error", "runs",
-               "declared"]  # fmt: skip
+               "declared", "values", "paths"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -74,8 +90,9 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     ``diversity`` has a row per (dataset, model, width, method) with test_accuracy_mean,
     test_accuracy_std, ensemble_accuracy (all %), disagreement (a share), kl (nats), js, runs and
     declared; where it has them, too, disagreement_per_error, ensemble_gain and ensemble_gain_error
-    (points). Bold: the highest value of a column among the methods other than dense and IMP, equal
-    as printed, all; a dense row may lack everything but its accuracy.
+    (points); values, the accuracy of each run, and paths, of these runs. Bold: the highest value of
+    a column among the methods other than dense and IMP, equal as printed, all; a dense row may lack
+    everything but its accuracy.
     """
     shows = {metric: _ALL[metric] for metric in _ALL if metric in COLUMNS or metric in diversity}
     blocks = [
@@ -86,6 +103,8 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     tidy = long(frame, shows)
     printed = tidy.groupby("metric")["mean"].transform(lambda v: v.round(decimals(v.name)))
     printed = printed.where(~tidy["method"].isin(_UNMARKED))
+    tidy["spread"] = tidy["metric"].map(_STDS)
+    tidy["unit"] = tidy["metric"].map(_UNITS | {"js": output.js_unit})
     tidy["best"] = highest(printed, tidy, [*NETWORK, "metric"])
     text = np.array([_text(row) for row in tidy.to_dict("records")], dtype=object)
     index = pd.MultiIndex.from_arrays(
@@ -99,7 +118,11 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
     notes = _run_notes(frame)
     if shows.keys() > COLUMNS.keys():
         notes += _definitions(output)
-    return shown.table(output, tidy, layout, notes, bold)
+    behind = None
+    if "paths" in frame:
+        rows = [[paths] * len(header) for paths in frame["paths"]]
+        behind = pd.DataFrame(rows, index, header)
+    return shown.table(output, tidy, layout, notes, bold, _LEGEND, behind)
 
 
 def long(diversity: pd.DataFrame, metrics: Iterable[str] = COLUMNS) -> pd.DataFrame:
@@ -110,6 +133,9 @@ def long(diversity: pd.DataFrame, metrics: Iterable[str] = COLUMNS) -> pd.DataFr
         [*NETWORK, "method", *spreads, "runs", "declared"], list(metrics), "metric",
         "mean", ignore_index=False,
     ).sort_index(kind="stable").reset_index(drop=True)  # fmt: skip
+    if "values" in wide:  # of single networks; the others are of all together
+        single = np.repeat(wide["values"].to_numpy(), len(list(metrics)))
+        tidy["values"] = pd.Series(single).where(tidy["metric"] == "test_accuracy")
     std = pd.Series(np.nan, tidy.index)
     for metric, column in _SPREADS.items():
         if column in tidy:
@@ -144,6 +170,19 @@ def _text(row: Mapping[str, Any]) -> str:
     # Table 1 gives the accuracy alone for dense networks.
     extra = row["method"] == "dense" and row["metric"] != "test_accuracy"
     return ABSENT if extra else "missing"
+
+
+def _seeds(members: Sequence[Run]) -> pd.DataFrame:
+    """The seeds of runs, as `by_seeds` wants them."""
+    ends = [dict.fromkeys(one.seed for one in reversed(run.networks)) for run in members]
+    seeds = [[*own, math.nan][:2] for own in ends]
+    replicates = [getattr(run, "replicate", 0) for run in members]
+    return pd.DataFrame(seeds, columns=["a", "b"]).assign(replicate=replicates)
+
+
+def _accuracies(members: Sequence[Run], results: Results) -> pd.Series:
+    found = (results.metrics(run) or {} for run in members)
+    return pd.Series([one.get("test_accuracy") for one in found], dtype=float)
 
 
 def _variants(output: Diversity) -> Variants:

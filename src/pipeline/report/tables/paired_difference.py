@@ -20,18 +20,21 @@ import pandas as pd
 from pipeline.report.shown import Shown
 from pipeline.report.statistics import clusters, interval
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import METRICS, read, select, varying
-from pipeline.report.tables.table import ABSENT, Table, row_labels
+from pipeline.report.tables.cells import METRICS, by_seeds, read, select, varying
+from pipeline.report.tables.table import ABSENT, Legend, Table, row_labels
 from pipeline.results import NETWORK
 from pipeline.study.outputs.paired_difference import PairedDifference
 
 __all__ = ["build", "interval", "read"]
 
+_LEGEND = Legend(
+    "Difference in accuracy, the first method minus the second on the same pair of seeds",
+    "percentage points", spread="", of="pairs, those that share a dense run averaged first",
+    bold="the interval leaves out 0",
+)  # fmt: skip
 _RULE = (
-    "Percentage points, the first method minus the second on the same pair of seeds; a run from a's "
-    "own start (LTH) counts for every pair with this a. Interval: 95 % by Student's t over pairs, "
-    "those that share a dense run averaged first; p: paired t-test, two-sided. Bold: the interval "
-    "leaves out 0."
+    "A run from a's own start (LTH) counts for every pair with this a. Interval: 95 % by Student's t; "
+    "p: paired t-test, two-sided."
 )
 
 
@@ -54,6 +57,10 @@ def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
         ]
     )
     layout, bold = _lay_out(tidy, len(output.metrics) > 1, shown.labels)
+    behind = tidy.pop("runs")
+    runs_of = pd.DataFrame(
+        [[own] * layout.shape[1] for own in behind], layout.index, layout.columns
+    )
     notes = [_RULE]
     shared = tidy[tidy["n"] < tidy["n_pairs"]]
     if len(shared):
@@ -66,7 +73,7 @@ def build(output: PairedDifference, shown: Shown, runs: pd.DataFrame) -> Table:
     unpaired = int(tidy["n_missing"].sum())
     if unpaired:
         notes.append(f"{unpaired} differences are missing: a run is missing or diverged.")
-    return shown.table(output, tidy, layout, notes, bold)
+    return shown.table(output, tidy, layout, notes, bold, _LEGEND, runs_of)
 
 
 def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
@@ -77,12 +84,16 @@ def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
         for earlier, later in combinations(methods, 2):
             differences = _differences(of_cell, later, earlier, metric)
             of_pair[later, earlier].append(differences)
-            yield _row(cell, later, earlier, metric, differences)
+            behind = of_cell["path"][of_cell["method"].isin([earlier, later])]
+            row = _row(cell, later, earlier, metric, differences)
+            yield row | {"runs": tuple(behind)}
     for (later, earlier), cells in of_pair.items():
         if len(cells) > 1:
             # a pair that lacks a cell has no mean over all of them
             mean = pd.concat(cells, axis=1).mean(axis=1, skipna=False)
-            yield _row((math.nan, math.nan), later, earlier, metric, mean)
+            behind = runs["path"][runs["method"].isin([earlier, later])]
+            row = _row((math.nan, math.nan), later, earlier, metric, mean)
+            yield row | {"runs": tuple(behind)}
 
 
 def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd.Series:
@@ -115,6 +126,7 @@ def _row(
         "metric": metric, "difference": mean, "low": low, "high": high, "p": p,
         "std": known.std(), "n": len(known), "n_pairs": len(pairs),
         "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(pairs),
+        "values": "; ".join(by_seeds(differences.index.to_frame(), differences)),
     }  # fmt: skip
 
 
@@ -132,9 +144,13 @@ def _lay_out(
     index = row_labels(rows.assign(Methods=methods), everywhere="all")
     text = [
         [
-            f"{row['difference']:+.2f}" if row["n"] else "missing",
-            ABSENT if math.isnan(row["low"]) else f"{row['low']:+.2f} … {row['high']:+.2f}",
-            ABSENT if math.isnan(row["p"]) else f"{row['p']:.2g}",
+            names.signed(row["difference"]) if row["n"] else "missing",
+            ABSENT if math.isnan(row["low"]) else _ends(row),
+            ABSENT
+            if math.isnan(row["p"])
+            else f"{row['p']:.4f}"
+            if row["p"] >= 1e-4
+            else "<0.0001",
             f"{row['n_positive']} of {row['n']}",
         ]
         for row in tidy.to_dict("records")
@@ -144,3 +160,7 @@ def _lay_out(
     decided = ((tidy["low"] > 0) | (tidy["high"] < 0)).to_numpy()
     bold = pd.DataFrame(False, index, columns).assign(**dict.fromkeys(columns[:2], decided))
     return layout, bold
+
+
+def _ends(row: Mapping[str, Any]) -> str:
+    return f"{names.signed(row['low'])} … {names.signed(row['high'])}"

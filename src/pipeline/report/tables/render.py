@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.artifacts.store import write_atomic
-from pipeline.report.tables.table import SPAN, Table
+from pipeline.report.tables.table import ABSENT, SPAN, Table
 
 _LONG = 40  # characters: a column with a longer text is one of sentences or lists
 
@@ -45,8 +45,12 @@ td.undecided { background: #f3efd9; }
 
 
 def to_csv(table: Table) -> str:
-    """The tidy cells; unknown values are empty."""
-    text: str = table.tidy.to_csv(index=False, lineterminator="\n", float_format="%.10g")
+    """The tidy cells, with what they are and their protocol; unknown values are empty."""
+    said = {"protocol": table.protocol} | (table.legend.columns() if table.legend else {})
+    new = {name: text for name, text in said.items() if name not in table.tidy}
+    text: str = table.tidy.assign(**new).to_csv(
+        index=False, lineterminator="\n", float_format="%.10g"
+    )
     return text
 
 
@@ -63,9 +67,11 @@ def to_fragment(table: Table, *, caption: bool = False, runs: str = "") -> str:
     """A table and its notes as a part of a page.
 
     ``caption``: with its title. ``runs``: where on the page the runs of its cells are listed; every
-    number leads there. Rows and cells carry their labels, for screens on which no row has room.
+    number leads to its own there (``runs``-n, the n-th of `groups`), or to all where its own are not
+    known. Rows and cells carry their labels, for screens on which no row has room.
     """
     grid = _Grid(table)
+    number = {behind: position for position, behind in enumerate(groups(table))}
     lines = ['<div class="scroll">', "<table>"]
     lines += [f"<caption>{html.escape(table.title)}</caption>"] if caption else []
     lines.append("<thead>")
@@ -76,14 +82,16 @@ def to_fragment(table: Table, *, caption: bool = False, runs: str = "") -> str:
         lines += [_tag("th", cell.text, cell.kind, colspan=cell.span) for cell in heads]
         lines.append("</tr>")
     lines += ["</thead>", "<tbody>"]
-    for full, (labels, cells) in zip(grid.rows, grid.body, strict=True):
+    for row, (full, (labels, cells)) in enumerate(zip(grid.rows, grid.body, strict=True)):
         kind = ' class="block"' if _starts_block(labels) else ""
         lines.append(f'<tr{kind} data-row="{html.escape(full)}">')
         begun = (label for label in labels if label.span)
         lines += [_tag("th", label.text, scope="row", rowspan=label.span) for label in begun]
         column = 0
         for cell in cells:
-            href = f"#{runs}" if runs and any(map(str.isdigit, cell.text)) else ""
+            own = number.get(table.behind(row, column))
+            href = f"#{runs}" if own is None else f"#{runs}-{own}"
+            href = href if runs and any(map(str.isdigit, cell.text)) else ""
             given = {"colspan": cell.span, "data-column": grid.columns[column]}
             lines.append(_tag("td", cell.text, cell.kind, bold=cell.bold, href=href, **given))
             column += cell.span
@@ -91,6 +99,24 @@ def to_fragment(table: Table, *, caption: bool = False, runs: str = "") -> str:
     lines += ["</tbody>", "</table>", "</div>", '<div class="notes">']
     lines += [_tag("p", note) for note in _notes(table)]
     return "\n".join([*lines, "</div>"])
+
+
+def groups(table: Table) -> dict[tuple[str, ...], list[str]]:
+    """The runs behind each cell of a table, by their paths, and which cells show just them.
+
+    A whole row is named once.
+    """
+    grid, found = _Grid(table), dict[tuple[str, ...], list[str]]()
+    for row, (full, (_, cells)) in enumerate(zip(grid.rows, grid.body, strict=True)):
+        starts = accumulate((cell.span for cell in cells[:-1]), initial=0)
+        columns = {column: table.behind(row, column) for column in starts}
+        whole = len(set(columns.values())) == 1 and table.layout.shape[1] > 1
+        for column, behind in columns.items():
+            named = found.setdefault(behind, [])
+            name = full if whole else f"{full} · {grid.columns[column]}"
+            named += [name] if name not in named else []
+    found.pop((), None)
+    return found
 
 
 def _tag(
@@ -119,7 +145,8 @@ def to_markdown(table: Table) -> str:
     if heading:
         lines += [f"Columns: {heading}.", ""]
     lines.append(_markdown_row([*grid.names, *columns]))
-    lines.append(_markdown_row([*(["---"] * len(grid.names)), *(["---:"] * len(columns))]))
+    sides = ["---:" if numbers else "---" for numbers in grid.numbers]
+    lines.append(_markdown_row([*(["---"] * len(grid.names)), *sides]))
     for labels, cells in grid.body:
         texts = [_pipe(label.text) if label.span else "" for label in labels]
         for cell in cells:
@@ -222,11 +249,13 @@ class _Grid:
 
     names: of the labels. head: lines from the outside in, the innermost never merged. body: labels
     and cells of each row. rows, columns: what each row and column of the layout is called in full.
+    numbers: which columns hold numbers.
     """
 
     def __init__(self, table: Table) -> None:
         layout = table.layout.astype(str)
         kinds = ["text" if one.map(len).max() > _LONG else "" for _, one in layout.items()]
+        self.numbers = [_of_numbers(one) for _, one in layout.items()]
         self.names = [str(name or "") for name in layout.index.names]
         *outer, inner = zip(*_labels(layout.columns), strict=True)
         self.head = [[_Cell(text, len(list(same))) for text, same in groupby(one)] for one in outer]
@@ -242,6 +271,12 @@ class _Grid:
                 kind, bold = kinds[start] or _kind(texts[start]), table.is_bold(row, start)
                 cells.append(_Cell(texts[start], end - start, kind, bold))
             self.body.append((labels, cells))
+
+
+def _of_numbers(column: pd.Series) -> bool:
+    """Whether the cells of a column that have a value begin with a number."""
+    known = column[~column.isin([SPAN, ABSENT]) & ~column.map(_kind).eq("absent")]
+    return bool(known.str.fullmatch(r"[<+−-]?\s*\d[\d,.]*(\s.*)?").all())
 
 
 def _kind(text: str) -> str:
@@ -272,7 +307,8 @@ def _labels(index: pd.Index) -> list[tuple[str, ...]]:
 
 
 def _notes(table: Table) -> list[str]:
-    return [*table.notes, f"Protocol: {table.protocol}."]
+    said = table.legend.sentences(table.tidy) if table.legend else []
+    return [*said, *table.notes, f"Protocol: {table.protocol}."]
 
 
 #: Ending of a file -> the text that is written.

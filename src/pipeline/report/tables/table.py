@@ -18,12 +18,46 @@ ABSENT = "–"
 
 
 @dataclass(frozen=True)
+class Legend:
+    """What the numbers of a table are.
+
+    quantity, unit: what was measured, in what; no unit where the tidy frame has a column of it.
+    spread: what stands behind ±, "" where nothing does. of: what n counts. bold: what is marked,
+    "" where nothing is.
+    """
+
+    quantity: str
+    unit: str = ""
+    spread: str = "sample standard deviation"
+    of: str = "finished runs"
+    bold: str = ""
+
+    def sentences(self, tidy: pd.DataFrame) -> list[str]:
+        """The legend as notes, with the n of the tidy cells, those of dense networks left out."""
+        tidy = tidy[tidy["method"] != "dense"] if "method" in tidy else tidy
+        said = f"{self.quantity} in {self.unit}" if self.unit else self.quantity
+        said += f", mean ± {self.spread}" if self.spread else ", mean"
+        counts = tidy["n"][tidy["n"] > 0] if "n" in tidy else tidy.index[:0]
+        if len(counts):
+            fewest, most = counts.min(), counts.max()
+            number = f"{fewest:g}" if fewest == most else f"{fewest:g} to {most:g}"
+            said += f" over n = {number} {self.of}"
+        return [f"{said}.", *([f"Bold: {self.bold}."] if self.bold else [])]
+
+    def columns(self) -> dict[str, str]:
+        """The legend as columns of a CSV file; those that say nothing are left out."""
+        every = {"unit": self.unit, "spread": self.spread, "bold": self.bold}
+        return {name: text for name, text in every.items() if text}
+
+
+@dataclass(frozen=True)
 class Table:
     """One table.
 
     tidy: a row per cell. layout: display strings under (multi-)index rows and columns; `SPAN`
-    continues the cell on its left. bold: booleans of the layout's shape. notes: sentences below
-    the table. protocol: the protocol whose runs it shows.
+    continues the cell on its left. bold: booleans of the layout's shape. runs: of the layout's
+    shape, the paths of the runs behind each cell, a tuple. notes: sentences below the table.
+    protocol: the protocol whose runs it shows.
     """
 
     name: str
@@ -33,6 +67,12 @@ class Table:
     notes: list[str] = field(default_factory=list)
     protocol: str = "paper"
     bold: pd.DataFrame | None = None
+    legend: Legend | None = None
+    runs: pd.DataFrame | None = None
+
+    def behind(self, row: int, column: int) -> tuple[str, ...]:
+        """The paths of the runs behind a cell; none where they are not known."""
+        return () if self.runs is None else tuple(self.runs.iat[row, column])
 
     def is_bold(self, row: int, column: int) -> bool:
         return self.bold is not None and bool(self.bold.iat[row, column])
@@ -117,10 +157,23 @@ def arranged(
 
     rows, columns: keys of a cell's row and of its place. places: the values of ``columns``.
     """
-    by_keys = {tuple(c[key] for key in (*rows, *columns)): c for c in cells.to_dict("records")}
+
+    def known(*values: Any) -> tuple[Any, ...]:
+        return tuple(None if pd.isna(value) else value for value in values)  # NaN is not NaN
+
+    records = cells.to_dict("records")
+    by_keys = {known(*(cell[key] for key in (*rows, *columns))): cell for cell in records}
     labels = cells[rows].drop_duplicates()
     keys = labels.itertuples(index=False, name=None)
-    return labels, [[by_keys.get((*row, *place)) for place in places] for row in keys]
+    return labels, [[by_keys.get(known(*row, *place)) for place in places] for row in keys]
+
+
+def runs_behind(
+    found: Iterable[Iterable[Mapping[str, Any] | None]], layout: pd.DataFrame
+) -> pd.DataFrame:
+    """The runs behind the cells that `arranged` found, under a layout's rows and columns."""
+    behind = [[cell["runs"] if cell else () for cell in row] for row in found]
+    return pd.DataFrame(behind, layout.index, layout.columns)
 
 
 def count_notes(cells: pd.DataFrame) -> list[str]:

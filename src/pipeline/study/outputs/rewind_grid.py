@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from pipeline.catalog.schema import option
 from pipeline.study.outputs.base import ACCURACIES, Cells
 
 
@@ -15,7 +17,11 @@ class RewindGrid(Cells):
     numbers = ACCURACIES
     shows = (
         "Test accuracy in % by sparsity S, method and rewind epoch k, mean ± sample standard "
-        "deviation over seeds. Bold: the best method from a new initialisation at each sparsity; the "
-        "best of several k on the test set, as in the paper, is too good by their noise. Where images "
-        "are withheld from training, k is chosen on them and bold compares the methods there."
+        "deviation over seeds. Where images are withheld from training, k is chosen on them and bold "
+        "compares the methods there."
+    )
+    bold: Literal["cell", "block"] = option(
+        "cell",
+        "the methods from a new initialisation that bold compares: at each S and k, or over all k of "
+        "an S as in the paper, whose best of several k is too good by their noise",
     )
