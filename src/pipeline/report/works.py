@@ -21,7 +21,8 @@ _TEXT = """\
 {mark}
 
 Each table and figure of the paper, of the thesis and of Sharma et al. (2024), and what makes it. \
-The thesis prints many of the paper's under numbers of its own: one row, and both targets show the same runs. Under protocol \
+The thesis prints many of the paper's under numbers of its own: one row, and both targets show the \
+same runs. Under protocol \
 `authors-code` they are made as the released code does.
 
 ```sh
