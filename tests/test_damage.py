@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small import STUDY, Tiny, contents, rewrite, write_study
+from small import RECIPES, STUDY, Tiny, contents, rewrite, write_study
 
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_json
@@ -16,10 +16,21 @@ from pipeline.commands.check import damaged, wrong_tables
 from pipeline.errors import UserError
 from pipeline.report import build
 from pipeline.results import Results
-from pipeline.runs import STAGES, Curve, ImpBarrier, Plane, Run, parse
+from pipeline.runs import (
+    STAGES,
+    Align,
+    Connect,
+    Curve,
+    ImpBarrier,
+    Landscape,
+    Plane,
+    Run,
+    parse,
+)
 
 OUTPUTS = """
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}
+  swept: {<<: *tiny, sparsities: [], rewind_epochs: [], sweep: tiny}
 outputs:
   grid: {kind: rewind-grid, experiments: [tiny]}
   cost: {kind: cost, experiments: [tiny]}
@@ -38,15 +49,20 @@ outputs:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A results folder with runs of every kind and all that tables and figures show."""
     root = write_study(
-        tmp_path_factory.mktemp("damage"), study=STUDY.replace("outputs: {}\n", OUTPUTS)
+        tmp_path_factory.mktemp("damage"),
+        RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n",
+        STUDY.replace("outputs: {}\n", OUTPUTS),
     )
     study = Tiny(root, root / "results")
     permuted = study.cell("permuted", k=1).run
     assert permuted.match
+    swept = Align((study.dense(0), study.dense(1)), "tiny", "tiny")
     runs: list[Run] = [
         *study.graph.outputs(study.config.outputs),
         Plane(permuted, "tiny"), Curve(permuted.match, "tiny"),
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
+        Connect(swept, "tiny"), Landscape(swept, "tiny"),
+        Connect(Align((study.dense(0), study.dense(2)), "tiny", "tiny"), "tiny"),
     ]  # fmt: skip
     for run in study.graph.closure(runs):
         study.make(run)
