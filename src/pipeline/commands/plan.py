@@ -49,7 +49,7 @@ def plan(
     every = graph.closure([*graph.outputs(target.outputs), *target.runs])
     named = [job for job in jobs if job.get("stage") in STAGES]
     asked = {parse(job["stage"], job["key"]) for job in named}
-    needed = [run for run in graph.closure(asked) if run in asked]
+    needed = sorted(asked, key=lambda run: (list(STAGES).index(run.stage), run.key))
     costs.measured(run for run in every if states.state(run) == "done")
     kinds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(int))
     for run in needed:
