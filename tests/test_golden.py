@@ -496,6 +496,13 @@ def of_table(study: Golden) -> Fingerprint:
         "cost": (pd.concat([runs, synthetic.imp_runs(runs)]), permutations),
         "paired-difference": frame,
         "barriers": synthetic.barriers({("none", False): [2, 3], ("none", True): [1, 2.5]}),
+        "notions": pd.concat(
+            [
+                synthetic.connections().assign(over="epochs"),
+                synthetic.triples().assign(over="triples"),
+            ],
+            ignore_index=True,
+        ),
     }
     at: dict[str, dict[str, Any]] = {"cost": {"rewind_epochs": (20,), "sparsities": (0.8,)}}
     assert data.keys() == {name for name, kind in KINDS.items() if kind.what == "table"}
