@@ -276,6 +276,7 @@ def test_the_headline_barrier_is_the_protocols() -> None:
 
 def test_planes_and_costs():
     planes, points = synthetic.plane()
+    points = points.replace("lth", "LTH")  # as runs of stage plane name it
     runs = synthetic.runs_of("5")
     dense = runs[runs["kind"] == "dense"]
     matches = pd.DataFrame(

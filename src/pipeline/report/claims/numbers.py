@@ -125,7 +125,7 @@ def of_planes(planes: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Values | N
     for number, (grid, points) in enumerate(planes):
         for name, own in grid.groupby("experiment"):
             places = points[points["experiment"] == name].set_index("name")[["x", "y"]]
-            if {"lth", "permuted"} <= set(places.index):
+            if {"LTH", "permuted"} <= set(places.index):
                 value = _on_plane(own, places)
                 rows.append({"experiment": name, "a": number, "b": math.nan, "value": value})
     return sampled(pd.DataFrame(rows), ["experiment"])
@@ -135,7 +135,7 @@ def _on_plane(grid: pd.DataFrame, points: pd.DataFrame) -> float:
     """Barrier of eq. 3 in the error (%) between two points of a plane, linear between grid points."""
     errors = grid.pivot(index="x", columns="y", values="error").sort_index().sort_index(axis=1)
     alphas = np.linspace(0, 1, 101)[:, None]
-    line = (1 - alphas) * points.loc["lth"].to_numpy() + alphas * points.loc["permuted"].to_numpy()
+    line = (1 - alphas) * points.loc["LTH"].to_numpy() + alphas * points.loc["permuted"].to_numpy()
     axes = (errors.index.to_numpy(float), errors.columns.to_numpy(float))
     heights = RegularGridInterpolator(axes, errors.to_numpy(float), bounds_error=False)(line)
     rows = [
