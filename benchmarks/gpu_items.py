@@ -166,7 +166,7 @@ def recorded() -> None:
             take(step, images, labels, 4 if QUICK else 12)
             found.append(state(step))
         held = all(
-            bool((weights.detach()[mask == 0] == 0).all())
+            bool((weights.detach().cpu()[mask.cpu() == 0] == 0).all())
             for weights, mask in zip(step._masked, step._masks, strict=True)
         )
         far = apart(found[1], found[0])
