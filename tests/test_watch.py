@@ -20,7 +20,17 @@ from pipeline.progress import job as progress
 from pipeline.progress.job import FOLDER, Writer, clock, running, until
 from pipeline.progress.left import Work
 from pipeline.progress.workflow import SILENT, Expected, Watch, describe, share
-from pipeline.runs import STAGES, Curve, ImpBarrier, Plane, Run, Snapshot
+from pipeline.runs import (
+    STAGES,
+    Align,
+    Connect,
+    Curve,
+    ImpBarrier,
+    Landscape,
+    Plane,
+    Run,
+    Snapshot,
+)
 
 KEY = "digits/resnet20-w0.5/dense-digits/imp-ft-digits/permuted.activations/S0.97/k1-e15/sparse-digits/a0-b1"
 
@@ -49,11 +59,12 @@ def test_a_line_says_method_sparsity_epoch_seeds_and_accuracy(tmp_path: Path) ->
 def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
     cell = tiny.cell("permuted", k=1).run
     assert cell.match is not None
+    swept = Align((tiny.dense(0), tiny.dense(1)), "tiny", "sweep")
     runs: list[Run] = [
         tiny.dense(3), Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
         tiny.solution(), cell.match, cell, Curve(cell.match, "tiny"),
         ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
-        Plane(cell, "tiny"),
+        Plane(cell, "tiny"), swept, Connect(swept, "tiny"), Landscape(swept, "tiny"),
     ]  # fmt: skip
     assert {run.stage for run in runs} == set(STAGES)
     said = [run.words for run in runs]
