@@ -62,7 +62,7 @@ def read(path: Path, results: Path) -> dict[tuple[str, int], list[Attempt]]:
             current[pid] = Attempt("", 0, event["steps"], event["first"] * event["steps"])
         elif event["event"] == "load":
             loaded[pid] = event
-        else:
+        elif pid in current:  # else the step of a network that is tried in small
             attempt = current[pid]
             if not attempt.times:
                 where = loaded[pid]
