@@ -44,7 +44,7 @@ def job() -> None:
 
 def measure() -> float:
     """Seconds of processor time of a job: of the process that was called, and of a fork."""
-    child = subprocess.Popen([sys.executable, str(SCRIPT), "job"], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(["python", str(SCRIPT), "job"], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     until_first_step = float(child.stdout.read())
     _, status, used = os.wait4(child.pid, 0)
