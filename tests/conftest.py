@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from micro import Checkout
-from small import Tiny, write_study
+from small import REPOSITORY, Tiny, write_study
+
+from pipeline.study.config import read
+from pipeline.study.graph import Graph
 
 #: The last one because a job of a cluster waits for a lock where another process is refused.
 _CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_ID")
@@ -55,6 +58,18 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             make(base / f"{name}.part")
             (base / f"{name}.part").rename(base / name)
     return base / name
+
+
+@pytest.fixture(scope="session")
+def paper() -> Graph:
+    """The graph of study ``paper`` as it stands in the repository."""
+    return Graph(read(REPOSITORY, {"study": "paper"}))
+
+
+@pytest.fixture(scope="session")
+def thesis() -> Graph:
+    """The graph of study ``thesis`` as it stands in the repository."""
+    return Graph(read(REPOSITORY, {"study": "thesis"}))
 
 
 @pytest.fixture(autouse=True)

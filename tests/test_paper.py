@@ -29,16 +29,6 @@ GRIDS = {
 ROUNDS = {97: 15, 90: 10}
 
 
-@pytest.fixture(scope="module")
-def paper() -> Graph:
-    return Graph(read(ROOT, {"study": "paper"}))
-
-
-@pytest.fixture(scope="module")
-def thesis() -> Graph:
-    return Graph(read(ROOT, {"study": "thesis"}))
-
-
 def runs_of(graph: Graph, *names: str) -> list[Run]:
     return graph.closure(graph.outputs(names))
 

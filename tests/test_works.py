@@ -15,16 +15,6 @@ from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 
 
-@pytest.fixture(scope="module")
-def paper() -> Graph:
-    return Graph(read(ROOT, {"study": "paper"}))
-
-
-@pytest.fixture(scope="module")
-def thesis() -> Graph:
-    return Graph(read(ROOT, {"study": "thesis"}))
-
-
 def numbers(config: Config) -> set[str]:
     return {place.number for place in works.places(config)}
 

@@ -81,6 +81,13 @@ class Results:
         """The experiments that a table or figure names."""
         return output.chosen(self.config.experiments)
 
+    def measured(self, output: Output) -> Iterator[tuple[Experiment, Run, dict[str, Any]]]:
+        """The finished runs of an output with what they measured."""
+        for experiment in self.chosen(output):
+            for run in output.runs(experiment):
+                if found := self.metrics(run):
+                    yield experiment, run, found
+
     # -- single runs -----------------------------------------------------------------------
 
     def metrics(self, run: Run) -> dict[str, Any] | None:

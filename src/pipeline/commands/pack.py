@@ -30,8 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
     graph, folder = Graph(config), arguments.folder
-    target = resolve(config, arguments.targets)
-    runs = graph.closure([*graph.outputs(target.outputs), *target.runs])
+    runs = resolve(config, arguments.targets).closure(graph)
     asked = wanted(graph, runs, light=arguments.light)
     taken = slices.take_over(folder, [existing(config.results)], asked, lambda names: None)
     held = sum(slices.holds(folder, run) for run in asked)

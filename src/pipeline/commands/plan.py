@@ -45,8 +45,7 @@ def plan(
     """
     graph = Graph(config)
     states, costs = States(graph), Costs(graph, device)
-    target = resolve(config, targets)
-    every = graph.closure([*graph.outputs(target.outputs), *target.runs])
+    every = resolve(config, targets).closure(graph)
     named = [job for job in jobs if job.get("stage") in STAGES]
     asked = {parse(job["stage"], job["key"]) for job in named}
     needed = sorted(asked, key=lambda run: (list(STAGES).index(run.stage), run.key))

@@ -20,8 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, arguments: argparse.Namespace) -> None:
     graph, records = Graph(config), Records(config.results)
-    states, target = States(graph), resolve(config, arguments.targets)
-    every = graph.closure([*graph.outputs(target.outputs), *target.runs])
+    states, every = States(graph), resolve(config, arguments.targets).closure(graph)
     found = 0
     for each in every:
         why = states.why(each)

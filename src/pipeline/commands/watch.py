@@ -49,7 +49,7 @@ class Look:
     def __init__(self, config: Config, targets: list[str]) -> None:
         self.config, self._graph = config, Graph(config)
         target = resolve(config, targets)
-        self._every = self._graph.closure([*self._graph.outputs(target.outputs), *target.runs])
+        self._every = target.closure(self._graph)
         self._runs = {(run.stage, run.key) for run in self._every}
         self._around = {*target.outputs, *(run.home.dataset for run in self._every), ""}
         self._done: set[Run] = set()

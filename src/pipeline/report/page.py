@@ -13,12 +13,12 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import write_atomic
 from pipeline.progress.job import clock
 from pipeline.report import about, build, headline
 from pipeline.report.tables import Table, groups, to_fragment
 from pipeline.report.tables.render import STYLE, VERDICTS
-from pipeline.results import Results
 from pipeline.runs import STAGES, Run
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
@@ -79,7 +79,7 @@ class Page:
     def __init__(self, config: Config, path: Path) -> None:
         self.config, self.folder = config, path.parent
         self.graph = Graph(config)
-        self.targets, self.results = Targets(self.graph), Results(config)
+        self.targets = Targets(self.graph)
         self.tables: dict[str, Table] = {}
 
     def render(self) -> str:
@@ -133,7 +133,7 @@ class Page:
 
     def _item(self, name: str, table: str = "", picture: str = "") -> Item:
         label, caption = self._label(name), self.targets.caption(name)
-        runs = (*self._by_cell(name), *self._by_kind(name))
+        runs = tuple(self._behind(name))
         return Item(name, label, caption, table, picture, self._links(name), runs)
 
     def _label(self, name: str) -> str:
@@ -141,50 +141,41 @@ class Page:
         return " ".join(self.targets.label(name).split())
 
     def _fragment(self, table: Table, name: str) -> str:
-        return to_fragment(table, runs=f"runs-{name}" if self._behind(name) else "")
+        return to_fragment(table, runs=f"runs-{name}" if self.graph.outputs([name]) else "")
 
     def _links(self, name: str, kind: str = ".") -> tuple[Link, ...]:
         """The files of an output whose names go on so behind its own."""
-        files = [Path(file) for file in self.targets.files(name)]
+        results = self.config.main.results
+        files = [Path(file).relative_to(results) for file in self.targets.files(name)]
         own = (file for file in files if file.name == f"{name}{kind}{file.suffix[1:]}")
         return tuple(Link(file.suffix[1:].upper(), self._address(file)) for file in own)
 
-    def _behind(self, name: str) -> list[Run]:
-        return self.graph.outputs([name])
-
-    def _cells(self, name: str) -> dict[tuple[str, ...], list[str]]:
-        return groups(self.tables[name]) if name in self.tables else {}
-
-    def _by_cell(self, name: str) -> Iterable[Behind]:
-        """The runs behind each cell of a table that knows them, each list once."""
-        known = {run.path(): run for run in self.graph.closure(self._behind(name))}
-        for number, (paths, cells) in enumerate(self._cells(name).items()):
-            runs = tuple(self._listed(known[path]) for path in paths if path in known)
-            more = f"; {len(cells) - _NAMED} more cells" if len(cells) > _NAMED else ""
-            yield Behind("; ".join(cells[:_NAMED]) + more, runs, f"runs-{name}-{number}")
-
-    def _by_kind(self, name: str) -> Iterable[Behind]:
-        """The runs that no cell of its own shows."""
-        order, shown = list(STAGES), {path for paths in self._cells(name) for path in paths}
-        runs = [run for run in self._behind(name) if run.path() not in shown]
-        runs.sort(key=lambda run: order.index(run.stage))
-        for stage, of_stage in groupby(runs, key=lambda run: run.stage):
+    def _behind(self, name: str) -> Iterable[Behind]:
+        """The runs behind each cell of a table that knows them, each list once; then all others, by kind."""
+        runs = self.graph.outputs([name])
+        known = {run.path(): run for run in self.graph.closure(runs)}
+        cells = groups(self.tables[name]) if name in self.tables else {}
+        for number, (paths, named) in enumerate(cells.items()):
+            listed = tuple(self._listed(known[path]) for path in paths if path in known)
+            more = f"; {len(named) - _NAMED} more cells" if len(named) > _NAMED else ""
+            yield Behind("; ".join(named[:_NAMED]) + more, listed, f"runs-{name}-{number}")
+        order, shown = list(STAGES), {path for paths in cells for path in paths}
+        others = [run for run in runs if run.path() not in shown]
+        others.sort(key=lambda run: order.index(run.stage))
+        for stage, of_stage in groupby(others, key=lambda run: run.stage):
             yield Behind(STAGES[stage].title, tuple(map(self._listed, of_stage)))
 
     def _listed(self, run: Run) -> Listed:
-        results = self.config.main.results
         files = {
-            "metrics": f"{results}/{run.path('metrics.json')}",
-            "provenance": f"{results}/{run.path('provenance.json')}",
-            "log": f"{results}/logs/{run.folder}.log",
+            "metrics": run.path("metrics.json"),
+            "provenance": run.path(PROVENANCE),
+            "log": f"logs/{run.folder}.log",
         }
-        links = (Link(text, self._address(Path(file))) for text, file in files.items())
-        return Listed(run.words, tuple(links))
+        return Listed(run.words, tuple(Link(text, self._address(f)) for text, f in files.items()))
 
-    def _address(self, file: Path) -> str:
-        """A file of the results, as the page finds it."""
-        below = file.relative_to(self.config.main.results)
-        return Path(os.path.relpath(self.config.results / below, self.folder)).as_posix()
+    def _address(self, file: str | Path) -> str:
+        """A file below the results folder, as the page finds it."""
+        return Path(os.path.relpath(self.config.results / file, self.folder)).as_posix()
 
     def _verdicts(self) -> list[tuple[str, int]]:
         """How many claims have each verdict, over all tables of claims."""

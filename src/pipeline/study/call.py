@@ -160,8 +160,9 @@ class Call:
                 the jobs, or the study, will use it.
         """
         self._reserve(jobs)
+        runs = [run for job in jobs if (run := self._run_of(job))]
         try:
-            self._try([run for job in jobs if (run := self._run_of(job))])
+            self._try(runs)
         except UserError:
             self.ended(False)
             raise
@@ -170,12 +171,12 @@ class Call:
         snakemake_internals.speak_after(self._watch.clear)
         first = {file: job.outputs[0] for job in jobs for file in job.outputs}
         self._watch.expect(*(self._expected(job, first) for job in jobs if job.outputs))
-        bases = {self.jobs.rates.rate(run).basis for job in jobs if (run := self._run_of(job))}
+        bases = {self.jobs.rates.rate(run).basis for run in runs}
         basis = ", by assumed rates" if "assumed" in bases else ""
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time", basis)
         else:
-            self._serve(sum("stage" in job.wildcards for job in jobs))
+            self._serve(len(runs))
             self._watch.start(cores, basis=basis)
 
     def _try(self, runs: list[Run]) -> None:
@@ -273,11 +274,11 @@ class Call:
     def _reserve(self, jobs: list[Job]) -> None:
         """Keep other workflows from the files of these jobs."""
 
-        def named(files: Iterable[str]) -> set[str]:
+        def below(files: Iterable[str]) -> set[str]:
             return {file.removeprefix(f"{self.config.main.results}/") for file in files}
 
-        reads = {name for job in jobs for name in named(job.inputs)}
-        writes = {name for job in jobs for name in named(job.outputs)}
+        reads = {name for job in jobs for name in below(job.inputs)}
+        writes = {name for job in jobs for name in below(job.outputs)}
         self._runs = sorted({str(Path(name).parent) for name in writes})
         self._reservation = Reservation(self.config.results)
         self._reservation.take(reads - writes, writes)

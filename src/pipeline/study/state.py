@@ -27,6 +27,10 @@ class Target:
     outputs: tuple[str, ...]
     runs: tuple[Run, ...]
 
+    def closure(self, graph: Graph) -> list[Run]:
+        """All runs behind it, ancestors first."""
+        return graph.closure([*graph.outputs(self.outputs), *self.runs])
+
 
 class States:
     """Reads the state of runs from their folders, each once."""

@@ -39,11 +39,9 @@ def read(output: Landscape, results: Results) -> tuple[pd.DataFrame, pd.DataFram
     """Grid points of the planes, and the projected epochs of their networks."""
     grid: list[dict[str, Any]] = []
     paths: list[dict[str, Any]] = []
-    for experiment in results.chosen(output):
-        for run in output.runs(experiment):
-            if results.metrics(run):
-                grid += [line | place(experiment) for line in results.lines(run, "planes.csv")]
-                paths += results.lines(run, "paths.csv")
+    for experiment, run, _ in results.measured(output):
+        grid += [line | place(experiment) for line in results.lines(run, "planes.csv")]
+        paths += results.lines(run, "paths.csv")
     return pd.DataFrame(grid, columns=_GRID), pd.DataFrame(paths, columns=_PATHS)
 
 

@@ -26,21 +26,17 @@ def read(output: LossPlane, results: Results) -> tuple[pd.DataFrame, pd.DataFram
     """Grid points and the three networks of each experiment's plane; x and y in weight space."""
     grid: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
-    for experiment in results.chosen(output):
-        for run in output.runs(experiment):
-            found = results.metrics(run)
-            if found is None:
-                continue
-            grid += [
-                line | place(experiment)
-                for line in results.lines(run, "plane.csv")
-                if line["correction"] == output.correction and line["split"] == output.split
-            ]
-            points += [
-                {"experiment": experiment.name, "name": p["model"], "x": p["x"], "y": p["y"]}
-                for p in found["points"]
-                if p["split"] == output.split
-            ]
+    for experiment, run, found in results.measured(output):
+        grid += [
+            line | place(experiment)
+            for line in results.lines(run, "plane.csv")
+            if line["correction"] == output.correction and line["split"] == output.split
+        ]
+        points += [
+            {"experiment": experiment.name, "name": p["model"], "x": p["x"], "y": p["y"]}
+            for p in found["points"]
+            if p["split"] == output.split
+        ]
     return (
         pd.DataFrame(grid, columns=[*PLACE, "x", "y", "split", "error", "loss"]),
         pd.DataFrame(points, columns=["experiment", "name", "x", "y"]),

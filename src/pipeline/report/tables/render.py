@@ -71,7 +71,7 @@ def to_fragment(table: Table, *, caption: bool = False, runs: str = "") -> str:
     known. Rows and cells carry their labels, for screens on which no row has room.
     """
     grid = _Grid(table)
-    number = {behind: position for position, behind in enumerate(groups(table))}
+    number = {behind: position for position, behind in enumerate(groups(table) if runs else ())}
     lines = ['<div class="scroll">', "<table>"]
     lines += [f"<caption>{html.escape(table.title)}</caption>"] if caption else []
     lines.append("<thead>")
