@@ -269,6 +269,30 @@ def match_groups(epochs: tuple[int | None, ...] = (None,)) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def alignment(seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
+    """Three pairs, five permutations of each; two points of accuracy for a nat of barrier less."""
+    methods = (("naive", None, 2.4, 0.0), ("permuted-weights", None, 2.0, 0.05),
+               ("permuted", 3.0, 1.4, 0.2), ("permuted", None, 1.0, 0.3))  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "experiment": "aligned", "dataset": "cifar10", "model": "resnet20", "width": 1.0,
+                "sparsity": 0.95, "rewind_epoch": 3, "method": method, "matching_epoch": epoch,
+                "a": a, "b": a + 10, "replicate": 0, "status": "ok", "path": f"{method}/{a}",
+                "accuracy": 75.0 + a - 2.0 * barrier, "barrier": barrier + 0.1 * a,
+                "similarity": similarity, "quality": f"quality/{method}/{a}",
+            }
+            for a in seeds for method, epoch, barrier, similarity in methods
+        ]
+    )  # fmt: skip
+
+
+def horizons(*epochs: int) -> pd.DataFrame:
+    """Table 5's cell at S = 95 %, k = 20, as if of studies of so many epochs."""
+    cell = runs_of("5").query("sparsity == 0.95 and rewind_epoch == 20 and kind == 'sparse'")
+    return pd.concat([cell.assign(horizon=each) for each in epochs or (10, 20)], ignore_index=True)
+
+
 def _shared(cell: dict, experiment: str) -> dict:
     return {
         "experiment": experiment,

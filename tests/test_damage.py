@@ -23,6 +23,7 @@ from pipeline.runs import (
     Curve,
     ImpBarrier,
     Landscape,
+    PermutationQuality,
     Plane,
     Run,
     parse,
@@ -42,6 +43,7 @@ outputs:
   curves: {kind: training-curves, experiments: [tiny], sparsity: 0.6, rewind_epoch: 1}
   layers: {kind: mask-sparsity, experiments: [tiny]}
   quality: {kind: matching-quality, experiments: [tiny]}
+  alignment: {kind: accuracy-vs-alignment, experiments: [tiny]}
 """
 
 
@@ -60,6 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     runs: list[Run] = [
         *study.graph.outputs(study.config.outputs),
         Plane(permuted, "tiny"), Curve(permuted.match, "tiny"),
+        PermutationQuality(permuted.match, "tiny", "tiny"),
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
         Connect(swept, "tiny"), Landscape(swept, "tiny"),
         Connect(Align((study.dense(0), study.dense(2)), "tiny", "tiny"), "tiny"),

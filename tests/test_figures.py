@@ -13,9 +13,12 @@ from matplotlib.colors import to_rgb
 
 from pipeline.report import figures
 from pipeline.report.figures import style
+from pipeline.report.figures.accuracy_vs_alignment import slope
 from pipeline.study.outputs import KINDS
 from pipeline.study.outputs.accuracy import AccuracyVsRewind, AccuracyVsSparsity
+from pipeline.study.outputs.accuracy_vs_alignment import AccuracyVsAlignment
 from pipeline.study.outputs.fixed_points import FixedPoints
+from pipeline.study.outputs.gap_vs_epochs import GapVsEpochs
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 from pipeline.study.outputs.interpolation import Interpolation
 from pipeline.study.outputs.landscape import Landscape
@@ -402,12 +405,46 @@ CASES = {
         (TrainingCurves(), synthetic.histories),
         (MaskSparsity(), synthetic.mask_layers),
         (MatchingQuality(), synthetic.match_groups),
+        (AccuracyVsAlignment(correction="repair"), synthetic.alignment),
+        (GapVsEpochs(published_rewind_epoch=20), synthetic.horizons),
         (SweepBarriers(lines=("none", "own", "along"), threshold=2), synthetic.connections),
         (FixedPoints(), synthetic.alignments),
         (Landscape(planes=("permutations", "start"), scheme=True), synthetic.landscape),
         (TwoParameters(), synthetic.two_parameters),
     )
 }
+
+
+def test_the_slope_of_accuracy_along_alignment_is_taken_within_pairs():
+    """Two points a nat whatever the levels of the pairs; pairs that share a run are one cluster."""
+    data = synthetic.alignment()
+    _, frame = synthetic.figure(AccuracyVsAlignment(correction="repair"), data)
+    slopes = frame[frame["kind"] == "slope"].set_index("along")
+    assert slopes.loc["barrier", "slope"] == pytest.approx(-2.0) and slopes.loc["barrier", "n"] == 3
+    assert slopes.loc["barrier", ["low", "high"]].tolist() == pytest.approx([-2.0, -2.0])
+    assert slopes.loc["similarity", "slope"] > 0
+    shared = data.assign(b=data["b"].replace(11, 10))
+    assert slope(shared, "barrier")["n"] == 2
+    nothing = slope(data.assign(barrier=np.nan), "barrier")
+    assert nothing["n"] == 0 and np.isnan(nothing["slope"])
+
+
+def test_gaps_stand_at_their_epochs_beside_the_published_cell():
+    """Ours are of pairs with intervals; the paper's difference of means stands at its own T."""
+    output = GapVsEpochs(published_rewind_epoch=20)
+    figure, frame = synthetic.figure(output, synthetic.horizons(10, 20))
+    theirs = frame[frame["source"] == "published"]
+    assert theirs["difference"].round(2).tolist() == [0.98, 2.29] and set(theirs["T"]) == {200}
+    ours = frame[frame["source"] == "ours"]
+    assert set(ours["T"]) == {10, 20} and (ours["n"] == 3).all()
+    assert ours["difference"].round(2).tolist() == [0.98, 2.29] * 2
+    assert [tick.get_text() for tick in figure.get_axes()[0].get_xticklabels()] == [
+        "10",
+        "20",
+        "200",
+    ]
+    alone = synthetic.figure(GapVsEpochs(), synthetic.horizons(10))[1]
+    assert set(alone["source"]) == {"ours"}
 
 
 def test_every_kind_is_covered():

@@ -52,6 +52,7 @@ from pipeline.runs import (
     Landscape,
     Mask,
     Match,
+    PermutationQuality,
     Plane,
     Run,
     Snapshot,
@@ -401,6 +402,26 @@ def of_curve(study: Golden) -> Fingerprint:
     return found
 
 
+def of_permutation_quality(study: Golden) -> Fingerprint:
+    study.dense_of(0), study.dense_of(1)
+    run = PermutationQuality(study.match_of(), "golden", "golden")
+    with consumed() as drawn:
+        study.run(run)
+    metrics = read_json(study.path(run))
+    losses = [row for row in metrics["barriers"] if row["metric"] == "loss"]
+    groups = metrics["groups"]
+    return {
+        "exact": {"data": drawn, "sizes": {name: group["size"] for name, group in groups.items()}},
+        "near": {
+            "barriers": [row["barrier"] for row in losses],
+            **{
+                key: [group[key] for group in groups.values()]
+                for key in ("matched", "identity", "random")
+            },
+        },
+    }
+
+
 def of_imp_barrier(study: Golden) -> Fingerprint:
     study.block_of(1), study.block_of(2)
     run = ImpBarrier(study.dense_of(0), "golden", "golden", 3)
@@ -544,6 +565,7 @@ SETTINGS = {
     "match": "match", "sparse": "sparse", "curve": "connectivity",
     "imp-barrier": "connectivity", "plane": "connectivity", "align": "match",
     "connect": "connectivity", "landscape": "connectivity",
+    "permutation-quality": "connectivity",
 }  # fmt: skip
 
 

@@ -34,7 +34,17 @@ from pipeline.artifacts.unfinished import RESUME
 from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import evaluate
-from pipeline.runs import Curve, Dense, ImpBarrier, ImpBlock, Mask, Plane, Run, Snapshot
+from pipeline.runs import (
+    Curve,
+    Dense,
+    ImpBarrier,
+    ImpBlock,
+    Mask,
+    PermutationQuality,
+    Plane,
+    Run,
+    Snapshot,
+)
 from pipeline.runs.dense import epoch_prefix
 from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
@@ -324,6 +334,40 @@ def test_data_order_belongs_to_the_initialisation(tiny: Tiny) -> None:
     assert {name[0] for name in seen["naive"]} == {1} and {name[0] for name in seen["lth"]} == {0}
     assert [name[1:] for name in seen["lth"]] == [name[1:] for name in seen["naive"]]
     assert len(set(seen["lth"])) == len(seen["lth"]) == 8
+
+
+def test_a_quality_is_of_the_ends_whatever_the_permutation_was_found_from(tmp_path: Path) -> None:
+    """Barriers as the curve's, similarities as the matching's own; of an earlier b at the end."""
+    root = write_study(
+        tmp_path, RECIPES.replace("random: {", "few: {images: 64, batch_size: 32}\n  random: {")
+    )
+    study = Tiny(root, root / "results")
+    match = study.cell("permuted").run.match
+    assert match
+    found = read_json(study.make(PermutationQuality(match, "tiny", "tiny")) / "metrics.json")
+    curve = read_json(study.make(Curve(match, "tiny")) / "metrics.json")
+    own = read_json(study.path(match, "metrics.json"))["groups"]
+    assert found["barriers"] == curve["barriers"]
+    for name, group in found["groups"].items():
+        assert group == {key: own[name][key] for key in group}
+    early = read_json(
+        study.make(PermutationQuality(replace(match, epoch=2), "tiny", "tiny")) / "metrics.json"
+    )
+    worse = [early["groups"][name]["matched"] <= own[name]["matched"] for name in own]
+    assert all(worse) and early["groups"] != found["groups"]
+    plain = [[row for row in each["barriers"] if not row["matched"]] for each in (early, found)]
+    assert plain[0] == plain[1]
+    drawn = read_json(
+        study.make(PermutationQuality(replace(match, recipe="random"), "few", "tiny"))
+        / "metrics.json"
+    )
+    mean = {
+        name: sum(group["matched"] for group in each["groups"].values())
+        for name, each in (("random", drawn), ("own", found))
+    }
+    assert mean["random"] < mean["own"]
+    with pytest.raises(UserError, match="random compares no activations"):
+        study.graph.inputs(PermutationQuality(match, "random", "tiny"))
 
 
 def test_a_curve_is_measured_with_repair_at_blocks_beside_the_others(tmp_path: Path) -> None:

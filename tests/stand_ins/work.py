@@ -30,7 +30,16 @@ from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.machine import gpu, gpu_slots
 from pipeline.report import build
-from pipeline.runs import Align, Connect, Curve, ImpBarrier, Landscape, Plane, Run
+from pipeline.runs import (
+    Align,
+    Connect,
+    Curve,
+    ImpBarrier,
+    Landscape,
+    PermutationQuality,
+    Plane,
+    Run,
+)
 from pipeline.stages.job import settle
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
@@ -349,6 +358,7 @@ def every(tiny: Tiny) -> list[Run]:
         assert permuted.match
         found += [permuted, tiny.cell("lth", experiment=experiment).run, Plane(permuted, "tiny")]
         found += [Curve(permuted.match, "tiny"), ImpBarrier(tiny.dense(), imp, "tiny", 3)]
+        found.append(PermutationQuality(permuted.match, "tiny", "tiny"))
         found.append(tiny.solution(0.6, experiment))
     return found
 

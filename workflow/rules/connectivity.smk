@@ -1,4 +1,4 @@
-# Curves between networks, barriers along IMP, loss planes.
+# Curves between networks, what permutations of any origin do, barriers along IMP, loss planes.
 
 
 use rule run as curve with:
@@ -10,6 +10,16 @@ use rule run as curve with:
     wildcard_constraints:
         stage="curve",
     priority: runs.Curve.priority
+
+
+use rule run as permutation_quality with:
+    input:
+        **reads("a", "b", "permutation"),
+    output:
+        f"{RUN}/metrics.json",
+    wildcard_constraints:
+        stage="permutation-quality",
+    priority: runs.PermutationQuality.priority
 
 
 use rule run as imp_barrier with:

@@ -21,14 +21,32 @@ from pipeline.runs.imp_barrier import ImpBarrier
 from pipeline.runs.landscape import Landscape
 from pipeline.runs.mask import Mask
 from pipeline.runs.match import Match
+from pipeline.runs.permutation_quality import PermutationQuality
 from pipeline.runs.plane import Plane
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.solution import Solution
 from pipeline.runs.sparse import Sparse
 
 __all__ = [
-    "STAGES", "Align", "Connect", "Curve", "Dense", "File", "ImpBarrier", "ImpBlock", "Landscape",
-    "Mask", "Match", "Plane", "Run", "Snapshot", "Solution", "Sparse", "Study", "parse",
+    "STAGES",
+    "Align",
+    "Connect",
+    "Curve",
+    "Dense",
+    "File",
+    "ImpBarrier",
+    "ImpBlock",
+    "Landscape",
+    "Mask",
+    "Match",
+    "PermutationQuality",
+    "Plane",
+    "Run",
+    "Snapshot",
+    "Solution",
+    "Sparse",
+    "Study",
+    "parse",
 ]  # fmt: skip
 
 

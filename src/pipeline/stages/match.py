@@ -15,6 +15,7 @@ from pipeline.runs import Dense, Match
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator
+from pipeline.study.settings import MatchSettings
 from pipeline.symmetry import matching
 from pipeline.symmetry.matchers import MATCHERS, Pair
 from pipeline.symmetry.permutation import PermutationSpec
@@ -40,7 +41,8 @@ def matched(
     """
     if not all(map(finite, states)):
         return "diverged", matching.Match(symmetry.identity(spec), {})
-    return "ok", MATCHERS[job.recipe.similarity](_pair(job, spec, runs, states), job.recipe)
+    found = MATCHERS[job.recipe.similarity](pair(job, spec, runs, states, job.recipe), job.recipe)
+    return "ok", found
 
 
 def quality(found: matching.Match) -> dict[str, dict[str, Any]]:
@@ -48,11 +50,14 @@ def quality(found: matching.Match) -> dict[str, dict[str, Any]]:
     return {name: asdict(group) for name, group in found.quality.items()}
 
 
-def _pair(
-    job: Job, spec: PermutationSpec, runs: tuple[Dense, Dense], states: tuple[State, State]
+def pair(
+    job: Job,
+    spec: PermutationSpec,
+    runs: tuple[Dense, Dense],
+    states: tuple[State, State],
+    settings: MatchSettings,
 ) -> Pair:
     """The networks, and images as training sees them: shuffled, augmented, short batches dropped."""
-    settings = job.recipe
     a, b = runs
     available = job.graph.info(job.run).train_images
     count = min(settings.images or available, available)

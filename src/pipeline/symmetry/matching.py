@@ -164,20 +164,37 @@ def match(
     of them go where is rounding noise to the solver, so they are put in increasing order. Raises
     `UserError` for an unknown setting.
     """
-    scored = {}
-    for name, group in statistics.items():
-        scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
-        dead_a, dead_b = group.dead(similarity).numpy()
-        scored[name] = Scored(scores, dead_a, dead_b, group.blocks)
-    found = assign(scored)
+    found = assign(
+        {name: _scored(each, similarity, std, epsilon) for name, each in statistics.items()}
+    )
     return Match(
         {name: torch.from_numpy(index) for name, (_, index) in found.items()},
         {name: quality_of(group, index) for name, (group, index) in found.items()},
     )
 
 
+def judged(
+    statistics: Mapping[str, Statistics],
+    permutation: Permutation,
+    similarity: str,
+    std: str,
+    epsilon: float,
+) -> dict[str, GroupQuality]:
+    """How good a permutation is that was found in any way, by these activations (eq. 1)."""
+    return {
+        name: quality_of(_scored(each, similarity, std, epsilon), permutation[name].numpy())
+        for name, each in statistics.items()
+    }
+
+
+def _scored(group: Statistics, similarity: str, std: str, epsilon: float) -> Scored:
+    scores = group.similarity(similarity, std=std, epsilon=epsilon).numpy()
+    dead_a, dead_b = group.dead(similarity).numpy()
+    return Scored(scores, dead_a, dead_b, group.blocks)
+
+
 def quality_of(group: Scored, index: np.ndarray) -> GroupQuality:
-    """Quality of the assignment ``index``."""
+    """PermutationQuality of the assignment ``index``."""
     scores, dead_a, dead_b = group.scores, group.dead_a, group.dead_b
     rows = np.arange(len(index))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 # Epochs of a complete dense run in Table 15; its column t = 200 is matching at the end.
-_EPOCHS = 200
+EPOCHS = 200
 # The paper averages over 3 runs (Appendix A.1); Table 10 prints no spread: a single run.
 _RUNS = 3
 # Table 1 is "over five different training runs" (Section 4.2).
@@ -36,7 +36,7 @@ def cells() -> pd.DataFrame:
     and for methods that need no matching. n is 3, or 1 where no spread was printed.
     """
     frame = _read("published_results.csv")
-    frame["matching_epoch"] = frame["matching_epoch"].replace(float(_EPOCHS), np.nan)
+    frame["matching_epoch"] = frame["matching_epoch"].replace(float(EPOCHS), np.nan)
     runs = np.where(frame["std"].notna(), _RUNS, 1)
     return frame.assign(n=runs, n_diverged=0, n_missing=0)
 

@@ -82,10 +82,10 @@ def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
     of_pair: defaultdict[tuple[str, str], list[pd.Series]] = defaultdict(list)
     for cell, of_cell in runs.groupby(["sparsity", "rewind_epoch"], sort=True):
         for earlier, later in combinations(methods, 2):
-            differences = _differences(of_cell, later, earlier, metric)
-            of_pair[later, earlier].append(differences)
+            found = differences(of_cell, later, earlier, metric)
+            of_pair[later, earlier].append(found)
             behind = of_cell["path"][of_cell["method"].isin([earlier, later])]
-            row = _row(cell, later, earlier, metric, differences)
+            row = _row(cell, later, earlier, metric, found)
             yield row | {"runs": tuple(behind)}
     for (later, earlier), cells in of_pair.items():
         if len(cells) > 1:
@@ -96,7 +96,7 @@ def _rows(runs: pd.DataFrame, metric: str) -> Iterable[dict[str, Any]]:
             yield row | {"runs": tuple(behind)}
 
 
-def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd.Series:
+def differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd.Series:
     """``later`` minus ``earlier`` (points) by pair of seeds and replicate; NaN where a run is missing."""
     value = pd.to_numeric(runs[METRICS[metric]], errors="coerce").where(runs["status"] == "ok")
     pair = ["a", "b", "replicate"]
@@ -114,19 +114,24 @@ def _differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> p
     return both["first"] - both["second"]
 
 
-def _row(
-    cell: tuple[float, float], later: str, earlier: str, metric: str, differences: pd.Series
-) -> dict[str, Any]:
+def by_cluster(differences: pd.Series) -> pd.Series:
+    """Their means within clusters of pairs that share a dense run."""
     pairs = differences.dropna()
     ends = [(a, a if pd.isna(b) else b) for a, b, _ in pairs.index]
-    known = pairs.groupby(clusters(ends)).mean()
+    return pairs.groupby(clusters(ends)).mean()
+
+
+def _row(
+    cell: tuple[float, float], later: str, earlier: str, metric: str, found: pd.Series
+) -> dict[str, Any]:
+    known = by_cluster(found)
     mean, low, high, p = interval(known)
     return {
         "sparsity": cell[0], "rewind_epoch": cell[1], "first": later, "second": earlier,
         "metric": metric, "difference": mean, "low": low, "high": high, "p": p,
-        "std": known.std(), "n": len(known), "n_pairs": len(pairs),
-        "n_positive": int((known > 0).sum()), "n_missing": len(differences) - len(pairs),
-        "values": "; ".join(by_seeds(differences.index.to_frame(), differences)),
+        "std": known.std(), "n": len(known), "n_pairs": int(found.count()),
+        "n_positive": int((known > 0).sum()), "n_missing": int(found.isna().sum()),
+        "values": "; ".join(by_seeds(found.index.to_frame(), found)),
     }  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""What a permutation does to the ends of a and b: barriers, and similarity of the units it pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import symmetry
+from pipeline.artifacts.store import read_tensors
+from pipeline.runs.permutation_quality import PermutationQuality
+from pipeline.stages.curve import State, lines
+from pipeline.stages.job import Job
+from pipeline.stages.lines import ground
+from pipeline.stages.match import pair
+from pipeline.stages.outcome import finite
+from pipeline.symmetry.matching import collect, judged
+from pipeline.symmetry.permutation import Permutation
+
+
+def execute(job: Job) -> None:
+    """Measure both at the end of training, by the judge's images, for pi and for the identity."""
+    run = job.run
+    assert isinstance(run, PermutationQuality)
+    a, b = job.state("a"), job.state("b")
+    if not (finite(a) and finite(b)):
+        job.metrics(status="diverged", barriers=[], groups={})
+        return
+    spec, permutation = job.spec(run.judged), read_tensors(job.input("permutation"))
+    moved = symmetry.apply(spec, permutation, a)
+    _, barriers = lines(ground(job, run.match.b), job.recipe, moved, a, b)
+    groups = _similarity(job, run, permutation, (a, b))
+    job.metrics(status="ok", barriers=barriers, groups=groups)
+
+
+def _similarity(
+    job: Job, run: PermutationQuality, permutation: Permutation, states: tuple[State, State]
+) -> dict[str, dict[str, Any]]:
+    """By group of units, the mean similarity of those that the permutation pairs, and of controls."""
+    settings = job.graph.recipe(run.judged)
+    looked = pair(job, job.spec(run.judged), (run.match.a, run.match.b), states, settings)
+    statistics = collect(*looked.networks(), looked.spec, looked.batches())
+    found = judged(statistics, permutation, settings.similarity, settings.std, settings.epsilon)
+    measured = ("size", "matched", "identity", "random")
+    return {name: {key: getattr(each, key) for key in measured} for name, each in found.items()}
