@@ -30,7 +30,6 @@ help:
 
 demo: $(VENV)/.installed-run ## the study demo: from raw data to the report, in minutes
 	snakemake -c$(CORES)
-	@echo "The report: results/demo/report.html"
 
 tiny: $(VENV)/.installed-run ## one instance of every kind of table and figure, trained for real
 	snakemake -c$(CORES) --config study=tiny

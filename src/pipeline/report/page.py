@@ -81,6 +81,7 @@ class Page:
         self.graph = Graph(config)
         self.targets = Targets(self.graph)
         self.tables: dict[str, Table] = {}
+        self.found: list[str] = []
 
     def render(self) -> str:
         """The page as HTML, with all it shows inside."""
@@ -91,6 +92,7 @@ class Page:
         template = environment.from_string(source.joinpath("page.html").read_text("utf-8"))
         provenance = about.provenance(self.config)
         parts = [(title, list(self._items(what))) for title, what in _PARTS.items()]
+        self.found = headline.sentences(self.config, self.tables)
         return template.render(
             title=self.config.title,
             study=self.config.main.study,
@@ -98,7 +100,7 @@ class Page:
             style=STYLE + source.joinpath("page.css").read_text("utf-8"),
             archive=ARCHIVE,
             ran=_ran(provenance),
-            found=headline.sentences(self.config, self.tables),
+            found=self.found,
             verdicts=self._verdicts(),
             parts=[(title, items) for title, items in parts if items],
             about=[
@@ -212,5 +214,11 @@ def _ran(provenance: Table) -> str:
 
 
 def write_report(config: Config, path: Path) -> None:
-    """Write the page; its tables are made from the runs, its figures are those that lie there."""
-    write_atomic(path, Page(config, path).render().encode())
+    """Write the page; its tables are made from the runs, its figures are those that lie there.
+
+    What it says at its head, a sentence a line, stands in ``about/found.txt`` beside it, too.
+    """
+    page = Page(config, path)
+    write_atomic(path, page.render().encode())
+    found = path.with_name("about") / "found.txt"
+    write_atomic(found, "".join(f"{sentence}\n" for sentence in page.found).encode())

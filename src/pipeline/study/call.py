@@ -59,6 +59,7 @@ class Call:
         self._served: list[mps.Mps | warm.Server] = []
         self._reservation: Reservation | None = None
         self._runs: list[str] = []
+        self._report: Path | None = None
 
     def settle(self) -> None:
         """Take Snakemake's mark of an unfinished job from checks of data that are there.
@@ -167,6 +168,8 @@ class Call:
             self.ended(False)
             raise
         self._keep(jobs)
+        made = [job.outputs[0] for job in jobs if job.rule == "render_report"]
+        self._report = Path(made[0]) if made else None
         self._watch = Watch(self.config.results)
         snakemake_internals.speak_after(self._watch.clear)
         first = {file: job.outputs[0] for job in jobs for file in job.outputs}
@@ -259,9 +262,18 @@ class Call:
             service.stop()
         if fine:
             finished.forget(self.config.results, self._runs)
+            for line in self._told():
+                print(line, file=sys.stderr, flush=True)
         if self._reservation:
             self._reservation.give_back()
         return saved
+
+    def _told(self) -> list[str]:
+        """What the study found, and where its report lies; of a call that made it."""
+        if not self._report:
+            return []
+        found = self._report.with_name("about") / "found.txt"
+        return [*found.read_text(encoding="utf-8").splitlines(), f"the report: {self._report}"]
 
     def _serve(self, runs: int) -> None:
         """Start what so many runs on this machine share; it ends with this process."""
