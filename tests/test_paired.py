@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ import pytest
 import synthetic
 from scipy import stats
 
+from pipeline.report import headline
 from pipeline.report.statistics import clusters, combined, holm, mean_of
 from pipeline.report.tables.paired_difference import interval
 from pipeline.study.outputs.barriers import Barriers
 from pipeline.study.outputs.paired_difference import PairedDifference
+from pipeline.study.settings import Method
 
 ONE = PairedDifference(sparsities=(0.95,), rewind_epochs=(20,))
 
@@ -175,3 +178,19 @@ def test_estimates_of_independent_parts_are_those_of_welch() -> None:
     assert (2 * (found.value - found.reach), 2 * (found.value + found.reach)) == pytest.approx(
         (low, high)
     )
+
+
+def test_the_head_of_a_report_says_over_which_cells_a_difference_is(runs: pd.DataFrame) -> None:
+    """A mean over the cells of a table names them; the only cell of another names itself."""
+    methods = {"permuted": Method(init="b", permute=True), "naive": Method(init="b")}
+    several = PairedDifference(sparsities=(0.95, 0.97), rewind_epochs=(20,))
+    outputs = {"several": several, "one": ONE}
+    config = SimpleNamespace(recipes=SimpleNamespace(methods=methods), outputs=outputs)
+    tables = {name: synthetic.table(output, runs) for name, output in outputs.items()}
+    both, one = headline.sentences(config, tables)
+    network = "ResNet20×1 / CIFAR-10"
+    assert both.startswith(f"{network}, S = 95% and 97%, k = 20: permuted − naive: +")
+    assert one.startswith(
+        f"{network}, S = 95%, k = 20: permuted − naive: +0.98 points (95 % interval"
+    )
+    assert one.endswith("which leaves out zero; 3 pairs of seeds)")

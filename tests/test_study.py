@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from studies import BASE, ROOT, STUDY, config, digests, graph, raw, recipes, refused
 
+from pipeline.errors import UserError
 from pipeline.runs import Curve, ImpBlock, Sparse, parse
 from pipeline.runs.mask import mask_target, rounds_for, target_rounds
 from pipeline.study import outputs as kinds
@@ -22,6 +24,7 @@ from pipeline.study.call import begin
 from pipeline.study.config import FROZEN, Config, freeze, frozen, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs.base import Cells
+from pipeline.study.outputs.diversity import Diversity
 
 # -- mistakes in a study -------------------------------------------------------------------
 
@@ -690,3 +693,19 @@ def test_a_configuration_does_not_change_what_it_was_made_of() -> None:
     before = copy.deepcopy(whole)
     assert Config(whole).outputs
     assert whole == before
+
+
+def test_an_offset_moves_all_seeds_of_a_study_and_nothing_else() -> None:
+    """Pairs and the seeds of ensembles, whether the study names them or leaves them to the kind."""
+    plain, moved = (read(ROOT, {"study": "tiny", "seed_offset": by}) for by in (0, 100))
+    for name, experiment in plain.experiments.items():
+        pairs = tuple((a + 100, b + 100) for a, b in experiment.pairs)
+        assert moved.experiments[name] == replace(experiment, pairs=pairs)
+    seeds = {
+        key: value.imp_seeds for key, value in moved.outputs.items() if value.kind == "diversity"
+    }
+    assert seeds == {"table_diversity": (100, 102)}
+    paper = read(ROOT, {"study": "paper", "seed_offset": 7}).outputs["table_1"]
+    assert paper.imp_seeds == tuple(seed + 7 for seed in Diversity.imp_seeds)
+    with pytest.raises(UserError, match="command line: seed_offset"):
+        read(ROOT, {"study": "tiny", "seed_offset": -1})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -37,13 +37,19 @@ def _of(rows: pd.DataFrame, labels: Mapping[str, str]) -> Iterator[str]:
             continue
         method = names.whole_method(row["first"], labels)
         top = ", top-5" if row["metric"] == "top5" else ""
-        yield f"{_place(row)}: {method} − naive{top}: {_difference(row)}"
+        yield f"{_place(row, of_method)}: {method} − naive{top}: {_difference(row)}"
 
 
-def _place(row: pd.Series) -> str:
-    cell = {} if math.isnan(row["sparsity"]) else {key: row[key] for key in _CELL}
-    where = names.place(row["dataset"], row["model"], row["width"], **cell)
-    return where if cell else f"{where}, all cells"
+def _place(row: pd.Series, cells: pd.DataFrame) -> str:
+    """The network, and the one cell of a row or those over which it is a mean."""
+    where = names.place(row["dataset"], row["model"], row["width"])
+    sparsities, epochs = (sorted(cells[key].dropna().unique()) for key in _CELL)
+    at = f"S = {_listed([names.percent(each) for each in sparsities])}"
+    return f"{where}, {at}, k = {_listed([f'{each:g}' for each in epochs])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
 def _difference(row: pd.Series) -> str:

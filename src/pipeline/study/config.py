@@ -21,6 +21,7 @@ from pipeline.catalog import datasets as data_catalog
 from pipeline.catalog import networks as model_catalog
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
+    NOT_NEGATIVE,
     Checked,
     check_name,
     choose,
@@ -35,7 +36,7 @@ from pipeline.errors import UserError
 from pipeline.runs import STAGES
 from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
-from pipeline.study.files import whole
+from pipeline.study.files import moved, whole
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
 from pipeline.study.settings import RECIPES, Method, Protocol
@@ -85,6 +86,7 @@ class Main(Checked):
         False,
         "write the history of each training for Weights & Biases, offline, to <results>/wandb",
     )
+    seed_offset: int = option(0, "added to all seeds of the study", NOT_NEGATIVE)
     slices: tuple[str, ...] = option(
         (), "folders in which results folders of slices lie, taken over before anything runs; one "
         "may stand without a list",
@@ -107,10 +109,8 @@ class Main(Checked):
             raise UserError(f"{place}: processes ({self.processes}) must be a multiple of nodes")
         check_name(self.study, f"{at('study')}: study")
         if self.study in RESERVED:
-            raise UserError(
-                f"{at('study')}: study: {self.study!r} is the name of a folder of runs; "
-                "choose another"
-            )
+            place = f"{at('study')}: study: {self.study!r}"
+            raise UserError(f"{place} is the name of a folder of runs; choose another")
         # Snakemake puts the results folder into patterns of files and lines of shell.
         if not re.fullmatch(r"[\w./@%+=:,-]+", self.results):
             raise UserError(
@@ -407,7 +407,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     folder = root / "config"
     studies = [p.stem for p in (folder / "studies").glob("*.yaml")]
     choose(parsed.study, studies, COMMAND if "study" in given else "config.yaml", "study")
-    study = whole(folder / "studies", parsed.study)
+    study = moved(whole(folder / "studies", parsed.study), parsed.seed_offset)
     datasets, models = folder / "datasets.yaml", folder / "models.yaml"
     return Config(
         {

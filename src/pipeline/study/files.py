@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.catalog.schema import choose, extended, mapping
 from pipeline.errors import UserError
+from pipeline.study.outputs.diversity import Diversity
 from pipeline.study.strict_yaml import read_yaml
 
 _SECTIONS = ("experiments", "outputs")
@@ -54,6 +55,36 @@ def whole(folder: Path, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]
             for key, entry in outputs.items()
         }
     return found
+
+
+def moved(study: Mapping[str, Any], offset: int) -> dict[str, Any]:
+    """A study with ``offset`` added to all its seeds: the same questions of other networks."""
+
+    def of(value: object) -> object:
+        """What is no seed is left, for the checks that follow."""
+        if isinstance(value, list | tuple):
+            return [of(each) for each in value]
+        return value + offset if type(value) is int else value
+
+    found = dict(study)
+    for section, key in (("experiments", "pairs"), ("outputs", "imp_seeds")):
+        entries = found.get(section)
+        if not isinstance(entries, Mapping):
+            continue
+        found[section] = {
+            name: {**entry, key: of(seeds)}
+            if isinstance(entry, Mapping) and (seeds := _seeds(entry, key)) is not None
+            else entry
+            for name, entry in entries.items()
+        }
+    return found
+
+
+def _seeds(entry: Mapping[str, Any], key: str) -> object:
+    """The seeds that an entry names, or takes by default."""
+    if key == "imp_seeds" and entry.get("kind") == Diversity.kind:
+        return entry.get(key, Diversity.imp_seeds)
+    return entry.get(key)
 
 
 def _joined(below: Mapping[str, Any], above: object, where: str) -> dict[str, Any]:
