@@ -4,6 +4,7 @@
 use rule run as dense with:
     input:
         data=ancient(of_run(TARGETS.facts)),
+        **reads("trunk"),
     output:
         f"{RUN}/metrics.json",
         f"{RUN}/weights.safetensors",
