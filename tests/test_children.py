@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +10,10 @@ from small import RECIPES, Tiny, contents, same, write_study
 from studies import ROOT, config, recipes, refused
 
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.connectivity.notions import onset
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted
 from pipeline.results import Results
-from pipeline.runs import Align, Connect, Dense, ImpBlock, Match, Run, Snapshot, parse
-from pipeline.runs.dense import epoch_prefix
+from pipeline.runs import Align, Connect, Dense, ImpBlock, Match, Snapshot, parse
+from pipeline.runs.dense import epoch_prefix, seed_numbers
 from pipeline.runs.snapshot import weights_at
 from pipeline.stages import dense as dense_stage
 from pipeline.stages.job import Job
@@ -24,6 +21,7 @@ from pipeline.streams import generator
 from pipeline.study.config import read
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph
+from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.training import loop
 from pipeline.training.loop import Schedule, Training
 from pipeline.weights import read_state
@@ -33,7 +31,8 @@ CHILD_RECIPES = (
     RECIPES.replace(
         "dense:\n",
         "dense:\n"
-        "  parent: &parent {epochs: 4, lr: 0.1, batch_size: 64, trunk: [0, 2], series: [1, 3], child_series: [1, 3]}\n"
+        "  parent: &parent {epochs: 4, lr: 0.1, batch_size: 64, trunk: [0, 2], series: [1, 3],"
+        " child_series: [1, 3]}\n"
         "  plain: {<<: *parent, child_series: []}\n"
         "  whole: {<<: *parent, trunk: [0, 1, 2, 3], series: []}\n"
         "  wild-parent: {<<: *parent, lr: 1e6}\n",
@@ -143,10 +142,13 @@ def test_a_child_of_the_start_has_its_parents_initialisation_and_no_more(study: 
 
 
 def test_before_it_was_spawned_a_child_is_its_parent(study: Tiny) -> None:
-    """So two children of one state are one network then, and at the end of training as well."""
-    for epoch in (0, 1, 2):
-        file, parents = (weights_at(study.graph, run, epoch) for run in (dense(0, 2, 1), dense()))
-        assert file == parents
+    """So there is no instability at their spawn, and none at all of children of the end."""
+    for spawn, epochs in ((2, (0, 1, 2)), (EPOCHS, range(EPOCHS + 1))):
+        for epoch in epochs:
+            file, parents = (
+                weights_at(study.graph, run, epoch) for run in (dense(0, spawn, 1), dense())
+            )
+            assert file == parents
     assert weights_at(study.graph, dense(0, 2, 1), 3).run == dense(0, 2, 1)
 
 
@@ -183,7 +185,9 @@ def test_what_children_keep_changes_no_parent_and_no_snapshot_of_one(study: Tiny
 def test_a_child_of_a_parent_that_diverged_has_diverged(study: Tiny) -> None:
     child = dense(0, 2, 1, "wild-parent")
     assert read_json(study.make(child) / "metrics.json")["status"] == "diverged"
-    assert read_json(study.path(dense(recipe="wild-parent"), "metrics.json"))["status"] == "diverged"
+    assert (
+        read_json(study.path(dense(recipe="wild-parent"), "metrics.json"))["status"] == "diverged"
+    )
 
 
 class _Cut(Exception):
@@ -261,7 +265,9 @@ def test_permutations_are_the_parents_and_depend_on_no_grid(study: Tiny) -> None
     assert inputs["permutations"].run == align("end")
     read_by_align = {file.run for file in study.graph.inputs(align("end")).values()}
     assert read_by_align == {dense(0), dense(1)}
-    assert not any(isinstance(each, Align) and each.sweep == "born" for each in study.graph.closure([run]))
+    assert not any(
+        isinstance(each, Align) and each.sweep == "born" for each in study.graph.closure([run])
+    )
     children = {run for run in study.graph.parents(run) if isinstance(run, Dense) and run.parent}
     assert len(children) == 2 * 2 * 2
 
@@ -323,6 +329,21 @@ def test_children_that_are_their_parents_have_their_parents_barriers(
         path.unlink()
 
 
+def test_the_frame_says_where_children_start(study: Tiny) -> None:
+    for match in ("tiny", "random"):
+        study.make(Connect(align(match=match), "all"))
+    frame = Results(study.config).connections(SweepBarriers(experiments=("pair",)))
+    assert [*frame["status"].groupby(frame["seeds"]).first()] == ["ok", "missing"]
+    there = frame[frame["status"] == "ok"]
+    assert {*there["dense"]} == {"parent"} and len(there) == 2 * 2 * (6 + 5 * 4)
+    born = there["spawn"].notna()
+    assert {*there.loc[born, "arm"]} == {"instability", "children"}
+    assert {*there.loc[~born, "a"]} == {0} and {*there.loc[~born, "b"]} == {1}
+    for row in there[born].to_dict("records"):
+        child = dense(*seed_numbers(row["a"]))
+        assert child.spawn == row["spawn"] < row["evaluated_at"] and child.who == row["a"]
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
@@ -372,13 +393,18 @@ def test_a_path_of_no_sweep_over_spawns_is_refused_in_one_line(
         ({"spawns": [0]}, ["permutations: name a sweep over epochs"]),
         ({"permutations": "sharma-end"}, ["spawns: name at least one"]),
         ({"permutations": "sharma-end", "spawns": [0], "noises": [0, 2]}, ["0 is not allowed"]),
-        ({"permutations": "sharma-end", "spawns": [0], "noises": [1, 1]}, ["instability needs two"]),
+        (
+            {"permutations": "sharma-end", "spawns": [0], "noises": [1, 1]},
+            ["instability needs two"],
+        ),
         ({"permutations": "sharma-end", "spawns": [0], "noises": [2]}, ["expected 2 values"]),
         ({"permutations": "sharma-end", "spawns": [0, 0]}, ["every value may stand once"]),
         ({"permutations": "sharma-end", "spawns": [-1]}, ["-1 is not allowed"]),
     ],
 )
-def test_a_mistake_in_a_sweep_over_spawns_is_one_line(raw: dict[str, Any], words: list[str]) -> None:
+def test_a_mistake_in_a_sweep_over_spawns_is_one_line(
+    raw: dict[str, Any], words: list[str]
+) -> None:
     found = recipes()
     found["sweep"]["mine"] = {"over": "spawns", **raw}
     refused(lambda: config(recipes=found), "sweep: mine", *words)

@@ -55,7 +55,7 @@ sweep:
   short: {over: epochs, epochs: [2]}
   third: {over: epochs, epochs: [1], final: 3}
   triples: {over: triples}
-  spawns: {over: spawns, permutations: along, spawns: [0, 2]}
+  spawns: {over: spawns, permutations: along, spawns: [2], noises: [2, 1]}
 """
 )
 SWEEP_STUDY = """

@@ -245,8 +245,9 @@ class Results:
         Columns `CONNECTIONS`: where the networks stand; ``match``, the recipe, and ``matcher``, what
         it looks at; ``arm``, ``point``, ``a``, ``b``: the line; ``spawn``: of a line between children
         the epoch that they start from, and ``a`` and ``b`` are their seeds as in paths; ``matched_at``
-        and ``evaluated_at``: epochs trained of the states matched and of those measured; barriers, excess at 1/2 and the
-        ends' own values, losses in nats and errors in %; ``distance``, of the ends in weight space.
+        and ``evaluated_at``: epochs trained of the states matched and of those measured; barriers,
+        excess at 1/2 and the ends' own values, losses in nats and errors in %; ``distance``, of the
+        ends in weight space.
         A sweep that is not there is one row without a line.
         """
         return self._of_sweeps(output, "barriers.csv", CONNECTIONS)
@@ -267,7 +268,8 @@ class Results:
                 similarity = self.graph.recipe(align).similarity
                 found = self.metrics(run)
                 row = place(experiment) | {
-                    "dense": align.home.recipe, "match": align.recipe, "matcher": MATCHERS.get(similarity, similarity),
+                    "dense": align.home.recipe, "match": align.recipe,
+                    "matcher": MATCHERS.get(similarity, similarity),
                     "sweep": align.sweep, "seeds": align.who,
                     "status": found["status"] if found else "missing",
                 }  # fmt: skip

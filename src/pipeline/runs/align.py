@@ -81,7 +81,9 @@ class Align(Run):
     def inputs(self, study: Study) -> dict[str, File]:
         lender = self.permutations(study)
         if lender != self:
-            raise UserError(f"{self.folder}: finds no permutations; those it lends: {lender.folder}")
+            raise UserError(
+                f"{self.folder}: finds no permutations; those it lends: {lender.folder}"
+            )
         return states(self.matchings(study))
 
     def beside(self, study: Study) -> dict[str, Any]:

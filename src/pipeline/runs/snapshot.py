@@ -62,10 +62,10 @@ def weights_at(study: Study, dense: Dense, epoch: int) -> File:
     settings = study.recipe(dense)
     if epoch > settings.epochs:
         raise UserError(f"{dense.folder}: epoch {epoch} lies beyond T = {settings.epochs}")
-    if epoch == settings.epochs:
-        return solution_of(dense)
     if dense.parent and dense.spawn is not None and epoch <= dense.spawn:
         return weights_at(study, dense.parent, epoch)
+    if epoch == settings.epochs:
+        return solution_of(dense)
     if epoch in settings.kept:
         return File(dense, "trunk.safetensors", epoch_prefix(epoch) + "weights/")
     return File(Snapshot(dense, epoch), "weights.safetensors")

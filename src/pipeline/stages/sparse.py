@@ -37,7 +37,9 @@ def execute(job: Job) -> None:
     model.load_state_dict(state)
     training = Training(
         Schedule(0, run.epochs, run.epochs),
-        lambda purpose, epoch: generator(run.init.stream, f"sparse-{purpose}", run.replicate, epoch),
+        lambda purpose, epoch: generator(
+            run.init.stream, f"sparse-{purpose}", run.replicate, epoch
+        ),
         mask=mask,
         keep_logits=settings.keep_logits,
     )

@@ -13,8 +13,6 @@ from pipeline.report.figures import roles, style
 from pipeline.results import NETWORK
 from pipeline.study.outputs.sweep_barriers import CHILDREN, SweepBarriers
 
-_ONSET = style.look("#000000", "", ":") | {"linewidth": 0.9}
-
 
 def of_role(lines: pd.DataFrame, role: str, output: SweepBarriers) -> pd.DataFrame:
     """The lines between children that answer a role's question, with ``x``.
@@ -57,18 +55,11 @@ def handles(points: pd.DataFrame) -> list[Line2D]:
     return found + [style.handle(look, f"children of epoch {epoch:g}") for epoch, look in every]
 
 
-def draw_onset(panel: Axes, points: pd.DataFrame, threshold: float) -> None:
-    """The onset of linear connectivity, t*, by the mean instability of a panel's network."""
+def draw_onset(panel: Axes, points: pd.DataFrame, threshold: float) -> str:
+    """The onset of linear connectivity by the mean instability of a panel's network, in words."""
     own = points[points["line"] == "instability"]
-    if own.empty:
-        return
     found = onset(dict(zip(own["x"].astype(int), own["mean"], strict=True)), threshold)
-    if found is not None:
-        panel.axvline(found, **_ONSET, zorder=1)
-    said = "no t*" if found is None else f"t* = {found}"
-    panel.text(0.97, 0.94, said, transform=panel.transAxes, ha="right", va="top", fontsize=7)
-
-
-def onset_handle() -> Line2D:
-    """Its entry in a legend."""
-    return style.handle(_ONSET, "t*, onset of linear connectivity")
+    if found is None:
+        return "no onset"
+    panel.axvline(found, color="#000000", linestyle=":", linewidth=0.9, zorder=1)
+    return f"onset: t = {found}"

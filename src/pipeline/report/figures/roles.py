@@ -35,7 +35,7 @@ ROLES: dict[str, tuple[str, Any]] = {
     "direct": ("direct", "-"),
     "indirect": ("indirect", (0, (1, 1))),
     "instability": ("instability: children of one network", (0, (5, 1))),
-    "children": ("children, π of their parents", (0, (4, 1, 1, 1, 1, 1))),
+    "children": ("children, π of parents", (0, (4, 1, 1, 1, 1, 1))),
 }
 #: Lines in which no permutation plays a part, so that they are the same for every matcher.
 PLAIN = {"none": style.look(style.GREY, ""), "instability": style.look("#009E73", "s")}

@@ -58,8 +58,6 @@ def build(
             )
             roles.draw_authors(panel, beside, looks)
             _draw(panel, own, row, looks, shades)
-            if output.x == "spawn" and output.threshold and metric == "error":
-                children.draw_onset(panel, own, output.threshold)
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
@@ -67,9 +65,9 @@ def build(
             if panels is axes[0]:
                 panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
             if panels is axes[-1]:
-                panel.set_xlabel(
-                    "Epoch t of the children's start" if output.x == "spawn" else _x_label(row["lines"])
-                )
+                panel.set_xlabel(_x_label(row["lines"]))
+            if output.x == "spawn":
+                _by_spawn(panel, own, output, metric)
         panels[0].set_ylabel(row["title"])
     handles = _handles(output, points, looks)
     handles += [roles.authors_handle()] if len(theirs) else []
@@ -192,6 +190,14 @@ def _draw(
     axis(panel, points["x"])
 
 
+def _by_spawn(panel: Axes, points: pd.DataFrame, output: SweepBarriers, metric: str) -> None:
+    """The x axis of a panel against the epoch of the children's start; with a threshold the onset."""
+    label = "Epoch t of the children's start"
+    if output.threshold and metric == "error" and "instability" in output.lines:
+        label += f"\n({children.draw_onset(panel, points, output.threshold)})"
+    panel.set_xlabel(label)
+
+
 def _x_label(lines: Sequence[str]) -> str:
     if {"direct", "indirect"} & {*lines}:
         return "Width (channels of the first layer)"
@@ -217,7 +223,6 @@ def _handles(
     if output.threshold and "error" in output.metrics:
         dotted = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
         handles.append(style.handle(dotted, f"{output.threshold:g} points"))
-        handles += [children.onset_handle()] if output.x == "spawn" else []
     return handles
 
 
