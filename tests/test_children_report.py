@@ -146,11 +146,11 @@ def test_claims_on_children_hold_where_children_do_what_the_work_says() -> None:
     assert {name: found[name].verdict for name in CLAIMS} == dict.fromkeys(CLAIMS, SUPPORTED)
     kept = found["parents-permutation-keeps-most"]
     assert [*kept.rows["unit"]] == [
-        f"VGG16-LN / CIFAR-10, {of}, {matcher}"
+        f"VGG16-LN×1 / CIFAR-10, {of}, {matcher}"
         for of in ("s", "u") for matcher in ("activations", "weights")
     ]  # fmt: skip
     value = kept.rows.set_index("unit")["estimate"]
-    assert value["VGG16-LN / CIFAR-10, u, weights"] == pytest.approx((60 + 5) / 2 - 2)
+    assert value["VGG16-LN×1 / CIFAR-10, u, weights"] == pytest.approx((60 + 5) / 2 - 2)
     assert found["onset-is-at-about-epoch-five"].parts[0].reading.estimate.value == pytest.approx(
         18
     )
