@@ -10,7 +10,9 @@ from small import RECIPES, Tiny, contents, same, write_study
 from studies import ROOT, config, recipes, refused
 
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
+from pipeline.commands import trace
 from pipeline.errors import Interrupted
+from pipeline.report import about
 from pipeline.results import Results
 from pipeline.runs import Align, Connect, Dense, ImpBlock, Match, Snapshot, parse
 from pipeline.runs.dense import epoch_prefix, seed_numbers
@@ -70,7 +72,8 @@ experiments:
     connectivity: all
     pairs: [[0, 1], [2, 3]]
     sweep: born
-outputs: {}
+outputs:
+  born: {kind: barrier, experiments: [pair], lines: [instability], x: spawn}
 """
 
 
@@ -245,6 +248,20 @@ def test_a_child_costs_the_epochs_that_are_left_and_keeps_what_children_keep(stu
     work = [costs.seconds(run) - costs._start(run) for run in (child, parent)]
     assert work[0] / work[1] == pytest.approx(140 / 160)
     assert costs.memory_mb(child) < costs.memory_mb(parent)
+
+
+def test_children_are_counted_and_followed_as_runs_are(study: Tiny) -> None:
+    notes = about.provenance(study.config).notes
+    assert "Dense runs that start from a state of another one: 16." in notes
+    child = dense(0, 2, 1)
+    study.make(child)
+    told = [line.split(":")[0] for line in trace.ancestors(study.config, child, "")]
+    assert [line for line in told if not line.startswith(" ")] == [child.folder, dense().folder]
+    used = [*trace.forward(study.config, child)]
+    assert used[0] == "born rests on it"
+    wanted = f"  {study.config.results}/{Connect(align(), 'all').folder}"
+    assert wanted in used and not any("b3" in line for line in used)
+    assert child.words == "dense seed 0t2n1 (mlp×0.0625 on few, parent)"
 
 
 # -- sweeps over spawns --------------------------------------------------------------------------

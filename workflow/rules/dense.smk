@@ -3,8 +3,8 @@
 
 use rule run as dense with:
     input:
-        data=ancient(of_run(TARGETS.facts)),
         **reads("trunk"),
+        data=ancient(of_run(TARGETS.facts)),
     output:
         f"{RUN}/metrics.json",
         f"{RUN}/weights.safetensors",

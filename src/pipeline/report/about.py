@@ -147,10 +147,10 @@ def provenance(config: Config) -> Table:
     )
     layout.index = pd.Index([STAGES[stage].title for stage in tidy["stage"]], name="Stage")
     known = [record for found in records.values() for _, record in found if record]
-    children = sum(isinstance(run, Dense) and run.parent is not None for run, _ in records["dense"])
+    born = sum(isinstance(run, Dense) and run.parent is not None for run, _ in records["dense"])
     notes = [
         "Device time: from the start of a run's job to its end, loading included; summed over runs.",
-        *([f"Children, which start from a state of another dense run: {children}."] * bool(children)),
+        *([f"Dense runs that start from a state of another one: {born}."] if born else []),
         *_notes(known),
     ]
     return Table("provenance", "Provenance of the runs", tidy, layout, notes, config.main.protocol)
