@@ -6,6 +6,7 @@ sample standard deviation are the published ones again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -373,6 +374,56 @@ def triples(widths: tuple[float, ...] = (0.5, 1.0, 2.0)) -> pd.DataFrame:
                  "a": a, "b": b, "matched_at": np.nan, "evaluated_at": 160, "distance": 1.0,
                  "correction": "none", "split": split, "error_barrier": value + a,
                  "loss_barrier": value / 10}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def children(
+    instability: Mapping[int, float],
+    under: float = 6.0,
+    *,
+    dense: str = "u",
+    along: Mapping[int, float] | None = None,
+    none: float = 60.0,
+    matchers: tuple[str, ...] = ("weights", "activations"),
+    pairs: int = 3,
+) -> pd.DataFrame:
+    """Lines of a sweep over spawns, measured at epochs 20 and 160, half of each barrier at 20.
+
+    Children of epoch t: ``instability[t]`` points between those of one network, ``under`` between
+    those of a and b; ``along``: of their parents by epoch, under π. 0.1 a pair more or less, 0.2 of
+    children of a and b.
+    """
+    along = along or {20: 5.0, 160: 5.0}
+    rows = []
+    for matcher, pair, now in product(matchers, range(pairs), (20, 160)):
+        a, b = 2 * pair, 2 * pair + 1
+        where = {
+            "experiment": dense, "dataset": "cifar10", "model": "vgg16_ln", "width": 1.0,
+            "dense": dense, "match": matcher, "matcher": matcher, "sweep": "spawns",
+            "seeds": f"a{a}-b{b}", "status": "ok", "evaluated_at": now, "distance": 1.0,
+            "correction": "none",
+        }  # fmt: skip
+        part = 0.5 if now == 20 else 1.0
+        lines: list[tuple[str, Any, Any, Any, float]] = [
+            ("none", a, b, np.nan, part * none), ("matched", a, b, np.nan, along[now])
+        ]  # fmt: skip
+        for t, apart in instability.items():
+            lines += [
+                ("instability", f"{of}t{t}n1", f"{of}t{t}n2", t, part * apart + side)
+                for of, side in ((a, -1e-3), (b, 1e-3))
+            ]
+            lines += [
+                ("children", f"{a}t{t}n{n}", f"{b}t{t}n{n}", t, part * under + n - 1.5)
+                for n in (1, 2)
+            ]
+        for (arm, left, right, spawn, value), split in product(lines, ("train", "test")):
+            value += (0.2 if arm == "children" else 0.1) * (pair - (pairs - 1) / 2)
+            rows.append(
+                where
+                | {"arm": arm, "point": "end" if arm in ("matched", "children") else np.nan,
+                   "a": left, "b": right, "spawn": spawn, "matched_at": 160, "split": split,
+                   "error_barrier": value, "loss_barrier": value / 10}
             )  # fmt: skip
     return pd.DataFrame(rows)
 

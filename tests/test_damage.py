@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,20 +53,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A results folder with runs of every kind and all that tables and figures show."""
     root = write_study(
         tmp_path_factory.mktemp("damage"),
-        RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n",
+        RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n"
+        "  spawned: {over: spawns, permutations: tiny, spawns: [2], noises: [1, 2]}\n",
         STUDY.replace("outputs: {}\n", OUTPUTS),
     )
     study = Tiny(root, root / "results")
     permuted = study.cell("permuted", k=1).run
     assert permuted.match
     swept = Align((study.dense(0), study.dense(1)), "tiny", "tiny")
+    beside = Align((study.dense(0), study.dense(2)), "tiny", "tiny")
     runs: list[Run] = [
         *study.graph.outputs(study.config.outputs),
         Plane(permuted, "tiny"), Curve(permuted.match, "tiny"),
         PermutationQuality(permuted.match, "tiny", "tiny"),
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
         Connect(swept, "tiny"), Landscape(swept, "tiny"),
-        Connect(Align((study.dense(0), study.dense(2)), "tiny", "tiny"), "tiny"),
+        Connect(beside, "tiny"), Connect(replace(beside, sweep="spawned"), "tiny"),
     ]  # fmt: skip
     for run in study.graph.closure(runs):
         study.make(run)

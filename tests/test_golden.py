@@ -5,8 +5,8 @@ alone. Data orders, augmentation draws, masks and permutations are compared exac
 norms, which differ in their last digits between processors, nearly.
 
 After raising a number: ``python tests/test_golden.py`` writes the new fingerprints of the stages
-whose number differs from the recorded one, and of no other; of tables and figures also those of
-kinds that are new.
+whose number differs from the recorded one, and of no other; of all stages also those of cases that
+are new.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ match:
 sweep:
   epochs: {over: epochs, epochs: [0, 2]}
   triples: {over: triples}
+  spawns: {over: spawns, permutations: epochs, spawns: [2], noises: [2, 1]}
 sparse:
   golden: {lr: 0.002, weight_decay: 0.2, batch_size: 128}
 connectivity:
@@ -275,6 +276,14 @@ def of_dense(study: Golden) -> Fingerprint:
     found["near"]["norms"] = [norm(state, end) for state in states for end in ("weight", "var")]
     metrics = read_json(study.path(run, "metrics.json"))
     found["near"]["final"] = [metrics["test_loss"], metrics["train_loss"]]
+    child = replace(study.dense_of(3), spawn=2, noise=1)
+    with consumed() as drawn:
+        study.run(child)
+    own = trained(study, child, drawn)
+    end = read_state(study.path(child, "weights.safetensors"))
+    found["exact"]["child"] = own["exact"]
+    found["near"] |= {f"child {key}": values for key, values in own["near"].items()}
+    found["near"]["child norms"] = [norm(end, kind) for kind in ("weight", "var")]
     return found
 
 
@@ -486,6 +495,14 @@ def of_connect(study: Golden) -> Fingerprint:
     words = ("arm", "point", "a", "b", "matched_at", "evaluated_at", "correction", "split")
     found = lines(study.path(run), words)
     found["exact"]["data"] = drawn
+    run = Connect(replace(run.align, sweep="spawns"), "sweep")
+    for number, child in enumerate(sorted(study.graph.parents(run), key=lambda one: one.folder)):
+        if isinstance(child, Dense) and child.parent:
+            study.write(child, {"weights.safetensors": study.state(70 + number)})
+    study.run(run)
+    own = lines(study.path(run), words)
+    found["exact"]["children"] = own["exact"]["rows"]
+    found["near"] |= {f"children {key}": values for key, values in own["near"].items()}
     return found
 
 
@@ -620,10 +637,11 @@ def record() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 recorded[stage] = fingerprint(stage, Path(folder))
             print(f"{stage}: recorded as algorithm {ALGORITHM[stage]}", file=sys.stderr)
-        elif stage in ("table", "figure"):  # a kind that is new changes none that exists
+        else:  # a case that is new changes none that exists
             with tempfile.TemporaryDirectory() as folder:
-                known = fingerprint(stage, Path(folder))["exact"]
-            recorded[stage]["exact"] = known | recorded[stage]["exact"]
+                known = fingerprint(stage, Path(folder))
+            for kind in ("exact", "near"):
+                recorded[stage][kind] = known[kind] | recorded[stage][kind]
     kept = {stage: recorded[stage] for stage in sorted(STAGES)}
     GOLDEN.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 

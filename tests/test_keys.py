@@ -48,7 +48,17 @@ WIDTHS = st.integers(1, 64_000).map(lambda n: width_text(n / 64))
 TARGETS = st.integers(1, 999_999).map(lambda n: f"S{sparsity_text(n / 10**6)}") | COUNTS.map(
     "P{}".format
 )
-DENSE = st.builds(Dense, NAMES, st.sampled_from(["resnet20", "vgg11"]), WIDTHS, LABELS, SEEDS)
+PARENTS = st.builds(Dense, NAMES, st.sampled_from(["resnet20", "vgg11"]), WIDTHS, LABELS, SEEDS)
+
+
+def born(parent: Dense) -> st.SearchStrategy[Dense]:
+    """The run, or a child of it."""
+    return st.just(parent) | st.builds(
+        replace, st.just(parent), spawn=EPOCHS, noise=st.integers(1, 9999)
+    )
+
+
+DENSE = PARENTS.flatmap(born)
 
 
 @st.composite
@@ -58,8 +68,8 @@ def partners(draw: st.DrawFn) -> tuple[Dense, Dense]:
     foreign = draw(st.booleans())
     dataset = draw(NAMES) if foreign else b.dataset
     recipe = draw(LABELS) if foreign else b.recipe
-    a = Dense(dataset, b.model, b.width, recipe, draw(SEEDS.filter(lambda s: s != b.seed)))
-    return a, b
+    parent = Dense(dataset, b.model, b.width, recipe, draw(SEEDS))
+    return draw(born(parent).filter(lambda a: a.who != b.who)), b
 
 
 @st.composite
@@ -74,7 +84,7 @@ def sparse_runs(draw: st.DrawFn, permuted: bool | None = None) -> Sparse:
     permuted = draw(st.booleans()) if permuted is None else permuted
     match = Match(a, b, draw(LABELS), draw(st.none() | EPOCHS)) if permuted else None
     own = not permuted and draw(st.booleans())
-    init = Dense(b.dataset, b.model, b.width, b.recipe, a.seed) if own else b
+    init = replace(b, seed=a.seed, spawn=a.spawn, noise=a.noise) if own else b
     return Sparse(
         init, Mask(a, draw(LABELS), draw(TARGETS)), draw(NAMES), draw(EPOCHS), draw(COUNTS),
         draw(LABELS), match, draw(st.integers(0, 99)), not permuted and draw(st.booleans()),
@@ -92,9 +102,9 @@ MASKS = st.builds(Mask, DENSE, LABELS, TARGETS)
 
 @st.composite
 def sweeps(draw: st.DrawFn) -> Align:
-    home = draw(DENSE)
+    home = draw(PARENTS)
     seeds = draw(st.lists(SEEDS, min_size=2, max_size=5, unique=True))
-    members = tuple(replace(home, seed=seed) for seed in seeds)
+    members = tuple(draw(born(replace(home, seed=seed))) for seed in seeds)
     return Align(members, draw(LABELS), draw(LABELS))
 
 
@@ -153,8 +163,10 @@ def test_two_runs_never_share_a_path() -> None:
         Mask(one, label, target) for one in dense for label in labels for target in ("S0.90", "P9")
     ]
     home = dense[0]
+    dense += [replace(home, spawn=spawn, noise=noise) for spawn in (0, 1, 11) for noise in (1, 11)]
     others = [
         replace(home, seed=1),
+        replace(home, seed=1, spawn=1, noise=1),
         replace(home, dataset="svhn"),
         replace(home, recipe="e", seed=1),
     ]
@@ -194,7 +206,9 @@ PIECES = [
     "epoch1", "block1", "block0", "S0.90", "S0.9", "P13", "P0", "a0-b1", "a0-b0", "a0", "k5-e195",
     "k5-e0", "permuted.activations", "m@shuffled", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5",
     "\n", "a0@digits@dense-b1", "rounds11", "rounds11-S0.90", "\x00", "$(id)", "{x}", "a0-b1.r1",
-    "imp-ft@svhn@dense", "seeds0-1-2", "seeds0-1", "seeds2-01-1",
+    "imp-ft@svhn@dense", "seeds0-1-2", "seeds0-1", "seeds2-01-1", "seed3t5n1", "seed3t5n0",
+    "seed3t5", "seed3n1", "seed3t05n1", "a0t5n1-b1", "a0t5n1-b0t5n1", "seeds0t1n1-1-2t3n4",
+    "a0t0n1-b0@t5", "a0t2n1@digits@dense-b1t2n3",
 ]  # fmt: skip
 
 
@@ -226,6 +240,12 @@ assert parse("sparse", CELL).key == CELL
         ("sparse", CELL.replace("S0.90", "S0.900")),
         ("sparse", CELL.replace("a0-b1", "a00-b1")),
         ("sparse", CELL.replace("a0-b1", "a1-b1")),
+        ("sparse", CELL.replace("a0-b1", "a1t0n1-b1t0n1")),
+        ("sparse", CELL.replace("a0-b1", "a0t0n0-b1")),
+        ("sparse", CELL.replace("a0-b1", "a0t00n1-b1")),
+        ("sparse", CELL.replace("a0-b1", "a0t1n2t1n2-b1")),
+        ("dense", "digits/resnet20-w1/dense/seed0t1n" + "9" * 5),
+        ("dense", "digits/resnet20-w1/dense/seed0n1t1"),
         ("sparse", CELL.replace("a0-b1", "a0-b1.r0")),
         ("sparse", CELL.replace("imp-ft", "imp-ft@digits@dense")),
         ("sparse", CELL.replace("permuted.activations", "naive") + "@t5"),

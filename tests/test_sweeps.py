@@ -55,6 +55,7 @@ sweep:
   short: {over: epochs, epochs: [2]}
   third: {over: epochs, epochs: [1], final: 3}
   triples: {over: triples}
+  spawns: {over: spawns, permutations: along, spawns: [2], noises: [2, 1]}
 """
 )
 SWEEP_STUDY = """
@@ -467,7 +468,7 @@ def own_recipes() -> dict[str, Any]:
     ("raw", "words"),
     [
         ({"over": "epoch"}, ["over: unknown sweep 'epoch'", "did you mean 'epochs'?"]),
-        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, triples"]),
+        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, "]),
         ({"over": "epochs", "triples": 3}, ["unknown key 'triples'"]),
         ({"over": "epochs", "epochs": [1, 1]}, ["every value may stand once"]),
         ({"over": "triples", "triples": 0}, ["triples: 0 is not allowed"]),
@@ -562,17 +563,19 @@ def test_the_frame_has_a_row_for_each_line_correction_and_split(
 
 
 def test_every_kind_of_sweep_names_its_roles_and_compares_its_points(study: Tiny) -> None:
-    seeds = {"epochs": (0, 1), "triples": (0, 1, 2)}
+    seeds = {"epochs": (0, 1), "spawns": (0, 1), "triples": (0, 1, 2)}
     assert SWEEPS.keys() == seeds.keys()
     for over, members in seeds.items():
         run = align({"epochs": "along"}.get(over, over), members)
-        sweep = run.over(study.graph)
-        points = [each.point for each in run.matchings(study.graph)]
+        finding = run.permutations(study.graph)
+        sweep = finding.over(study.graph)
+        points = [each.point for each in finding.matchings(study.graph)]
         points += [each.point for each in sweep.compositions(run.members)]
         assert len({*points}) == len(points)
         assert {sweep.reference(point) for point in points} <= {*points, None}
-        assert {line.point for line in run.lines(study.graph, ("all",))} == {*points, None}
-        assert {"none"} < {*sweep.roles(("all",))}
+        measured = {line.point for line in run.lines(study.graph, ("all",))}
+        assert measured == ({*points, None} if finding == run else {"end", None})
+        assert {"none"} < {*run.over(study.graph).roles(("all",))}
 
 
 def test_seeds_of_a_caption_are_those_of_the_sweep(study: Tiny) -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.runs import (
     Connect,
     Curve,
     ImpBarrier,
+    ImpBlock,
     Landscape,
     PermutationQuality,
     Plane,
@@ -60,6 +62,7 @@ def test_a_line_says_method_sparsity_epoch_seeds_and_accuracy(tmp_path: Path) ->
 def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
     cell = tiny.cell("permuted", k=1).run
     assert cell.match is not None
+    child = replace(tiny.dense(3), spawn=2, noise=1)
     swept = Align((tiny.dense(0), tiny.dense(1)), "tiny", "sweep")
     runs: list[Run] = [
         tiny.dense(3), Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
@@ -67,12 +70,14 @@ def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
         ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
         Plane(cell, "tiny"), PermutationQuality(cell.match, "tiny", "tiny"),
         swept, Connect(swept, "tiny"), Landscape(swept, "tiny"),
+        child, Snapshot(child, 3), ImpBlock(child, "tiny", 1),
     ]  # fmt: skip
     assert {run.stage for run in runs} == set(STAGES)
     said = [run.words for run in runs]
     assert len(set(said)) == len(said)
     assert all("resnet20×0.25 on few" in text for text in said)
     assert "seed 3" in said[0] and "S=0.60 k=1 a0-b1" in said[6]
+    assert all("seed 3t2n1" in text for text in said[-3:])
 
 
 def test_the_process_that_watches_needs_no_process_of_the_job(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.artifacts.record import facts_of, recorded, verify
 from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.errors import UserError
 from pipeline.runs import Curve, ImpBlock, Mask, Run
+from pipeline.runs.dense import seed_numbers
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Experiment
 from pipeline.study.graph import Graph
@@ -35,9 +36,9 @@ COLUMNS = [
 ]  # fmt: skip
 #: Of a matching recipe's ``similarity``: what it looks at.
 MATCHERS = {"correlation": "activations", "inner": "activations"}
-_SWEEP = [*PLACE, "match", "matcher", "sweep", "seeds", "status", "point"]
+_SWEEP = [*PLACE, "dense", "match", "matcher", "sweep", "seeds", "status", "point"]
 CONNECTIONS = [
-    *_SWEEP, "arm", "a", "b", "matched_at", "evaluated_at", "distance", "correction", "split",
+    *_SWEEP, "arm", "a", "b", "spawn", "matched_at", "evaluated_at", "distance", "correction", "split",
     "loss_barrier", "error_barrier", "loss_half", "error_half", "loss_a", "error_a", "loss_b",
     "error_b",
 ]  # fmt: skip
@@ -242,9 +243,11 @@ class Results:
         """Barriers of the lines of an output's sweeps, a row per line, correction and split.
 
         Columns `CONNECTIONS`: where the networks stand; ``match``, the recipe, and ``matcher``, what
-        it looks at; ``arm``, ``point``, ``a``, ``b``: the line; ``matched_at`` and ``evaluated_at``:
-        epochs trained of the states matched and of those measured; barriers, excess at 1/2 and the
-        ends' own values, losses in nats and errors in %; ``distance``, of the ends in weight space.
+        it looks at; ``arm``, ``point``, ``a``, ``b``: the line; ``spawn``: of a line between children
+        the epoch that they start from, and ``a`` and ``b`` are their seeds as in paths; ``matched_at``
+        and ``evaluated_at``: epochs trained of the states matched and of those measured; barriers,
+        excess at 1/2 and the ends' own values, losses in nats and errors in %; ``distance``, of the
+        ends in weight space.
         A sweep that is not there is one row without a line.
         """
         return self._of_sweeps(output, "barriers.csv", CONNECTIONS)
@@ -265,12 +268,13 @@ class Results:
                 similarity = self.graph.recipe(align).similarity
                 found = self.metrics(run)
                 row = place(experiment) | {
-                    "match": align.recipe, "matcher": MATCHERS.get(similarity, similarity),
+                    "dense": align.home.recipe, "match": align.recipe,
+                    "matcher": MATCHERS.get(similarity, similarity),
                     "sweep": align.sweep, "seeds": align.who,
                     "status": found["status"] if found else "missing",
                 }  # fmt: skip
                 lines = self.lines(run, name) if found else [{}]
-                rows += [row | line for line in lines]
+                rows += [row | line | _ends(line) for line in lines]
         return pd.DataFrame(rows, columns=columns)
 
     def _curves(
@@ -281,6 +285,13 @@ class Results:
             for a, b in experiment.pairs:
                 run = Curve(experiment.matching((a, b)), experiment.connectivity)
                 yield experiment, run, place(experiment) | {"a": a, "b": b}
+
+
+def _ends(line: dict[str, Any]) -> dict[str, Any]:
+    """Seeds a and b of a line of a sweep as numbers; of children as they are, with ``spawn``."""
+    if "t" not in str(line.get("a", "")):
+        return {key: int(line[key]) for key in ("a", "b") if key in line}
+    return {"spawn": seed_numbers(line["a"])[1]}
 
 
 def place(experiment: Experiment) -> dict[str, Any]:

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def stream_seed(seed: int, purpose: str, *index: int | str) -> int:
-    """63-bit seed of the stream ``purpose`` (and sub-stream ``index``) of a run's ``seed``."""
+def stream_seed(seed: int | str, purpose: str, *index: int | str) -> int:
+    """63-bit seed of the stream ``purpose`` (and sub-stream ``index``) of a run's ``seed``.
+
+    A seed that is written as text (that of a child, ``3t5n1``) gives other numbers than any other
+    text; ``3`` and ``"3"`` are one seed.
+    """
     text = "/".join(str(part) for part in (seed, purpose, *index))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *index: int | str) -> torch.Generator:
+def generator(seed: int | str, purpose: str, *index: int | str) -> torch.Generator:
     """CPU generator of the stream; the same numbers whatever device they are used on."""
     import torch
 

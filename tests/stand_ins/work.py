@@ -345,9 +345,10 @@ def tiny_on_the_device(place: Path, *content: str) -> Tiny:
 
 
 def sweeps() -> list[Run]:
-    """A run of every kind that a sweep has."""
+    """A run of every kind that a sweep has, and one of children."""
     found = Align((dense(0), dense(1)), "tiny", "along")
-    return [Connect(found, "all"), Landscape(found, "planes")]
+    children = replace(found, sweep="spawns")
+    return [Connect(found, "all"), Landscape(found, "planes"), Connect(children, "all")]
 
 
 def every(tiny: Tiny) -> list[Run]:

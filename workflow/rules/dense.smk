@@ -3,6 +3,7 @@
 
 use rule run as dense with:
     input:
+        **reads("trunk"),
         data=ancient(of_run(TARGETS.facts)),
     output:
         f"{RUN}/metrics.json",

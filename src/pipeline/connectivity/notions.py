@@ -10,7 +10,7 @@ Pure Python: a table has a row for each barrier that was measured.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf, isnan
@@ -127,6 +127,21 @@ def strongly_transitive(table: Iterable[Barrier], threshold: float, networks: in
         return Verdict(False, worst, failing or weakly.witness)
     missing = weakly.holds is None or any(v.holds is None for v in verdicts.values())
     return Verdict(None if missing else True, worst, [])
+
+
+def onset(instability: Mapping[int, float], threshold: float) -> int | None:
+    """The onset of linear connectivity (Frankle et al., 2020; Sharma et al., Section 5.1): the first
+    epoch from which children of one network are connected, and from all later ones as well.
+
+    ``instability``: the mean barrier between such children at their end, by the epoch of their
+    start. None where those of the last one are not connected.
+    """
+    found = None
+    for epoch in sorted(instability, reverse=True):
+        if not instability[epoch] <= threshold:  # nor one that is not a number
+            break
+        found = epoch
+    return found
 
 
 def _assigned(rows: list[Barrier], threshold: float, wanted: set[Pair] | set[Ordered]) -> Verdict:

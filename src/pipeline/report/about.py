@@ -16,7 +16,7 @@ from pipeline.report.tables import names as written
 from pipeline.report.tables.cells import varying
 from pipeline.report.tables.table import ABSENT, setting_text
 from pipeline.results import Results
-from pipeline.runs import STAGES, Run
+from pipeline.runs import STAGES, Dense, Run
 from pipeline.study.config import Config
 from pipeline.study.experiment import Experiment
 from pipeline.study.settings import RECIPES
@@ -147,8 +147,10 @@ def provenance(config: Config) -> Table:
     )
     layout.index = pd.Index([STAGES[stage].title for stage in tidy["stage"]], name="Stage")
     known = [record for found in records.values() for _, record in found if record]
+    born = sum(isinstance(run, Dense) and run.parent is not None for run, _ in records["dense"])
     notes = [
         "Device time: from the start of a run's job to its end, loading included; summed over runs.",
+        *([f"Dense runs that start from a state of another one: {born}."] if born else []),
         *_notes(known),
     ]
     return Table("provenance", "Provenance of the runs", tidy, layout, notes, config.main.protocol)

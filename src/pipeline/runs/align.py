@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pipeline.errors import UserError
@@ -40,8 +40,8 @@ class Align(Run):
 
     @classmethod
     def of(cls, parts: Parts) -> Self:
-        numbers = parts["seeds"].removeprefix("seeds").replace("a", "").replace("b", "")
-        members = tuple(Dense.of({**parts, "s": int(seed)}) for seed in numbers.split("-"))
+        seeds = parts["seeds"].removeprefix("seeds").replace("a", "").replace("b", "")
+        members = tuple(Dense.of({**parts, "s": seed}) for seed in seeds.split("-"))
         return cls(members, parts["match"], parts["sweep"])
 
     @property
@@ -51,10 +51,10 @@ class Align(Run):
     @property
     def who(self) -> str:
         """The seeds, as they stand in the path."""
-        seeds = [member.seed for member in self.members]
+        seeds = [member.who for member in self.members]
         if len(seeds) == 2:
             return f"a{seeds[0]}-b{seeds[1]}"
-        return f"seeds{'-'.join(map(str, seeds))}"
+        return f"seeds{'-'.join(seeds)}"
 
     @property
     def what(self) -> str:
@@ -65,6 +65,11 @@ class Align(Run):
         found: Sweep = study.sweep(self.sweep, self.folder)
         return found
 
+    def permutations(self, study: Study) -> Align:
+        """The run whose permutations are applied: this one, or that of the sweep that lends them."""
+        lender = self.over(study).lender
+        return replace(self, sweep=lender) if lender else self
+
     def matchings(self, study: Study) -> list[Matching]:
         """The permutations that are looked for."""
         return [*self.over(study).matchings(study, self.members)]
@@ -74,6 +79,11 @@ class Align(Run):
         return [*self.over(study).lines(study, self.members, {*at})]
 
     def inputs(self, study: Study) -> dict[str, File]:
+        lender = self.permutations(study)
+        if lender != self:
+            raise UserError(
+                f"{self.folder}: finds no permutations; those it lends: {lender.folder}"
+            )
         return states(self.matchings(study))
 
     def beside(self, study: Study) -> dict[str, Any]:
@@ -81,9 +91,20 @@ class Align(Run):
 
     def check(self, study: Study) -> None:
         seeds = [member.seed for member in self.members]
+        if born := [member.who for member in self.members if member.parent]:
+            raise UserError(
+                f"{self.folder}: {born[0]} is a child; a sweep is of runs from their initialisation, "
+                "and one over spawns has children of its own"
+            )
         if len(seeds) != len({*seeds}) or (len(seeds) > 2 and seeds != sorted(seeds)):
             raise UserError(f"{self.folder}: every seed once, and several in ascending order")
-        self.over(study).fit(seeds, study.recipe(self.home), self.folder)
+        sweep = self.over(study)
+        sweep.fit(seeds, study.recipe(self.home), self.folder)
+        if sweep.lender:
+            place = f"{self.folder}: sweep {self.sweep!r}: permutations"
+            if study.sweep(sweep.lender, place).over != "epochs":
+                raise UserError(f"{place}: {sweep.lender!r} is no sweep over epochs")
+            self.permutations(study).check(study)
 
     def passes(self, study: Study) -> float:
         each = passes_of(study.recipe(self), study.info(self).train_images)

@@ -140,6 +140,10 @@ class Run:
         home = self.home
         return f"{self.what} ({home.model}×{home.width} on {home.dataset}, {self.label})"
 
+    def own(self, recipe: Any) -> Any:
+        """What of its recipe concerns it: all, unless that says something of others, too."""
+        return recipe
+
     def inputs(self, study: Study) -> dict[str, File]:
         """The files that it reads, by role."""
         del study

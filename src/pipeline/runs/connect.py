@@ -35,7 +35,8 @@ class Connect(Measured):
 
     def inputs(self, study: Study) -> dict[str, File]:
         found = states(self.lines(study))
-        return found | {"permutations": File(self.align, "permutations.safetensors")}
+        lent = self.align.permutations(study)
+        return found | {"permutations": File(lent, "permutations.safetensors")}
 
     def check(self, study: Study) -> None:
         self.align.check(study)

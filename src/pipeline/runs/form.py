@@ -15,6 +15,11 @@ _COUNT = r"[1-9][0-9]{0,14}"
 _ROUNDS = r"[1-9][0-9]{0,3}"
 _NUMBER = rf"(?:0|{_COUNT})"
 _WHOLE = (_COUNT, _ROUNDS, _NUMBER)
+#: Of a dense run; of a child the seed of its parent, the epoch of the state it starts from, its noise.
+_SEED = rf"{_NUMBER}(?:t{_NUMBER}n{_ROUNDS})?"
+_SEEDS = (
+    " (a seed is 3, or 3t5n1: child 1 of seed 3 from epoch 5; children count from 1, and have none)"
+)
 
 #: What a part of a path may be; words that are not here stand for labels (data sets, recipes).
 PARTS = {
@@ -23,15 +28,15 @@ PARTS = {
     "method": r"[A-Za-z0-9_-]+",
     "mask": r"shuffled",
     "target": rf"(?:S0\.[0-9]{{2,6}}|P{_ROUNDS})",
-    "s": _NUMBER,
-    "a": _NUMBER,
-    "b": _NUMBER,
+    "s": _SEED,
+    "a": _SEED,
+    "b": _SEED,
     "k": _NUMBER,
     "t": _NUMBER,
     "n": _ROUNDS,
     "r": _COUNT,
     "epochs": _COUNT,
-    "seeds": rf"(?:a{_NUMBER}-b{_NUMBER}|seeds{_NUMBER}(?:-{_NUMBER}){{2,99}})",
+    "seeds": rf"(?:a{_SEED}-b{_SEED}|seeds{_SEED}(?:-{_SEED}){{2,99}})",
 }
 
 #: Of a path, by word: whole numbers as such, None in brackets that are not there.
@@ -75,7 +80,8 @@ class Form:
         parts, forms = path.split("/"), self.text.split("/")
         for part, form in zip(parts, forms, strict=False):
             if Form(form).read(part) is None:
-                return f"{part[:80]!r} is no {form}"
+                child = re.search(r"\dt", part) and re.search("<(s|a|b|seeds)>", form)
+                return f"{part[:80]!r} is no {form}" + (_SEEDS if child else "")
         if len(parts) < len(forms):
             return f"{forms[len(parts)]} is missing behind {parts[-1][:80]!r}"
         return f"{parts[len(forms)][:80]!r} is too much" if len(parts) > len(forms) else "misspelt"

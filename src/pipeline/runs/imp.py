@@ -56,7 +56,7 @@ class ImpBlock(Rounds):
 
     @property
     def what(self) -> str:
-        return f"IMP block {self.block} seed {self.dense.seed}"
+        return f"IMP block {self.block} seed {self.dense.who}"
 
     def rounds(self, study: Study) -> range:
         """The rounds that the block trains."""

@@ -43,7 +43,7 @@ class ImpBarrier(Measured):
     @property
     def what(self) -> str:
         end = f" to {self.solution.mask.sparsity_words}" if self.solution else ""
-        return f"barriers of {self.rounds} IMP rounds{end} seed {self.dense.seed}"
+        return f"barriers of {self.rounds} IMP rounds{end} seed {self.dense.who}"
 
     def check(self, study: Study) -> None:
         if self.solution and (prunes := self.solution.mask.prunes(study)) != self.rounds:

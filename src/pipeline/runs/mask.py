@@ -41,7 +41,7 @@ class Mask(Run):
 
     @property
     def what(self) -> str:
-        return f"mask {self.sparsity_words} seed {self.dense.seed}"
+        return f"mask {self.sparsity_words} seed {self.dense.who}"
 
     def prunes(self, study: Study) -> int:
         """Prunes that lead to the target, the last one from `source`."""

@@ -35,7 +35,7 @@ class Match(Run):
     def parts(self) -> Parts:
         return {
             **self.b.parts, **self.a.source_parts(self.b), "match": self.recipe,
-            "a": self.a.seed, "b": self.b.seed, "t": self.epoch,
+            "a": self.a.who, "b": self.b.who, "t": self.epoch,
         }  # fmt: skip
 
     @classmethod

@@ -23,7 +23,7 @@ class Solution(Rounds):
 
     @property
     def what(self) -> str:
-        return f"IMP solution {self.mask.sparsity_words} seed {self.mask.dense.seed}"
+        return f"IMP solution {self.mask.sparsity_words} seed {self.mask.dense.who}"
 
     def inputs(self, study: Study) -> dict[str, File]:
         return {

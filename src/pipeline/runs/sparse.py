@@ -48,7 +48,7 @@ class Sparse(Run):
 
     @property
     def paired(self) -> bool:
-        return self.init.seed != self.mask.dense.seed
+        return self.init.who != self.mask.dense.who
 
     @property
     def parts(self) -> Parts:
@@ -57,8 +57,8 @@ class Sparse(Run):
             "method": self.method, "match": self.match and self.match.recipe,
             "mask": "shuffled" if self.shuffled else None,
             "target": self.mask.target, "k": self.rewind, "epochs": self.epochs,
-            "sparse": self.recipe, "a": self.mask.dense.seed,
-            "b": self.init.seed if self.paired else None, "t": self.match and self.match.epoch,
+            "sparse": self.recipe, "a": self.mask.dense.who,
+            "b": self.init.who if self.paired else None, "t": self.match and self.match.epoch,
             "r": self.replicate or None,
         }  # fmt: skip
 
@@ -76,7 +76,8 @@ class Sparse(Run):
     @property
     def lth(self) -> Sparse:
         """The LTH run beside it: same mask, rewind epoch and recipe, a's own snapshot."""
-        init = replace(self.init, seed=self.mask.dense.seed)
+        of = self.mask.dense
+        init = replace(self.init, seed=of.seed, spawn=of.spawn, noise=of.noise)
         return Sparse(init, self.mask, "lth", self.rewind, self.epochs, self.recipe)
 
     @property

@@ -66,7 +66,7 @@ def execute(job: Job) -> None:
 def _place(line: Line) -> dict[str, Any]:
     """The columns ``LINE``."""
     return {
-        "arm": line.arm, "point": line.point, "a": line.a.run.home.seed, "b": line.b.run.home.seed,
+        "arm": line.arm, "point": line.point, "a": line.a.run.home.who, "b": line.b.run.home.who,
         "matched_at": line.matched_at, "evaluated_at": line.evaluated_at,
     }  # fmt: skip
 

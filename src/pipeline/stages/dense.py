@@ -1,4 +1,4 @@
-"""Dense run: T epochs from the seed's initialisation, states kept on the way."""
+"""Dense run: to T from the seed's initialisation or a parent's state, states kept on the way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def execute(job: Job) -> None:
     """Train, and write weights, trunk states, series, history and metrics."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Dense)
-    _try(job, run)
+    start = run.spawn or 0
+    if run.parent is None:
+        _try(job, run)
     model = job.model(run, generator(run.seed, "init"))
     parts = {e: job.folder / f".trunk{e:04d}.safetensors" for e in settings.kept[:-1]}
 
@@ -40,8 +42,9 @@ def execute(job: Job) -> None:
         keeper.clear()  # a state that was kept before it is gone: begin again
 
     training = Training(
-        Schedule(0, settings.epochs, settings.epochs),
-        lambda purpose, epoch: generator(run.seed, purpose, epoch),
+        Schedule(start, settings.epochs, settings.epochs),
+        lambda purpose, epoch: generator(run.stream, purpose, epoch),
+        state=read_tensors(job.input("trunk"), epoch_prefix(start)) if run.parent else None,
         at_epoch=keep,
         keep_logits=True,
     )

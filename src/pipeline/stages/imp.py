@@ -43,10 +43,10 @@ class Rounds:
         """
         rewound = self._rewind if finite(state) else None
         self._model.load_state_dict(rewound or state)
-        seed = self._job.run.home.seed
+        stream = self._job.run.home.stream
         training = Training(
             self._schedule,
-            lambda purpose, epoch: generator(seed, f"imp-{purpose}", number, epoch),
+            lambda purpose, epoch: generator(stream, f"imp-{purpose}", number, epoch),
             mask=mask,
             keep_logits=keep_logits,
         )

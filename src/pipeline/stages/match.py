@@ -65,7 +65,7 @@ def pair(
     count -= count % size
 
     def drawn(purpose: str) -> torch.Generator:
-        return generator(b.seed, purpose, a.seed)
+        return generator(b.stream, purpose, a.stream)
 
     def networks() -> tuple[nn.Module, nn.Module]:
         found = job.model(a), job.model(b)

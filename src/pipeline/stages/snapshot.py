@@ -14,11 +14,11 @@ def execute(job: Job) -> None:
     """Continue the dense run's own schedule and streams to the epoch, and write the weights."""
     run, settings = job.run, job.recipe
     assert isinstance(run, Snapshot)
-    first = max(epoch for epoch in settings.trunk if epoch <= run.epoch)
+    first = run.begin(job.graph)[1]
     model = job.model(run.dense)
     training = Training(
         Schedule(first, run.epoch, settings.epochs),
-        lambda purpose, epoch: generator(run.dense.seed, purpose, epoch),
+        lambda purpose, epoch: generator(run.dense.stream, purpose, epoch),
         state=read_tensors(job.input("trunk"), epoch_prefix(first)),
     )
     with graceful():

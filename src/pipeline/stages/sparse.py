@@ -24,7 +24,7 @@ def execute(job: Job) -> None:
         mask = symmetry.apply(job.spec(run.match), permutation, mask)
     if run.shuffled:
         mask = pruning.shuffled(
-            mask, generator(run.init.seed, "shuffled-mask", run.mask.dense.seed)
+            mask, generator(run.init.stream, "shuffled-mask", run.mask.dense.stream)
         )
     reason = None
     if not finite(state):
@@ -37,7 +37,9 @@ def execute(job: Job) -> None:
     model.load_state_dict(state)
     training = Training(
         Schedule(0, run.epochs, run.epochs),
-        lambda purpose, epoch: generator(run.init.seed, f"sparse-{purpose}", run.replicate, epoch),
+        lambda purpose, epoch: generator(
+            run.init.stream, f"sparse-{purpose}", run.replicate, epoch
+        ),
         mask=mask,
         keep_logits=settings.keep_logits,
     )

@@ -26,15 +26,16 @@ class Graph:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.recipe = cache(self._recipe)
         self.inputs = cache(self._inputs)
         self.settings = cache(self._settings)
         self._digests: dict[Run, str] = {}
 
     # -- what runs ask ---------------------------------------------------------------------
 
-    def recipe(self, run: Run) -> Any:
-        """The settings of a run's own recipe."""
-        return self.config.recipes.resolve(run.kind, run.label)
+    def _recipe(self, run: Run) -> Any:
+        """The settings of a run's own recipe, as far as they concern it; called as ``recipe``."""
+        return run.own(self.config.recipes.resolve(run.kind, run.label))
 
     def info(self, run: Run) -> DataInfo:
         """The data set that a run reads."""

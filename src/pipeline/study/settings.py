@@ -101,10 +101,15 @@ class DenseSettings(TrainSettings):
         (), "further epochs whose weights alone are kept, for sweeps along training", AT_LEAST_ONE,
         unique=True,
     )  # fmt: skip
+    child_series: tuple[int, ...] = option(
+        (), "epochs whose weights children keep, as far as they lie behind the epoch that a child "
+        "starts from; beside their end", AT_LEAST_ONE, unique=True,
+    )  # fmt: skip
 
     def check(self, where: str) -> None:
         super().check(where)
-        for name, epochs in (("trunk", self.trunk), ("series", self.series)):
+        for name in ("trunk", "series", "child_series"):
+            epochs = getattr(self, name)
             if any(epoch >= self.epochs for epoch in epochs):
                 raise UserError(f"{where}: {name}: epochs must lie below epochs = {self.epochs}")
         if 0 not in self.trunk:

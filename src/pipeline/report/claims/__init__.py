@@ -23,6 +23,7 @@ from pipeline.report.claims import (
     reuse,
     rewinding,
     sharma,
+    sharma_children,
 )
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
@@ -66,16 +67,18 @@ def on_published() -> list[Claim]:
 
 def on_points() -> list[Claim]:
     """The claims of Sharma et al. on the points of their curves that were read."""
-    return _of_sharma(Numbers(connections=numbers.of_points(published.sharma())))
+    return judge(
+        STATED[sharma.__name__], Numbers(connections=numbers.of_points(published.sharma()))
+    )
 
 
 def on_connections(connections: pd.DataFrame) -> list[Claim]:
     """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
-    return _of_sharma(Numbers(connections=numbers.of_connections(connections)))
-
-
-def _of_sharma(found: Numbers) -> list[Claim]:
-    return judge(STATED[sharma.__name__], found)
+    found = Numbers(
+        connections=numbers.of_connections(connections),
+        children=numbers.of_children(connections),
+    )
+    return judge([*STATED[sharma.__name__], *STATED[sharma_children.__name__]], found)
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:

@@ -24,6 +24,9 @@ AGREEMENT = "fixed-points"
 _CONNECTION = [*NETWORK, "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
 # Pairs of networks, and paths through a third one, behind a point (Sharma et al., Appendix D).
 _REPLICATES = 5
+#: Of a value of ``children`` the epoch of their start, where it is of their parents.
+PARENTS = -1
+_CHILD = [*NETWORK, "dense", "matcher", "arm", "spawn", "epoch"]
 _CHAIN = ["experiment", "style", "split", "iteration", "correction"]
 
 
@@ -47,7 +50,9 @@ class Numbers:
     dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
     by network and part (matching, a dense training). connections: error barriers and shares of units
     in %, loss barriers in nats, all at the end of training, by network, matcher, arm, epoch t of the
-    matching, cut between layers, split and metric.
+    matching, cut between layers, split and metric. children: error barriers in % on test images, of
+    sweeps over spawns, by network, dense recipe, matcher, arm, epoch of the children's start (of
+    their parents `PARENTS`) and epoch at which they are measured.
     """
 
     cells: Values | None = None
@@ -60,6 +65,7 @@ class Numbers:
     planes: Values | None = None
     seconds: Values | None = None
     connections: Values | None = None
+    children: Values | None = None
     headline: Headline = Headline()
 
 
@@ -182,11 +188,34 @@ def of_connections(connections: pd.DataFrame) -> Values | None:
     triple = rows["arm"].isin(("direct", "indirect"))
     found = rows.assign(
         arm=rows["arm"].replace({"matched": "end"}), matching_epoch=then.mask(triple, END), cut=0
-    )[(now == last) & (rows["arm"] != "none")]
+    )[(now == last) & ~rows["arm"].isin(("none", "instability", "children"))]
     names = {"error_barrier": "error", "loss_barrier": "loss"}
     keys = [key for key in _CONNECTION if key != "metric"]
     long = found.rename(columns=names).melt([*keys, "a", "b"], list(names.values()), "metric")
     return sampled(long, _CONNECTION)
+
+
+def of_children(connections: pd.DataFrame) -> Values | None:
+    """Error barriers on test images of our own sweeps over spawns, not corrected.
+
+    Instability and barriers without a permutation have no matcher.
+    """
+    if "spawn" not in connections or not connections["spawn"].notna().any():
+        return None
+    rows = connections[connections["correction"].eq("none") & connections["split"].eq("test")]
+    sweeps = [rows[key] for key in (*NETWORK, "dense", "sweep")]
+    rows = rows[rows["spawn"].notna().groupby(sweeps, dropna=False).transform("any")]
+    epoch = pd.to_numeric(rows["evaluated_at"])
+    last = epoch.groupby([rows[key] for key in (*NETWORK, "dense")]).transform("max")
+    plain = rows["arm"].isin(("none", "instability"))
+    pairs = rows["seeds"].str.extract(r"a(\d+)-b(\d+)").astype(int)
+    found = rows.assign(
+        a=pairs[0], b=pairs[1], matcher=rows["matcher"].mask(plain, ""),
+        arm=rows["arm"].replace({"matched": "along"}),
+        spawn=pd.to_numeric(rows["spawn"]).fillna(PARENTS),
+        epoch=epoch.mask(epoch == last, END), value=pd.to_numeric(rows["error_barrier"]),
+    )  # fmt: skip
+    return sampled(found, _CHILD)
 
 
 def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:

@@ -34,23 +34,26 @@ ROLES: dict[str, tuple[str, Any]] = {
     "fixed": ("π of epoch t", "-"),
     "direct": ("direct", "-"),
     "indirect": ("indirect", (0, (1, 1))),
+    "instability": ("instability: children of one network", (0, (5, 1))),
+    "children": ("children, π of parents", (0, (4, 1, 1, 1, 1, 1))),
 }
+#: Lines in which no permutation plays a part, so that they are the same for every matcher.
+PLAIN = {"none": style.look(style.GREY, ""), "instability": style.look("#009E73", "s")}
 _MARKS = "osD^vP*X"
 AUTHORS: style.Look = {"color": "#8a8a8a", "linestyle": "-"}
 
 
 def look_of(role: str, matcher: str) -> style.Look:
     """Colour, marker and dash of a line; without a permutation no matcher plays a part."""
-    if role == "none":
-        return style.look(style.GREY, "", ROLES[role][1])
     usual = style.look("#8C6D31", "P")
-    return MATCHERS.get(matcher, ("", usual))[1] | {"linestyle": ROLES[role][1]}
+    own = PLAIN.get(role) or MATCHERS.get(matcher, ("", usual))[1]
+    return own | {"linestyle": ROLES[role][1]}
 
 
 def words_of(role: str, matcher: str) -> str:
     """A line for the legend."""
     words = ROLES[role][0]
-    return words if role == "none" else f"{MATCHERS.get(matcher, (matcher,))[0]}, {words}"
+    return words if role in PLAIN else f"{MATCHERS.get(matcher, (matcher,))[0]}, {words}"
 
 
 def rank(matcher: str) -> tuple[int, str]:

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures import roles, style
+from pipeline.report.figures import children, roles, style
 from pipeline.report.shown import Shown
 from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
-from pipeline.study.outputs.sweep_barriers import SweepBarriers
+from pipeline.study.outputs.sweep_barriers import CHILDREN, SweepBarriers
 
 _SPLITS = {"train": "Training", "test": "Test"}
 _UNITS = {"error": "points", "loss": "nats"}
@@ -43,6 +43,7 @@ def build(
     columns = list(product(output.metrics, output.splits))
     rows = _rows(output, connections)
     looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
+    shades = children.shades(points)
     wide = len(columns) == 1
     size = (3.2, 2.1) if wide else (2.05, 1.65 if len(rows) > 1 else 2.0)
     one_unit = len(output.metrics) == 1
@@ -56,7 +57,7 @@ def build(
                 for f in (points, theirs)
             )
             roles.draw_authors(panel, beside, looks)
-            _draw(panel, own, row, looks)
+            _draw(panel, own, row, looks, shades)
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
@@ -65,6 +66,8 @@ def build(
                 panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
             if panels is axes[-1]:
                 panel.set_xlabel(_x_label(row["lines"]))
+            if output.x == "spawn":
+                _by_spawn(panel, own, output, metric)
         panels[0].set_ylabel(row["title"])
     handles = _handles(output, points, looks)
     handles += [roles.authors_handle()] if len(theirs) else []
@@ -81,24 +84,37 @@ def _points(output: SweepBarriers, connections: pd.DataFrame) -> pd.DataFrame:
     ].drop_duplicates(
         [*NETWORK, "match", "sweep", "arm", "point", "a", "b", "evaluated_at", "split"]
     )
-    parts = [_of_role(known, role).assign(line=role) for role in output.lines]
+    keys = [*_KEYS, "spawn"] if {*CHILDREN} & {*output.lines} else _KEYS
+    parts = [_chosen(known, role, output).assign(line=role) for role in output.lines]
     lines = pd.concat(parts, ignore_index=True)
     long = pd.concat(
         lines.assign(metric=m, value=pd.to_numeric(lines[f"{m}_barrier"])) for m in output.metrics
     )
     if not ({"along", "own", "end", "fixed"} & {*output.lines}):
         long["matched_at"] = float("nan")
-    return spread(long, _KEYS)
+    return spread(children.per_pair(long, keys), keys)
+
+
+def _chosen(lines: pd.DataFrame, role: str, output: SweepBarriers) -> pd.DataFrame:
+    """The lines that answer a role's question, with ``x``; those without π once for all matchers."""
+    if role in CHILDREN:
+        found = children.of_role(lines, role, output)
+    else:
+        found = _of_role(lines, role).assign(spawn=float("nan"))
+    if role in roles.PLAIN:
+        first = found.groupby(NETWORK, dropna=False)["match"].transform("first")
+        found = found[found["match"] == first].assign(matcher="")
+    return found
 
 
 def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
-    """The lines that answer a role's question, with ``x``; that without π once for all matchers."""
+    """The lines between runs from their initialisation that answer a role's question, with ``x``."""
     then, now = (pd.to_numeric(lines[key]) for key in ("matched_at", "evaluated_at"))
     end = now.groupby([lines[key] for key in (*NETWORK, "sweep")]).transform("max")
     triples = lines["arm"].isin(("direct", "indirect")).any()
     chosen = {
         "none": lines["arm"].eq("none"),
-        "along": lines["point"].eq("end"),
+        "along": lines["arm"].eq("matched") & lines["point"].eq("end"),
         "own": lines["arm"].eq("matched") & (then == now),
         "end": lines["arm"].eq("matched") & (now == end),
         "fixed": lines["arm"].eq("matched"),
@@ -109,9 +125,6 @@ def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
     found = lines.assign(x=x, matched_at=then if role == "fixed" else float("nan"))[chosen]
     if triples:
         found = found.assign(width=float("nan"))
-    if role == "none":
-        first = found.groupby(NETWORK, dropna=False)["match"].transform("first")
-        found = found[found["match"] == first].assign(matcher="")
     return found
 
 
@@ -120,7 +133,10 @@ def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, An
     by_width = bool({"direct", "indirect"} & {*output.lines})
     frame = connections.assign(width=float("nan")) if by_width else connections
     places = [*frame[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
-    matchers = [*connections["matcher"].unique()] if "fixed" in output.lines else [None]
+    several = "fixed" in output.lines or (
+        "children" in output.lines and output.x == "epoch" and len(output.spawns) != 1
+    )
+    matchers = [*connections["matcher"].unique()] if several else [None]
     sets = [(line,) for line in output.lines] if output.rows == "line" else [output.lines]
     found = []
     for place, matcher, lines, until in product(places, matchers, sets, (None, *output.until)):
@@ -154,11 +170,15 @@ def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
 
 
 def _draw(
-    panel: Axes, points: pd.DataFrame, row: dict[str, Any], looks: dict[float, style.Look]
-) -> None:
-    keys = ["line", "matcher", "matched_at"]
-    for (role, matcher, then), line in points.groupby(keys, sort=False, dropna=False):
+    panel: Axes, points: pd.DataFrame, row: dict[str, Any],
+    looks: dict[float, style.Look], shades: dict[float, style.Look],
+) -> None:  # fmt: skip
+    points = points if "spawn" in points else points.assign(spawn=float("nan"))
+    keys = ["line", "matcher", "matched_at", "spawn"]
+    for (role, matcher, then, spawn), line in points.groupby(keys, sort=False, dropna=False):
         look = looks[then] if role == "fixed" else roles.look_of(role, matcher)
+        if spawn in shades:
+            look = shades[spawn] | {"linestyle": roles.ROLES[role][1]}
         line = line.sort_values("x")
         # Markers on some of many points keep the lines readable.
         look = look | {"markevery": max(1, len(line) // 9)}
@@ -170,6 +190,14 @@ def _draw(
     axis(panel, points["x"])
 
 
+def _by_spawn(panel: Axes, points: pd.DataFrame, output: SweepBarriers, metric: str) -> None:
+    """The x axis of a panel against the epoch of the children's start; with a threshold the onset."""
+    label = "Epoch t of the children's start"
+    if output.threshold and metric == "error" and "instability" in output.lines:
+        label += f"\n({children.draw_onset(panel, points, output.threshold)})"
+    panel.set_xlabel(label)
+
+
 def _x_label(lines: Sequence[str]) -> str:
     if {"direct", "indirect"} & {*lines}:
         return "Width (channels of the first layer)"
@@ -179,7 +207,8 @@ def _x_label(lines: Sequence[str]) -> str:
 def _handles(
     output: SweepBarriers, points: pd.DataFrame, looks: dict[float, style.Look]
 ) -> list[Line2D]:
-    pairs = points[["line", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
+    plain = points[points["spawn"].isna()] if "spawn" in points else points
+    pairs = plain[["line", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
     drawn = sorted(pairs, key=lambda pair: (output.lines.index(pair[0]), roles.rank(pair[1])))
     handles = [
         style.handle(roles.look_of(role, matcher), roles.words_of(role, matcher))
@@ -190,6 +219,7 @@ def _handles(
     for epoch, look in looks.items():
         end = " (the end)" if epoch == last else ""
         handles.append(style.handle(look, f"π of epoch {epoch:g}{end}"))
+    handles += children.handles(points) if "spawn" in points else []
     if output.threshold and "error" in output.metrics:
         dotted = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
         handles.append(style.handle(dotted, f"{output.threshold:g} points"))

@@ -59,6 +59,11 @@ class Sweep(Checked):
 
     over: ClassVar[str]
 
+    @property
+    def lender(self) -> str | None:
+        """The sweep over epochs whose permutations are applied; None: this one finds its own."""
+        return None
+
     def __init_subclass__(cls) -> None:
         if "over" in vars(cls):
             SWEEPS[cls.over] = cls

@@ -21,6 +21,18 @@ def point_at(epoch: int) -> str:
     return f"t{epoch:04d}"
 
 
+def check_kept(epochs: Sequence[int], end: int, dense: Any, where: str) -> None:
+    """Raise UserError where runs of a dense recipe do not keep some epochs below an end, or that."""
+    for epoch in (*epochs, end):
+        if epoch not in dense.kept:
+            raise UserError(
+                f"{where}: epoch {epoch} is kept by neither trunk nor series of the dense "
+                f"recipe; kept: {', '.join(map(str, dense.kept))}"
+            )
+    if late := [epoch for epoch in epochs if epoch >= end]:
+        raise UserError(f"{where}: epochs: {late[0]} must lie below the end, {end}")
+
+
 @dataclass(frozen=True)
 class Epochs(Sweep):
     """States of a pair along training (Sharma et al., Section 5.1): a permutation for each epoch.
@@ -40,14 +52,7 @@ class Epochs(Sweep):
         if len(seeds) != 2:
             raise UserError(f"{where}: a sweep over epochs is of a pair a<s>-b<s>")
         end = self.final or dense.epochs
-        for epoch in (*self.epochs, end):
-            if epoch not in dense.kept:
-                raise UserError(
-                    f"{where}: epoch {epoch} is kept by neither trunk nor series of the dense "
-                    f"recipe; kept: {', '.join(map(str, dense.kept))}"
-                )
-        if late := [epoch for epoch in self.epochs if epoch >= end]:
-            raise UserError(f"{where}: epochs: {late[0]} must lie below the end, {end}")
+        check_kept(self.epochs, end, dense, where)
 
     def times(self, study: Study, networks: Sequence[Dense]) -> dict[str, int]:
         """Every point and its epoch, in order of time, the end last."""

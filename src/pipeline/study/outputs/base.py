@@ -201,6 +201,9 @@ class OfCurves(Output):
 class OfSweeps(Output):
     """An output of the sweeps that its experiments declare."""
 
+    #: What these may go over; empty: anything.
+    goes_over: ClassVar[tuple[str, ...]] = ()
+
     matches: tuple[str, ...] = option(
         (), "only these matching recipes of the experiments; empty: all", unique=True
     )
@@ -211,6 +214,12 @@ class OfSweeps(Output):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         if experiment.over is None:
             raise UserError(f"{where}: experiment {experiment.name!r} declares no sweep")
+        if self.goes_over and experiment.over.over not in self.goes_over:
+            wanted = " or ".join(self.goes_over)
+            raise UserError(
+                f"{where}: experiment {experiment.name!r}: needs a sweep over {wanted}, not over "
+                f"{experiment.over.over}"
+            )
         for name in self.matches:
             place = f"{where}: matches: experiment {experiment.name!r}"
             choose(name, experiment.matchers, place, "matching recipe")

@@ -24,6 +24,7 @@ class Landscape(OfSweeps):
 
     kind = "landscape"
     what = "figure"
+    goes_over = ("epochs",)
     shows = (
         "Error on planes through three networks in weight space, a column for each epoch t whose "
         "permutation π_t is applied to a. Lines: the epochs of training, projected onto the plane; "
@@ -40,9 +41,6 @@ class Landscape(OfSweeps):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         super().check_experiment(experiment, where)
         check_measured(experiment, self.split, (self.correction,), where)
-        assert experiment.over is not None
-        if "along" not in experiment.over.roles(("all",)):
-            raise UserError(f"{where}: experiment {experiment.name!r}: needs a sweep over epochs")
         for plane in self.planes:
             place = f"{where}: connectivity recipe {experiment.connectivity!r}: planes"
             choose(plane, experiment.line.planes, place, "plane")

@@ -22,6 +22,7 @@ class Notions(OfSweeps):
     """
 
     kind = "notions"
+    goes_over = ("epochs", "triples")
     shows = (
         "Whether networks are linearly connected modulo permutation in the sense of each definition, "
         "by the permutations that were found; beside it the largest error barrier that is left, in "

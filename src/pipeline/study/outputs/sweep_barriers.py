@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.catalog.schema import AT_LEAST_ONE, POSITIVE, choose, option
+from pipeline.catalog.schema import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, choose, option
 from pipeline.errors import UserError
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import Experiments, OfSweeps, check_measured
 from pipeline.study.settings import Correction
 
-Role = Literal["none", "own", "along", "end", "fixed", "direct", "indirect"]
+Role = Literal[
+    "none", "own", "along", "end", "fixed", "direct", "indirect", "instability", "children"
+]  # fmt: skip
+#: Roles of lines between children.
+CHILDREN = ("instability", "children")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class SweepBarriers(OfSweeps):
 
     Roles of a sweep over epochs: `none` (a and b as they are), `own` (π_t at t), `along` (π of the
     end at every epoch), `end` (π_t at the end), `fixed` (a line for each π_t, at every epoch, and a
-    row for each matching). Of one over triples: `none`, `direct` and `indirect`, by width.
+    row for each matching). Of one over triples: `none`, `direct` and `indirect`, by width. Of one
+    over spawns: `none` and `along` of the parents, `instability` (children of one network) and
+    `children` (of a and b, under π of their parents).
     """
 
     kind = "barrier"
@@ -36,6 +42,14 @@ class SweepBarriers(OfSweeps):
         ("test",), "data on which it is measured", unique=True
     )
     correction: Correction = option("none", "correction of the merged networks")
+    x: Literal["epoch", "spawn"] = option(
+        "epoch",
+        "what children are drawn against: the epochs of training, a line for each epoch that they "
+        "start from, or that epoch, at the end of training",
+    )
+    spawns: tuple[int, ...] = option(
+        (), "only children that start from these epochs; empty: all", NOT_NEGATIVE, unique=True
+    )
     widths: tuple[float, ...] = option(
         (), "widths of the experiments that are shown; empty: all", POSITIVE, unique=True
     )
@@ -51,6 +65,11 @@ class SweepBarriers(OfSweeps):
     def check(self, experiments: Experiments, where: str) -> None:
         if not (self.lines and self.metrics and self.splits):
             raise UserError(f"{where}: lines, metrics and splits must name at least one each")
+        other = [line for line in self.lines if line not in CHILDREN]
+        if self.x == "spawn" and other:
+            raise UserError(f"{where}: x: spawn is of {' and '.join(CHILDREN)}, not of {other[0]}")
+        if self.spawns and {*other} == {*self.lines}:
+            raise UserError(f"{where}: spawns go with lines of {' and '.join(CHILDREN)}")
         super().check(experiments, where)
         declared = [experiment.width for experiment in self.chosen(experiments)]
         for width in self.widths:
@@ -68,6 +87,11 @@ class SweepBarriers(OfSweeps):
         for line in self.lines:
             place = f"{where}: lines: sweep {experiment.sweep!r} as {experiment.connectivity!r} measures it"
             choose(line, known, place, "line")
+        for spawn in self.spawns:
+            if spawn not in getattr(experiment.over, "spawns", ()):
+                raise UserError(
+                    f"{where}: spawns: sweep {experiment.sweep!r} has no children of epoch {spawn}"
+                )
         for split in self.splits:
             check_measured(experiment, split, (self.correction,), where)
 
