@@ -55,6 +55,8 @@ sweep:
   short: {over: epochs, epochs: [2]}
   third: {over: epochs, epochs: [1], final: 3}
   triples: {over: triples}
+  layers: {over: layers, epochs: [2], layers: [2], kinds: [bottom-up, put-in]}
+  pruned: {over: pruned, epochs: [2], fractions: [0.5]}
 """
 )
 SWEEP_STUDY = """
@@ -467,7 +469,7 @@ def own_recipes() -> dict[str, Any]:
     ("raw", "words"),
     [
         ({"over": "epoch"}, ["over: unknown sweep 'epoch'", "did you mean 'epochs'?"]),
-        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, triples"]),
+        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, layers, pruned, triples"]),
         ({"over": "epochs", "triples": 3}, ["unknown key 'triples'"]),
         ({"over": "epochs", "epochs": [1, 1]}, ["every value may stand once"]),
         ({"over": "triples", "triples": 0}, ["triples: 0 is not allowed"]),
@@ -562,7 +564,7 @@ def test_the_frame_has_a_row_for_each_line_correction_and_split(
 
 
 def test_every_kind_of_sweep_names_its_roles_and_compares_its_points(study: Tiny) -> None:
-    seeds = {"epochs": (0, 1), "triples": (0, 1, 2)}
+    seeds = {"epochs": (0, 1), "layers": (0, 1), "pruned": (0, 1), "triples": (0, 1, 2)}
     assert SWEEPS.keys() == seeds.keys()
     for over, members in seeds.items():
         run = align({"epochs": "along"}.get(over, over), members)

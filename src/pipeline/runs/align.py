@@ -84,6 +84,7 @@ class Align(Run):
         if len(seeds) != len({*seeds}) or (len(seeds) > 2 and seeds != sorted(seeds)):
             raise UserError(f"{self.folder}: every seed once, and several in ascending order")
         self.over(study).fit(seeds, study.recipe(self.home), self.folder)
+        self.over(study).of_network(self.home.model, self.folder)
 
     def passes(self, study: Study) -> float:
         each = passes_of(study.recipe(self), study.info(self).train_images)
@@ -101,5 +102,5 @@ class Align(Run):
 
 def states(found: Iterable[Matching | Line]) -> dict[str, File]:
     """The files in which the states of these lie, each once, by role: state1, state2, …"""
-    files = dict.fromkeys(File(file.run, file.name) for each in found for file in (each.a, each.b))
+    files = dict.fromkeys(File(file.run, file.name) for each in found for file in each.files)
     return {f"state{number}": file for number, file in enumerate(files, start=1)}

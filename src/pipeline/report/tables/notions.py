@@ -36,10 +36,8 @@ _ROW = [*PLACE, "match"]
 
 
 def read(output: Notions, results: Results) -> pd.DataFrame:
-    """The lines of the output's sweeps; ``over``: what each of them goes over."""
-    over = {one.name: one.over.over for one in results.chosen(output) if one.over}
-    found = results.connections(output)
-    return found.assign(over=found["experiment"].map(over))
+    """The lines of the output's sweeps."""
+    return results.connections(output)
 
 
 def build(output: Notions, shown: Shown, connections: pd.DataFrame) -> Table:
