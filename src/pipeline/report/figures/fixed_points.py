@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -35,19 +36,23 @@ def build(
     known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
     theirs = known if output.published and not output.groups else known.iloc[:0]
     places = [*points[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
-    figure, axes = style.grid(1, len(places), panel=(2.9, 2.1), sharex=False, sharey=True)
+    names = _in_order(points["group"])
+    shades = roles.in_time(range(len(names) + 1))
+    # a legend of many groups needs room of its own
+    size = (4.4, 2.1 + 0.06 * len(names)) if output.groups else (2.9, 2.1)
+    figure, axes = style.grid(1, len(places), panel=size, sharex=False, sharey=True)
     for panel, place in zip(axes[0], places, strict=False):
         own = _at(points, place)
-        groups = [*own["group"].unique()]
-        shades = roles.in_time(range(len(groups) + 1))
         for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
             look = roles.look_of("direct", matcher)
-            look = shades[groups.index(group)] if output.groups else look
+            look = shades[names.index(group)] if output.groups else look
             line = line.sort_values("x")
             style.band_line(panel, line["x"], line["mean"], line["std"], look)
         roles.draw_authors(panel, _at(theirs, place))
-        chance = own.sort_values("x")
-        panel.plot(chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9)
+        for _, chance in own.sort_values("x").groupby("group"):
+            panel.plot(
+                chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9
+            )
         by_width = pd.isna(place[2])
         (roles.width_axis if by_width else roles.epoch_axis)(panel, own["x"])
         panel.set_xlabel("Width (channels of the first layer)" if by_width else "Matching epoch t")
@@ -60,8 +65,6 @@ def build(
         style.handle(roles.look_of("direct", m), roles.MATCHERS.get(m, (m,))[0]) for m in matchers
     ]
     if output.groups:
-        names = [*points["group"].unique()]
-        shades = roles.in_time(range(len(names) + 1))
         handles = [style.handle(shades[number], name) for number, name in enumerate(names)]
     chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
     handles.append(style.handle(chance_look, "unrelated permutations"))
@@ -71,6 +74,13 @@ def build(
     if output.published:
         points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
     return figure, points
+
+
+def _in_order(groups: Iterable[str]) -> list[str]:
+    """Groups of units from the input up: as the network names them, those of a stage together."""
+    found = [*dict.fromkeys(groups)]
+    stages = [name.partition(".")[0] for name in found]
+    return sorted(found, key=lambda name: (stages.index(name.partition(".")[0]), name))
 
 
 def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
@@ -83,11 +93,12 @@ def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
 def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over pairs, or triangles, of the share of units alike, and that of chance.
 
-    The three paths of a triangle agree with their direct permutations on equally many units: those
-    that come home by way of all three. They count once.
+    Permutations of mixed and of pruned copies are left out. The three paths of a triangle agree with
+    their direct permutations on equally many units: those that come home by way of all three. They
+    count once.
     """
     known = alignments[alignments["reference"].notna()]
-    known = known[known["reference"] != known["point"]]
+    known = known[known["reference"].ne(known["point"]) & known["level"].isna()]
     known = known.drop_duplicates([*NETWORK, "match", "sweep", "seeds", "point", "group"])
     point = known["point"].astype(str)  # a column of nothing but missing sweeps has no texts
     epochs = point.str.startswith("t")
