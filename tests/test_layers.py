@@ -15,11 +15,14 @@ from pipeline import models
 from pipeline.artifacts.store import read_csv
 from pipeline.catalog.layers import KINDS, chosen, layer_of, released, tensors
 from pipeline.catalog.networks import NETWORKS
+from pipeline.report.shown import Shown
+from pipeline.report.tables import claims
 from pipeline.results import Results
 from pipeline.runs import Align, Connect
 from pipeline.runs.sweeps import Prune
 from pipeline.stages.copies import pruned
 from pipeline.stages.job import Job
+from pipeline.study.outputs.claims import Claims
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.symmetry.mixing import owners
 
@@ -117,8 +120,17 @@ SWEEPS = """
   copied: {over: pruned, epochs: [2], fractions: [0, 0.5, 0.8]}
 """
 STUDY = SWEEP_STUDY.replace(
-    "outputs:",
-    "  layers: {<<: *pair, sweep: composed}\n  copies: {<<: *pair, sweep: copied}\noutputs:",
+    "outputs: {}",
+    """
+  layers: {<<: *pair, sweep: composed}
+  copies: {<<: *pair, sweep: copied}
+outputs:
+  mixtures: {kind: partial-barrier, experiments: [layers], correction: none, matches: [tiny]}
+  prunings: {kind: partial-barrier, experiments: [copies], last: true}
+  settling: {kind: fixed-points, experiments: [layers], groups: true}
+  definitions: {kind: notions, experiments: [pair]}
+  claims: {kind: claims, outputs: [mixtures, prunings, settling, definitions]}
+""",
 )
 
 
@@ -279,6 +291,30 @@ def test_the_frame_tells_layer_and_fraction(study: Tiny) -> None:
     copies = results.connections(SweepBarriers(experiments=("copies",)))
     assert {*copies["level"].dropna()} == {0.0, 0.5, 0.8}
     assert {*copies["over"]} == {"pruned"} and {*copies["dense"]} == {"serial"}
+
+
+def test_claims_read_every_sweep_that_their_outputs_show(study: Tiny) -> None:
+    """The kind ``claims`` on real runs, those that are not there among them."""
+    for sweep in ("composed", "copied"):
+        study.make(Connect(align(sweep), "all"))
+    study.make(Connect(align("composed", "random"), "all"))
+    output = study.config.outputs["claims"]
+    assert isinstance(output, Claims)
+    results = Results(study.config)
+    found = {claim.id: claim for claim in claims.read(output, results)}
+    # two matchings, epochs 1 and 2, three steps of k, two splits
+    assert found["lower-layers-first"].of == 2 * 2 * 3 * 2
+    assert found["weight-matching-rests-on-large-weights"].of > 0
+    assert found["permutations-settle"].of >= 1 and found["lower-layers-settle-first"].of >= 1
+    assert found["weakly-connected"].of == 0  # the sweep over epochs was not run
+    assert "permuted-at-least-naive" not in found
+    study.make(Connect(align("along"), "all"))
+    found = {claim.id: claim for claim in claims.read(output, results)}
+    assert found["weakly-connected"].of == found["simultaneously-connected"].of == 1
+    assert found["one-permutation-connects-all-epochs"].of == 3
+    table = claims.build(output, Shown("claims"), [*found.values()])
+    assert "mixed-lie-between" in table.layout.index
+    assert table.layout["Verdict"].eq("undecided").all()  # one pair decides nothing
 
 
 # -- mistakes ----------------------------------------------------------------------------------

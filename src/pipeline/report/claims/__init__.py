@@ -8,7 +8,8 @@ network, a data set), each with its cells and a measure that the claim says is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,9 @@ from pipeline.report.claims import (
     reuse,
     rewinding,
     sharma,
+    sharma_partial,
+    sharma_trajectories,
+    sweeps,
 )
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
@@ -35,17 +39,18 @@ from pipeline.report.claims.page import (
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results",
-    "points_page", "published_numbers", "published_page",
+    "claims_table", "evaluate", "on_points", "on_published", "on_results", "on_sweeps", "points_page",
+    "published_numbers", "published_page",
 ]  # fmt: skip
 
-#: The modules that state claims, in the order of the paper.
+#: The modules that state claims, in the order of the paper; and those of Sharma et al.
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)
+OF_SWEEPS = (sharma_trajectories, sharma, sharma_partial)
 
 
-def evaluate(found: Numbers) -> list[Claim]:
-    """All claims on one set of numbers, in the order of the paper."""
-    return judge([one for part in SUBJECTS for one in STATED[part.__name__]], found)
+def evaluate(found: Numbers, subjects: Iterable[ModuleType] = SUBJECTS) -> list[Claim]:
+    """All claims of these modules on one set of numbers, in their order; one page of tests."""
+    return judge([one for part in subjects for one in STATED[part.__name__]], found)
 
 
 def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None) -> Numbers:
@@ -66,16 +71,25 @@ def on_published() -> list[Claim]:
 
 def on_points() -> list[Claim]:
     """The claims of Sharma et al. on the points of their curves that were read."""
-    return _of_sharma(Numbers(connections=numbers.of_points(published.sharma())))
+    return evaluate(Numbers(connections=numbers.of_points(published.sharma())), [sharma])
 
 
-def on_connections(connections: pd.DataFrame) -> list[Claim]:
-    """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
-    return _of_sharma(Numbers(connections=numbers.of_connections(connections)))
+def on_sweeps(
+    connections: pd.DataFrame,
+    alignments: pd.DataFrame | None = None,
+    verdicts: pd.DataFrame | None = None,
+) -> list[Claim]:
+    """The claims of Sharma et al. on our sweeps; frames as of `pipeline.results.Results`.
 
-
-def _of_sharma(found: Numbers) -> list[Claim]:
-    return judge(STATED[sharma.__name__], found)
+    ``verdicts`` as `pipeline.report.claims.sweeps.of_notions` wants them.
+    """
+    found = Numbers(
+        connections=sweeps.of_connections(connections, alignments),
+        trajectories=sweeps.of_trajectories(connections),
+        groups=None if alignments is None else sweeps.of_groups(alignments),
+        notions=sweeps.of_notions(verdicts),
+    )
+    return evaluate(found, OF_SWEEPS)
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:

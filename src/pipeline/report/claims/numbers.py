@@ -21,7 +21,7 @@ MEASURES = ["test_accuracy", "ensemble_accuracy", "disagreement", "kl", "js"]
 _CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
 #: Of a value of ``connections``: the share of units on which two permutations agree.
 AGREEMENT = "fixed-points"
-_CONNECTION = [*NETWORK, "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
+CONNECTION = [*NETWORK, "dense", "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
 # Pairs of networks, and paths through a third one, behind a point (Sharma et al., Appendix D).
 _REPLICATES = 5
 _CHAIN = ["experiment", "style", "split", "iteration", "correction"]
@@ -45,9 +45,11 @@ class Numbers:
     measure. barriers: of the line between π(a) and b in nats, by network, split, correction and
     quantity (barrier, highest loss, loss at initialisation). chains: error barriers in % between
     dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
-    by network and part (matching, a dense training). connections: error barriers and shares of units
-    in %, loss barriers in nats, all at the end of training, by network, matcher, arm, epoch t of the
-    matching, cut between layers, split and metric.
+    by network and part (matching, a dense training). Of sweeps, as `pipeline.report.claims.sweeps`
+    has them: connections, barriers and shares of units by network, its dense recipe, matcher, arm,
+    epoch t of the matching, cut between layers (or fraction pruned), split and metric; trajectories,
+    barriers and distances along training; groups, shares of units of each group; notions, points
+    below the threshold by definition.
     """
 
     cells: Values | None = None
@@ -60,6 +62,9 @@ class Numbers:
     planes: Values | None = None
     seconds: Values | None = None
     connections: Values | None = None
+    trajectories: Values | None = None
+    groups: Values | None = None
+    notions: Values | None = None
     headline: Headline = Headline()
 
 
@@ -166,27 +171,9 @@ def of_points(points: pd.DataFrame) -> Values | None:
     rows = points[points["arm"] != "along"]
     scale = np.where(rows["metric"] == "loss", 1.0, 100.0)
     found = rows.fillna({"matching_epoch": END, "cut": 0, "split": ""}).assign(
-        value=rows["value"] * scale, reading_error=rows["reading_error"] * scale
+        dense="", value=rows["value"] * scale, reading_error=rows["reading_error"] * scale
     )
-    return read_off(found, _CONNECTION, _REPLICATES)
-
-
-def of_connections(connections: pd.DataFrame) -> Values | None:
-    """Barriers of our own sweeps at the end of training, not corrected.
-
-    ``connections`` as `pipeline.results.Results.connections` gives them.
-    """
-    rows = connections[connections["correction"] == "none"]
-    then, now = (pd.to_numeric(rows[key]) for key in ("matched_at", "evaluated_at"))
-    last = now.groupby([rows[key] for key in (*NETWORK, "sweep")]).transform("max")
-    triple = rows["arm"].isin(("direct", "indirect"))
-    found = rows.assign(
-        arm=rows["arm"].replace({"matched": "end"}), matching_epoch=then.mask(triple, END), cut=0
-    )[(now == last) & (rows["arm"] != "none")]
-    names = {"error_barrier": "error", "loss_barrier": "loss"}
-    keys = [key for key in _CONNECTION if key != "metric"]
-    long = found.rename(columns=names).melt([*keys, "a", "b"], list(names.values()), "metric")
-    return sampled(long, _CONNECTION)
+    return read_off(found, CONNECTION, _REPLICATES)
 
 
 def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import roles, style
 from pipeline.report.shown import Shown
+from pipeline.report.tables import names
 from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.fixed_points import FixedPoints
@@ -36,16 +36,16 @@ def build(
     known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
     theirs = known if output.published and not output.groups else known.iloc[:0]
     places = [*points[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
-    names = _in_order(points["group"])
-    shades = roles.in_time(range(len(names) + 1))
+    groups = names.from_the_input(points["group"])
+    shades = roles.in_time(range(len(groups) + 1))
     # a legend of many groups needs room of its own
-    size = (4.4, 2.1 + 0.06 * len(names)) if output.groups else (2.9, 2.1)
+    size = (4.4, 2.1 + 0.06 * len(groups)) if output.groups else (2.9, 2.1)
     figure, axes = style.grid(1, len(places), panel=size, sharex=False, sharey=True)
     for panel, place in zip(axes[0], places, strict=False):
         own = _at(points, place)
         for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
             look = roles.look_of("direct", matcher)
-            look = shades[names.index(group)] if output.groups else look
+            look = shades[groups.index(group)] if output.groups else look
             line = line.sort_values("x")
             style.band_line(panel, line["x"], line["mean"], line["std"], look)
         roles.draw_authors(panel, _at(theirs, place))
@@ -65,7 +65,7 @@ def build(
         style.handle(roles.look_of("direct", m), roles.MATCHERS.get(m, (m,))[0]) for m in matchers
     ]
     if output.groups:
-        handles = [style.handle(shades[number], name) for number, name in enumerate(names)]
+        handles = [style.handle(shades[number], name) for number, name in enumerate(groups)]
     chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
     handles.append(style.handle(chance_look, "unrelated permutations"))
     handles += [roles.authors_handle()] if len(theirs) else []
@@ -74,13 +74,6 @@ def build(
     if output.published:
         points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
     return figure, points
-
-
-def _in_order(groups: Iterable[str]) -> list[str]:
-    """Groups of units from the input up: as the network names them, those of a stage together."""
-    found = [*dict.fromkeys(groups)]
-    stages = [name.partition(".")[0] for name in found]
-    return sorted(found, key=lambda name: (stages.index(name.partition(".")[0]), name))
 
 
 def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
