@@ -337,8 +337,11 @@ def tiny_on_the_device(place: Path, *content: str) -> Tiny:
 
 def sweeps() -> list[Run]:
     """A run of every kind that a sweep has."""
-    found = Align((dense(0), dense(1)), "tiny", "along")
-    return [Connect(found, "all"), Landscape(found, "planes")]
+    along, *others = (
+        Align((dense(0), dense(1)), "tiny", sweep) for sweep in ("along", "layers", "pruned")
+    )
+    measured = [Connect(found, "all") for found in (along, *others)]
+    return [*measured, Landscape(along, "planes")]
 
 
 def every(tiny: Tiny) -> list[Run]:
