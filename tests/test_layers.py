@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from small import Tiny, same, seeded, write_study
-from studies import BASE, config, recipes, refused
+from studies import BASE, ROOT, config, recipes, refused
 from test_sweeps import SWEEP_RECIPES, SWEEP_STUDY, dense, permutations, state_of
 
 from pipeline import models
@@ -20,8 +20,11 @@ from pipeline.report.tables import claims
 from pipeline.results import Results
 from pipeline.runs import Align, Connect
 from pipeline.runs.sweeps import Prune
+from pipeline.runs.sweeps.layers import Layers
 from pipeline.stages.copies import pruned
 from pipeline.stages.job import Job
+from pipeline.study.config import read
+from pipeline.study.graph import Graph
 from pipeline.study.outputs.claims import Claims
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.symmetry.mixing import owners
@@ -358,6 +361,60 @@ def test_a_mistake_in_a_sweep_recipe_is_one_line(sweep: dict[str, Any], words: l
     found = recipes()
     found["sweep"]["mine"] = sweep
     refused(lambda: config(recipes=found), "sweep: mine", *words)
+
+
+OUTPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "verdicts on mixtures": (
+        {"kind": "notions"}, ["no definition is judged on a sweep over layers; allowed: epochs, triples"],
+    ),
+    "a kind that is not mixed": (
+        {"kind": "partial-barrier", "kinds": ["leave-out"]},
+        ["unknown kind of mixture 'leave-out'", "allowed: bottom-up"],
+    ),
+    "nothing": ({"kind": "partial-barrier", "metrics": []}, ["metrics and splits must name at least one"]),
+    "epochs": (
+        {"kind": "partial-barrier", "experiments": ["epochs"]},
+        ["sweep 'sharma-eight' is neither over layers nor over pruned copies"],
+    ),
+    "both": (
+        {"kind": "partial-barrier", "experiments": ["one", "copies"]},
+        ["sweeps over layers and over pruned copies: a figure each"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_mistake_in_a_figure_of_copies_is_one_line(name: str) -> None:
+    wrong, words = OUTPUTS[name]
+    found = recipes()
+    found["sweep"]["mine"] = CUT | {"kinds": ["bottom-up"]}
+    swept = SWEPT | {"connectivity": "sharma"}
+    experiments = {
+        "one": swept,
+        "copies": swept | {"sweep": "sharma-pruned"},
+        "epochs": swept | {"sweep": "sharma-eight"},
+    }
+    study = {
+        "experiments": experiments,
+        "outputs": {"figure_one": {"experiments": ["one"]} | wrong},
+    }
+    refused(lambda: config(study=study, recipes=found), "outputs: figure_one", *words)
+
+
+def test_the_released_code_cuts_by_substrings_without_biases_ten_epochs_early() -> None:
+    study = read(ROOT, {"study": "sharma", "protocol": "sharma-released"})
+    for name in ("vgg-layers", "resnet-layers"):
+        one = study.experiments[name]
+        assert isinstance(one.over, Layers)
+        assert (one.over.mix, one.over.layer_cut, one.over.final) == ("weights", "substring", 150)
+        (label,) = one.matchers.values()
+        assert not study.recipes.resolve("match", label).biases
+    text = read(ROOT, {"study": "sharma"}).experiments["vgg-layers"]
+    assert isinstance(text.over, Layers)
+    assert (text.over.mix, text.over.layer_cut, text.over.final) == ("permutations", "exact", None)
+    (run, *_) = text.aligned()
+    lines = run.lines(Graph(read(ROOT, {"study": "sharma"})), ())
+    assert len(lines) == 1 + 9 + 8 * 5 * 4  # no π, π of nine epochs, and Figure 17's mixtures
 
 
 def test_a_path_of_a_network_without_layers_is_refused_in_one_line(tmp_path: Path) -> None:
