@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.catalog.layers import KINDS
 from pipeline.report import build, published
 from pipeline.report.shown import Shown
 from pipeline.report.tables import Table
@@ -428,6 +429,45 @@ def children(
     return pd.DataFrame(rows)
 
 
+def partial(over: str = "layers", pairs: int = 3) -> pd.DataFrame:
+    """Lines of a sweep over layers (of epochs 1, 20 and the end, 160) or over pruned copies, of two
+    networks: a barrier that says which line it is.
+
+    Under the permutation of t: 100 - t/2 points, mixed at k of t: 10k + t/100; copies pruned by f at
+    t: 10f + t/100, at random 20 more; and 0.1 a pair more or less.
+    """
+    rows = []
+    for model, pair in product(("vgg16_ln", "resnet20_ln"), range(pairs)):
+        where = {
+            "experiment": model, "dataset": "cifar10", "model": model, "width": 1.0, "over": over,
+            "match": "weights", "matcher": "weights", "sweep": over, "seeds": f"a{2 * pair}-b{2 * pair + 1}",
+            "status": "ok", "a": 2 * pair, "b": 2 * pair + 1, "distance": 1.0, "correction": "none",
+        }  # fmt: skip
+        lines: list[tuple[str, Any, Any, int, Any, float]] = []
+        for t, point in ((1, "t0001"), (20, "t0020"), (160, "end")):
+            now = 160 if over == "layers" else t
+            lines += [("none", np.nan, np.nan, now, np.nan, 99.0)] if now == t else []
+            lines += [("matched", point, t, now, np.nan, 100 - t / 2)]
+            if over == "layers" and t < 160:
+                lines += [
+                    (kind, f"{kind}.{k}.{point}", t, now, k, 10 * k + t / 100)
+                    for kind in KINDS for k in (2, 4, 8)
+                ]  # fmt: skip
+            if over == "pruned":
+                lines += [
+                    (how, f"{how}.{f}.{point}", t, now, f, 10 * f + t / 100 + 20 * (how == "random"))
+                    for how in ("magnitude", "random") for f in (0.4, 0.8)
+                ]  # fmt: skip
+        for (arm, point, then, now, level, value), split in product(lines, ("train", "test")):
+            value += 0.1 * (pair - (pairs - 1) / 2)
+            rows.append(
+                where
+                | {"arm": arm, "point": point, "matched_at": then, "evaluated_at": now,
+                   "level": level, "split": split, "error_barrier": value, "loss_barrier": value / 10}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def alignments(widths: tuple[float, ...] = (0.5, 1.0)) -> pd.DataFrame:
     """Indirect permutations of two groups, of 4 and 2 units: 2 and 0 are as in the direct one."""
     return pd.DataFrame(
@@ -436,6 +476,7 @@ def alignments(widths: tuple[float, ...] = (0.5, 1.0)) -> pd.DataFrame:
              "width": width, "match": matcher, "matcher": matcher, "sweep": "triples",
              "seeds": "seeds0-1-2", "status": "ok", "point": point, "group": group, "size": size,
              "fixed_points": 0, "reference": point.partition(".")[0] if "." in point else np.nan,
+             "level": np.nan,
              "alike": alike if "." in point else np.nan}
             for matcher in ("weights", "activations") for width in widths
             for point in ("0-1", "0-1.2", "0-2.1") for group, size, alike in (("x", 4, 2), ("y", 2, 0))

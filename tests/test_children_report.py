@@ -137,7 +137,7 @@ def _study_of(output: dict[str, Any]) -> Any:
 
 
 def judged(*frames: pd.DataFrame) -> dict[str, Claim]:
-    return {one.id: one for one in claims.on_connections(pd.concat(frames, ignore_index=True))}
+    return {one.id: one for one in claims.on_sweeps(pd.concat(frames, ignore_index=True))}
 
 
 def test_claims_on_children_hold_where_children_do_what_the_work_says() -> None:
@@ -197,8 +197,8 @@ def test_few_pairs_and_other_sweeps_decide_nothing_about_children() -> None:
 
 def test_lines_of_children_are_no_barriers_of_their_parents() -> None:
     frame = synthetic.connections()
-    both = claims.on_connections(pd.concat([frame, synthetic.children(WORK)], ignore_index=True))
-    alone = {one.id: one for one in claims.on_connections(frame)}
+    both = claims.on_sweeps(pd.concat([frame, synthetic.children(WORK)], ignore_index=True))
+    alone = {one.id: one for one in claims.on_sweeps(frame)}
     for one in both:
         if one.id not in CLAIMS:
             assert (one.held, one.of) == (alone[one.id].held, alone[one.id].of)

@@ -347,7 +347,7 @@ def test_points_nearer_than_they_could_be_misread_are_not_told_apart(monkeypatch
 def connections_of(points, noise=0.001):
     """Lines of three separate pairs at the end of training, as of a sweep, about given barriers.
 
-    Those of another epoch and under a correction are nonsense.
+    Those of another kind of sweep and under a correction are nonsense.
     """
     chosen = points[points["figure"].eq("14") & points["metric"].isin(["error", "loss"])]
     keys = ["dataset", "model", "width", "matcher", "arm", "split"]
@@ -359,18 +359,19 @@ def connections_of(points, noise=0.001):
     ]
     lines = pd.concat(parts).reset_index()
     lines = lines.assign(sweep="s", correction="none", matched_at=160, evaluated_at=160)
+    lines = lines.assign(over="triples", dense="r", level=np.nan, distance=1.0)
     nonsense = lines.assign(error_barrier=99.0)
-    return pd.concat([lines, nonsense.assign(evaluated_at=3), nonsense.assign(correction="reset")])
+    return pd.concat([lines, nonsense.assign(over="epochs"), nonsense.assign(correction="reset")])
 
 
 def test_our_sweeps_go_through_the_same_formulas_and_can_be_decided():
     points = published.sharma()
-    found = {claim.id: claim for claim in claims.on_connections(connections_of(points))}
+    found = {claim.id: claim for claim in claims.on_sweeps(connections_of(points))}
     above = found["indirect-stays-above-direct"]
     assert (above.verdict, above.held, above.of, above.unclear) == (SUPPORTED, 72, 72, 0)
     assert above.parts[0].reading.estimate.value == pytest.approx(14.127, abs=0.01)
     swapped = points.assign(arm=points["arm"].replace({"direct": "indirect", "indirect": "direct"}))
-    turned = {claim.id: claim for claim in claims.on_connections(connections_of(swapped))}
+    turned = {claim.id: claim for claim in claims.on_sweeps(connections_of(swapped))}
     assert turned["indirect-stays-above-direct"].verdict == CONTRADICTED
     assert found["lower-layers-first"].of == 0
 

@@ -24,6 +24,7 @@ from pipeline.study.outputs.interpolation import Interpolation
 from pipeline.study.outputs.landscape import Landscape
 from pipeline.study.outputs.mask_sparsity import MaskSparsity
 from pipeline.study.outputs.matching_quality import MatchingQuality
+from pipeline.study.outputs.partial_barriers import PartialBarriers
 from pipeline.study.outputs.plane import LossPlane
 from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.study.outputs.training_curves import TrainingCurves
@@ -344,8 +345,11 @@ def test_figures_of_nothing_but_missing_sweeps():
         (SweepBarriers(lines=("none", "own", "fixed"), published=True), synthetic.connections()),
         (SweepBarriers(lines=("direct", "indirect"), published=True), synthetic.triples()),
         (FixedPoints(published=True), synthetic.alignments()),
+        (PartialBarriers(published=True), synthetic.partial()),
+        (PartialBarriers(last=True), synthetic.partial("pruned")),
     ):
         place = ["experiment", "dataset", "model", "width", "match", "matcher", "sweep", "seeds"]
+        place += ["over"] if "over" in frame else []
         gone = frame[place].drop_duplicates().reindex(columns=frame.columns)
         figure, data = synthetic.figure(output, gone.assign(status="missing"))
         note = figure.legends[0].get_title().get_text()
@@ -353,6 +357,64 @@ def test_figures_of_nothing_but_missing_sweeps():
     grid, paths = synthetic.landscape()
     figure, data = synthetic.figure(Landscape(scheme=True), (grid.iloc[:0], paths.iloc[:0]))
     assert figure.legends[0].get_title().get_text() == "the sweep is missing" and data.empty
+
+
+def test_mixtures_have_a_row_for_each_kind_between_epoch_and_end():
+    output = PartialBarriers(metrics=("error", "loss"), splits=("train", "test"))
+    figure, data = synthetic.figure(output, synthetic.partial())
+    assert len(figure.get_axes()) == 2 * 4 * 4
+    kinds = [panel.get_ylabel().split("\n")[-2].rstrip(":") for panel in figure.get_axes()[:16:4]]
+    assert kinds == ["bottom-up", "top-down", "put-in", "leave-out"]
+    own = data[data["model"].eq("vgg16_ln") & data["metric"].eq("error") & data["split"].eq("test")]
+    for _, row in own[own["line"] != "end"].iterrows():
+        assert row["mean"] == pytest.approx(10 * row["cut"] + row["x"] / 100)
+    ends = own[own["line"] == "end"].sort_values("x")
+    assert [*ends["x"]] == [1, 20, 160] and [*ends["mean"]] == pytest.approx([99.5, 90, 20])
+    panel = figure.get_axes()[0]
+    assert panel.get_xscale() == "log"
+    heights = {tuple(line.get_ydata()) for line in panel.get_lines()}
+    assert any(height == pytest.approx((20, 20)) for height in heights)  # π of the end
+    some = replace(output, kinds=("bottom-up",))
+    figure, data = synthetic.figure(some, synthetic.partial())
+    assert {*data["line"]} == {"bottom-up", "end"} and len(figure.get_axes()) == 2 * 4
+
+
+def test_pruned_copies_begin_with_whole_ones():
+    figure, data = synthetic.figure(PartialBarriers(), synthetic.partial("pruned"))
+    assert {*data["line"]} == {"magnitude", "random"} and {*data["x"]} == {0.0, 0.4, 0.8}
+    assert len(figure.get_axes()) == 2
+    own = data[data["model"].eq("vgg16_ln") & data["matched_at"].eq(20)]
+    found = own.set_index(["line", "x"])["mean"]
+    assert found["magnitude", 0.0] == found["random", 0.0] == pytest.approx(90)
+    assert found["random", 0.8] - found["magnitude", 0.8] == pytest.approx(20)
+    _, data = synthetic.figure(PartialBarriers(last=True), synthetic.partial("pruned"))
+    assert {*data["matched_at"]} == {160}
+
+
+def test_the_authors_values_of_mixtures_stand_in_the_panel_of_their_kind():
+    frame = synthetic.partial().replace({"width": 1.0}, {"width": 4.0})
+    frame.loc[frame["model"] == "vgg16_ln", "width"] = 1.0
+    output = PartialBarriers(splits=("train",), published=True)
+    _, data = synthetic.figure(output, frame)
+    theirs = data[data["source"] == "authors"]
+    assert theirs.groupby(["model", "line"]).size().to_dict() == {
+        ("vgg16_ln", "bottom-up"): 20, ("vgg16_ln", "top-down"): 8, ("vgg16_ln", "put-in"): 20,
+        ("vgg16_ln", "leave-out"): 4, ("vgg16_ln", "end"): 8,
+        ("resnet20_ln", "bottom-up"): 20, ("resnet20_ln", "top-down"): 4,
+        ("resnet20_ln", "put-in"): 20, ("resnet20_ln", "leave-out"): 8, ("resnet20_ln", "end"): 8,
+    }  # fmt: skip
+    one = theirs[theirs["model"].eq("vgg16_ln") & theirs["line"].eq("bottom-up")]
+    assert one[one["cut"].eq(4) & one["x"].eq(3)]["mean"].item() == pytest.approx(38)
+
+
+def test_groups_of_units_are_told_apart_from_the_input_up():
+    frame = synthetic.alignments()
+    names = ["stage1.0.inner", "stage2.0.inner", "stage1", "stage2"]
+    parts = [frame[frame["group"] == "x"].assign(group=name) for name in names]
+    figure, data = synthetic.figure(FixedPoints(groups=True), pd.concat(parts))
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:4] == ["stage1", "stage1.0.inner", "stage2", "stage2.0.inner"]
+    assert len(data) == 2 * 2 * 4
 
 
 def test_fixed_points_weigh_groups_by_their_units():
@@ -409,6 +471,7 @@ CASES = {
         (GapVsEpochs(published_rewind_epoch=20), synthetic.horizons),
         (SweepBarriers(lines=("none", "own", "along"), threshold=2), synthetic.connections),
         (FixedPoints(), synthetic.alignments),
+        (PartialBarriers(splits=("train", "test")), synthetic.partial),
         (Landscape(planes=("permutations", "start"), scheme=True), synthetic.landscape),
         (TwoParameters(), synthetic.two_parameters),
     )

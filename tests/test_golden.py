@@ -88,6 +88,9 @@ sweep:
   epochs: {over: epochs, epochs: [0, 2]}
   triples: {over: triples}
   spawns: {over: spawns, permutations: epochs, spawns: [2], noises: [2, 1]}
+  layers: {over: layers, epochs: [2], layers: [3, 5], kinds: [bottom-up, put-in]}
+  mixed: {over: layers, epochs: [2], layers: [3], mix: weights, layer_cut: substring}
+  pruned: {over: pruned, epochs: [2], fractions: [0.5]}
 sparse:
   golden: {lr: 0.002, weight_decay: 0.2, batch_size: 128}
 connectivity:
@@ -471,7 +474,9 @@ def sweep_of(study: Golden, sweep: str, seeds: tuple[int, ...] = (0, 1)) -> Alig
 
 def of_align(study: Golden) -> Fingerprint:
     found: Fingerprint = {"exact": {}, "near": {}}
-    for sweep, seeds in (("epochs", (0, 1)), ("triples", (0, 1, 2))):
+    pair, three = (0, 1), (0, 1, 2)
+    kinds = {"epochs": pair, "layers": pair, "mixed": pair, "pruned": pair, "triples": three}
+    for sweep, seeds in kinds.items():
         run = Align(tuple(study.dense_of(seed) for seed in seeds), "golden", sweep)
         with consumed() as drawn:
             study.run(run)

@@ -56,6 +56,8 @@ sweep:
   third: {over: epochs, epochs: [1], final: 3}
   triples: {over: triples}
   spawns: {over: spawns, permutations: along, spawns: [2], noises: [2, 1]}
+  layers: {over: layers, epochs: [2], layers: [2], kinds: [bottom-up, put-in]}
+  pruned: {over: pruned, epochs: [2], fractions: [0.5]}
 """
 )
 SWEEP_STUDY = """
@@ -468,7 +470,7 @@ def own_recipes() -> dict[str, Any]:
     ("raw", "words"),
     [
         ({"over": "epoch"}, ["over: unknown sweep 'epoch'", "did you mean 'epochs'?"]),
-        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, "]),
+        ({"epochs": [1]}, ["over: unknown sweep None", "allowed: epochs, layers, pruned, "]),
         ({"over": "epochs", "triples": 3}, ["unknown key 'triples'"]),
         ({"over": "epochs", "epochs": [1, 1]}, ["every value may stand once"]),
         ({"over": "triples", "triples": 0}, ["triples: 0 is not allowed"]),
@@ -563,7 +565,7 @@ def test_the_frame_has_a_row_for_each_line_correction_and_split(
 
 
 def test_every_kind_of_sweep_names_its_roles_and_compares_its_points(study: Tiny) -> None:
-    seeds = {"epochs": (0, 1), "spawns": (0, 1), "triples": (0, 1, 2)}
+    seeds = dict.fromkeys(("epochs", "layers", "pruned", "spawns"), (0, 1)) | {"triples": (0, 1, 2)}
     assert SWEEPS.keys() == seeds.keys()
     for over, members in seeds.items():
         run = align({"epochs": "along"}.get(over, over), members)

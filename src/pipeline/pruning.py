@@ -101,6 +101,27 @@ def shuffled(mask: Mapping[str, Tensor], generator: torch.Generator) -> Mask:
     return {name: drawn[name].reshape(kept.shape) for name, kept in mask.items()}
 
 
+def at_random(mask: Mapping[str, Tensor], how: str, generator: torch.Generator) -> Mask:
+    """A mask as sparse as ``mask``, at places drawn uniformly.
+
+    ``within``: as many zeros in each tensor as ``mask`` has; ``over``: as many in all, wherever they
+    fall; ``alike``: the same share of each tensor, of which one weight stays at least.
+    """
+    if how == "within":
+        return shuffled(mask, generator)
+    scores = {n: torch.rand(mask[n].shape, generator=generator) for n in sorted(mask)}
+    drawn = {name: scores[name] for name in mask}
+    if how == "over":
+        return global_magnitude(drawn, full(mask), count(mask)[0])
+    share = sparsity(mask)
+    return {
+        name: global_magnitude(
+            {name: score}, full({name: score}), min(round(share * score.numel()), score.numel() - 1)
+        )[name]
+        for name, score in drawn.items()
+    }
+
+
 def apply(mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors with the masked weights set to zero; others as they are."""
     return {

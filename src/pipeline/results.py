@@ -36,7 +36,9 @@ COLUMNS = [
 ]  # fmt: skip
 #: Of a matching recipe's ``similarity``: what it looks at.
 MATCHERS = {"correlation": "activations", "inner": "activations"}
-_SWEEP = [*PLACE, "dense", "match", "matcher", "sweep", "seeds", "status", "point"]
+_SWEEP = [
+    *PLACE, "dense", "over", "match", "matcher", "sweep", "seeds", "status", "point", "level",
+]  # fmt: skip
 CONNECTIONS = [
     *_SWEEP, "arm", "a", "b", "spawn", "matched_at", "evaluated_at", "distance", "correction", "split",
     "loss_barrier", "error_barrier", "loss_half", "error_half", "loss_a", "error_a", "loss_b",
@@ -243,7 +245,8 @@ class Results:
         """Barriers of the lines of an output's sweeps, a row per line, correction and split.
 
         Columns `CONNECTIONS`: where the networks stand; ``match``, the recipe, and ``matcher``, what
-        it looks at; ``arm``, ``point``, ``a``, ``b``: the line; ``spawn``: of a line between children
+        it looks at; ``over``, what the sweep goes over; ``arm``, ``point``, ``a``, ``b``: the line;
+        ``level``: the place of its point on the sweep's own scale; ``spawn``: of a line between children
         the epoch that they start from, and ``a`` and ``b`` are their seeds as in paths; ``matched_at``
         and ``evaluated_at``: epochs trained of the states matched and of those measured; barriers,
         excess at 1/2 and the ends' own values, losses in nats and errors in %; ``distance``, of the
@@ -263,18 +266,24 @@ class Results:
     def _of_sweeps(self, output: OfSweeps, name: str, columns: list[str]) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         for experiment in self.chosen(output):
+            over = experiment.over
+            assert over is not None
             runs = zip(output.sweeps(experiment), output.runs(experiment), strict=True)
             for align, run in runs:
                 similarity = self.graph.recipe(align).similarity
                 found = self.metrics(run)
                 row = place(experiment) | {
-                    "dense": align.home.recipe, "match": align.recipe,
-                    "matcher": MATCHERS.get(similarity, similarity),
+                    "dense": experiment.dense, "over": over.over,
+                    "match": align.recipe, "matcher": MATCHERS.get(similarity, similarity),
                     "sweep": align.sweep, "seeds": align.who,
                     "status": found["status"] if found else "missing",
                 }  # fmt: skip
                 lines = self.lines(run, name) if found else [{}]
-                rows += [row | line | _ends(line) for line in lines]
+                levels = (over.level(str(line.get("point", ""))) for line in lines)
+                rows += [
+                    row | line | _ends(line) | {"level": x}
+                    for line, x in zip(lines, levels, strict=True)
+                ]
         return pd.DataFrame(rows, columns=columns)
 
     def _curves(

@@ -345,10 +345,11 @@ def tiny_on_the_device(place: Path, *content: str) -> Tiny:
 
 
 def sweeps() -> list[Run]:
-    """A run of every kind that a sweep has, and one of children."""
-    found = Align((dense(0), dense(1)), "tiny", "along")
-    children = replace(found, sweep="spawns")
-    return [Connect(found, "all"), Landscape(found, "planes"), Connect(children, "all")]
+    """A run of every kind that a sweep has, and of every kind of sweep over a pair."""
+    kinds = ("along", "layers", "pruned", "spawns")
+    along, *others = (Align((dense(0), dense(1)), "tiny", sweep) for sweep in kinds)
+    measured = [Connect(found, "all") for found in (along, *others)]
+    return [*measured, Landscape(along, "planes")]
 
 
 def every(tiny: Tiny) -> list[Run]:

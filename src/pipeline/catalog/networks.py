@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pipeline.catalog import layers
+from pipeline.catalog.layers import Layer
 from pipeline.catalog.schema import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
@@ -62,6 +64,8 @@ class Network:
     #: Whether REPAIR has a place: BatchNorm, or convolutions with biases.
     repairs: bool = field(default=True, kw_only=True)
     blocks: bool = field(default=True, kw_only=True)
+    #: Its layers from the input up, between which a sweep over layers cuts; empty: it cannot.
+    layers: tuple[Layer, ...] = field(default=(), kw_only=True)
     #: Whether tests prove its permutation groups.
     tested: ClassVar[bool] = True
     #: Where a matching may observe it (setting ``taps``).
@@ -98,17 +102,19 @@ class Network:
         return int(self.counts.forward_flops * width**self.growth * area)
 
 
+_BLOCKS = layers.resnet(layers.RESNET20)
+
 #: Counts of ResNet50 are those for 1000 classes, of the others those for 10.
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
         Network(
-            "resnet20", "ResNet20", "resnet:RESNET20", 16, Counts(292_954, 85_820_672, 32),
+            "resnet20", "ResNet20", "resnet:RESNET20", 16, Counts(292_954, 85_820_672, 32), layers=_BLOCKS,
             about="BatchNorm; shortcuts of 3×3 convolutions, as the authors have them",
         ),
         Network(
             "vgg11", "VGG11", "vgg:VGG11", 64, Counts(9_225_610, 305_539_072, 32),
-            about="no norm", blocks=False,
+            about="no norm", blocks=False, layers=layers.vgg(layers.VGG11),
         ),
         Network(
             "resnet50", "ResNet50", "resnet50", 64, Counts(25_557_032, 8_178_368_512, 224),
@@ -118,23 +124,28 @@ NETWORKS: dict[str, Network] = {
         Network(
             "resnet20_ln", "ResNet20-LN", "resnet:RESNET20_LN", 16, Counts(272_474, 81_626_368, 32),
             about="LayerNorm over channels; shortcuts of 1×1 convolutions", repairs=False, blocks=False,
+            layers=_BLOCKS,
         ),
         Network(
             "resnet20_ln3", "ResNet20-LN3", "resnet:RESNET20_LN3", 16,
             Counts(292_954, 85_820_672, 32), repairs=False,
             about="the same with shortcuts of 3×3 convolutions, as git-re-basin has them", blocks=False,
+            layers=_BLOCKS,
         ),
         Network(
             "vgg16_ln", "VGG16-LN", "vgg:VGG16_LN", 64, Counts(14_728_266, 626_403_328, 32),
             about="LayerNorm over channels; one linear layer behind the mean over positions", blocks=False,
+            layers=layers.vgg(layers.VGG16),
         ),
         Network(
             "vgg8_ln", "VGG8-LN", "vgg:VGG8_LN", 64, Counts(4_509_450, 267_790_336, 32),
             about="the same with six convolutions, for small images and short training", blocks=False,
+            layers=layers.vgg(layers.VGG8),
         ),
         Network(
             "mlp", "MLP", "mlp", 512, Counts(2_103_818, 4_204_544, 32), growth=1.3, repairs=False,
             about="three hidden layers without norm, of 512 units at width 1", blocks=False,
+            layers=layers.plain(*(f"features.linear{n}." for n in (1, 2, 3)), "classifier."),
         ),
     )
 }  # fmt: skip

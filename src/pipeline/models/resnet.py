@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from pipeline.catalog import layers
 from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 from pipeline.models.parts import ChannelNorm, kaiming_normal
 
 #: Basic blocks of each stage; stages 2 and 3 start with stride 2 and a convolutional shortcut.
-BLOCKS = (3, 3, 3)
+BLOCKS = layers.RESNET20
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:

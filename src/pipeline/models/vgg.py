@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
+from pipeline.catalog import layers
 from pipeline.catalog import networks as catalog
 from pipeline.models.groups import Observed
 from pipeline.models.parts import ChannelNorm, kaiming_normal
@@ -92,14 +93,6 @@ class Design:
         ]
 
 
-VGG11 = Design(
-    (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None),
-    norm=False, initialise=_uniform,
-)  # fmt: skip
-VGG16_LN = Design(
-    (64, 64, None, 128, 128, None, 256, 256, 256, None, 512, 512, 512, None, 512, 512, 512),
-    norm=True, initialise=kaiming_normal,
-)  # fmt: skip
-VGG8_LN = Design(
-    (64, None, 128, None, 256, 256, None, 512, 512), norm=True, initialise=kaiming_normal
-)
+VGG11 = Design(layers.VGG11, norm=False, initialise=_uniform)
+VGG16_LN = Design(layers.VGG16, norm=True, initialise=kaiming_normal)
+VGG8_LN = Design(layers.VGG8, norm=True, initialise=kaiming_normal)

@@ -33,7 +33,7 @@ snakemake sharma_figure_3 -n --config study=sharma
 
 {table}
 
-Of Sharma et al.; the other figures have no target yet:
+Of Sharma et al. (what each asks, and what ours says: [the work on a page](../explanation/sharma.md)):
 
 {curves}
 
@@ -88,12 +88,14 @@ def rows(root: Path) -> Iterator[tuple[str, ...]]:
 
 
 def curves(root: Path) -> Iterator[tuple[str, ...]]:
-    """Figure of Sharma et al., what it shows, points that were read off it, target."""
+    """Figure of Sharma et al. by number, what it shows, points that were read off it, target."""
     read_off = published.sharma()["figure"].value_counts()
-    for name, output in read(root, {"study": "sharma"}).outputs.items():
-        if numbered := re.fullmatch(r"sharma_figure_(\d+)", name):
-            points = read_off.get(numbered[1], 0)
-            yield f"Figure {numbered[1]}", output.title, f"{points or ''}", f"`{name}`"
+    outputs = read(root, {"study": "sharma"}).outputs
+    matches = (re.fullmatch(r"sharma_figure_(\d+)", name) for name in outputs)
+    for numbered in sorted(filter(None, matches), key=lambda found: int(found[1])):
+        name, number = numbered[0], numbered[1]
+        points = read_off.get(number, 0)
+        yield f"Figure {number}", outputs[name].title, f"{points or ''}", f"`{name}`"
 
 
 def _order(place: Place) -> tuple[object, ...]:

@@ -100,6 +100,7 @@ class Align(Run):
             raise UserError(f"{self.folder}: every seed once, and several in ascending order")
         sweep = self.over(study)
         sweep.fit(seeds, study.recipe(self.home), self.folder)
+        sweep.of_network(self.home.model, self.folder)
         if sweep.lender:
             place = f"{self.folder}: sweep {self.sweep!r}: permutations"
             if study.sweep(sweep.lender, place).over != "epochs":
@@ -122,5 +123,5 @@ class Align(Run):
 
 def states(found: Iterable[Matching | Line]) -> dict[str, File]:
     """The files in which the states of these lie, each once, by role: state1, state2, …"""
-    files = dict.fromkeys(File(file.run, file.name) for each in found for file in (each.a, each.b))
+    files = dict.fromkeys(File(file.run, file.name) for each in found for file in each.files)
     return {f"state{number}": file for number, file in enumerate(files, start=1)}

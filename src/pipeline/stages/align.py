@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import symmetry
+from pipeline.catalog.networks import find
 from pipeline.runs import Align
-from pipeline.runs.sweeps import Composition
+from pipeline.runs.sweeps import Composition, Mixture
+from pipeline.stages.copies import matched_states
 from pipeline.stages.job import Job
 from pipeline.stages.match import matched, quality
-from pipeline.symmetry.permutation import Permutation
+from pipeline.symmetry.mixing import mixture, owners
+from pipeline.symmetry.permutation import Permutation, PermutationSpec
 
 
 def execute(job: Job) -> None:
@@ -20,8 +23,8 @@ def execute(job: Job) -> None:
     """
     run = job.run
     assert isinstance(run, Align)
-    read, spec, sweep = job.states(), job.spec(run), run.over(job.graph)
-    wanted = run.matchings(job.graph)
+    spec, sweep, wanted = job.spec(run), run.over(job.graph), run.matchings(job.graph)
+    read = job.states(keep=max(len(each.files) for each in wanted))
     by_seed = {member.seed: member for member in run.members}
     found: dict[str, Permutation] = {}
     measured: dict[str, dict[str, dict[str, Any]]] = {}
@@ -29,12 +32,13 @@ def execute(job: Job) -> None:
     searches: dict[str, Any] = {}
     for done, each in enumerate(wanted, start=1):
         a, b = (by_seed[file.run.home.seed] for file in (each.a, each.b))
-        status[each.point], match = matched(job, spec, (a, b), (read(each.a), read(each.b)))
+        states = matched_states(job, each, (a, b), read)
+        status[each.point], match = matched(job, spec, (a, b), states)
         found[each.point], measured[each.point] = match.permutation, quality(match)
         searches[each.point] = dict(match.search)
         job.progress.step(done, len(wanted))
     for composition in sweep.compositions(run.members):
-        found[composition.point] = _composed(composition, found)
+        found[composition.point] = _composed(composition, found, spec, run)
     job.write_tensors(
         "permutations.safetensors",
         {f"{point}/{group}": p for point, own in found.items() for group, p in own.items()},
@@ -60,8 +64,17 @@ def execute(job: Job) -> None:
     )  # fmt: skip
 
 
-def _composed(composition: Composition, found: dict[str, Permutation]) -> Permutation:
-    """The permutation of steps that are applied one after another."""
+def _composed(
+    composition: Composition | Mixture,
+    found: dict[str, Permutation],
+    spec: PermutationSpec,
+    run: Align,
+) -> Permutation:
+    """The permutation of steps that are applied one after another, or of two put together."""
+    if isinstance(composition, Mixture):
+        owner = owners(spec, find(run.home.model).layers)
+        early, late = found[composition.early], found[composition.late]
+        return mixture(owner, composition.layers, early, late)
     steps = [
         symmetry.inverse(found[point]) if inverted else found[point]
         for point, inverted in composition.steps

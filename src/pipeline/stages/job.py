@@ -125,10 +125,10 @@ class Job:
         """The network's state that an input holds."""
         return read_state(self.input(role), self.graph.inputs(self.run)[role].prefix, like)
 
-    def states(self) -> Callable[[File], dict[str, Tensor]]:
-        """Reads the states in files that are inputs; the last two stay in memory, and no more."""
+    def states(self, keep: int = 2) -> Callable[[File], dict[str, Tensor]]:
+        """Reads the states in files that are inputs; the last ``keep`` stay in memory, and no more."""
 
-        @lru_cache(maxsize=2)
+        @lru_cache(maxsize=keep)
         def read(file: File) -> dict[str, Tensor]:
             return read_state(self.read(file.run, file.name), file.prefix)
 

@@ -308,10 +308,10 @@ class Config:
             raise UserError(f"{where}: pairs: a sweep needs at least one pair [a, b] of seeds")
         if entry.mask_from:
             raise UserError(f"{where}: sweep goes with no mask_from: a and b have one recipe")
+        dense, place = self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
+        sweep.of_network(entry.model, place)
         for seeds in sweep.members(entry.pairs):
-            sweep.fit(
-                seeds, self.recipes.resolve("dense", labels["dense"]), f"{where}: sweep {label}"
-            )
+            sweep.fit(seeds, dense, place)
         place, matchings = f"{where}: matches", {}
         for reference in entry.matches or (entry.match,):
             match = self.recipes.label("match", reference, self.protocol, place)

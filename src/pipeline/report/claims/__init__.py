@@ -8,7 +8,8 @@ network, a data set), each with its cells and a measure that the claim says is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,9 @@ from pipeline.report.claims import (
     rewinding,
     sharma,
     sharma_children,
+    sharma_partial,
+    sharma_trajectories,
+    sweeps,
 )
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
@@ -36,17 +40,18 @@ from pipeline.report.claims.page import (
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results",
-    "points_page", "published_numbers", "published_page",
+    "claims_table", "evaluate", "on_points", "on_published", "on_results", "on_sweeps", "points_page",
+    "published_numbers", "published_page",
 ]  # fmt: skip
 
-#: The modules that state claims, in the order of the paper.
+#: The modules that state claims, in the order of the paper; and those of Sharma et al.
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)
+OF_SWEEPS = (sharma_trajectories, sharma_children, sharma, sharma_partial)
 
 
-def evaluate(found: Numbers) -> list[Claim]:
-    """All claims on one set of numbers, in the order of the paper."""
-    return judge([one for part in SUBJECTS for one in STATED[part.__name__]], found)
+def evaluate(found: Numbers, subjects: Iterable[ModuleType] = SUBJECTS) -> list[Claim]:
+    """All claims of these modules on one set of numbers, in their order; one page of tests."""
+    return judge([one for part in subjects for one in STATED[part.__name__]], found)
 
 
 def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None) -> Numbers:
@@ -67,18 +72,26 @@ def on_published() -> list[Claim]:
 
 def on_points() -> list[Claim]:
     """The claims of Sharma et al. on the points of their curves that were read."""
-    return judge(
-        STATED[sharma.__name__], Numbers(connections=numbers.of_points(published.sharma()))
-    )
+    return evaluate(Numbers(connections=numbers.of_points(published.sharma())), [sharma])
 
 
-def on_connections(connections: pd.DataFrame) -> list[Claim]:
-    """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
+def on_sweeps(
+    connections: pd.DataFrame,
+    alignments: pd.DataFrame | None = None,
+    verdicts: pd.DataFrame | None = None,
+) -> list[Claim]:
+    """The claims of Sharma et al. on our sweeps; frames as of `pipeline.results.Results`.
+
+    ``verdicts`` as `pipeline.report.claims.sweeps.of_notions` wants them.
+    """
     found = Numbers(
-        connections=numbers.of_connections(connections),
-        children=numbers.of_children(connections),
+        connections=sweeps.of_connections(connections, alignments),
+        children=sweeps.of_children(connections),
+        trajectories=sweeps.of_trajectories(connections),
+        groups=None if alignments is None else sweeps.of_groups(alignments),
+        notions=sweeps.of_notions(verdicts),
     )
-    return judge([*STATED[sharma.__name__], *STATED[sharma_children.__name__]], found)
+    return evaluate(found, OF_SWEEPS)
 
 
 def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:

@@ -272,6 +272,6 @@ def _entries(chosen: pd.Series, profile: pd.Series) -> str:
 #: The levels that tell entries of a profile apart, and how they are written.
 _FORMS: dict[str, Callable[[Any], str]] = {
     "width": "w = {:g}".format, "sparsity": names.percent, "rewind_epoch": "k = {:g}".format,
-    "matching_epoch": "t = {:g}".format, "cut": "cut {:g}".format, "matcher": str, "arm": str,
-    "split": str,
+    "matching_epoch": "t = {:g}".format, "epoch": "t = {:g}".format, "cut": "cut {:g}".format,
+    "matcher": str, "arm": str, "split": str,
 }  # fmt: skip

@@ -30,6 +30,11 @@ def slope(profile: pd.DataFrame) -> pd.Series:
     return profile.mul(x / (x @ x), axis=0).sum(skipna=False)
 
 
+def least(profile: pd.DataFrame) -> pd.Series:
+    """The smallest entry; NaN where there are none."""
+    return profile.min(skipna=False)
+
+
 @dataclass(frozen=True)
 class Measure:
     """A profile and the number taken of it; times ``sign``, the claim says that it is above 0.

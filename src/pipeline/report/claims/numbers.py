@@ -21,12 +21,9 @@ MEASURES = ["test_accuracy", "ensemble_accuracy", "disagreement", "kl", "js"]
 _CURVE = [*NETWORK, "a", "b", "correction", "split", "matched"]
 #: Of a value of ``connections``: the share of units on which two permutations agree.
 AGREEMENT = "fixed-points"
-_CONNECTION = [*NETWORK, "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
+CONNECTION = [*NETWORK, "dense", "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
 # Pairs of networks, and paths through a third one, behind a point (Sharma et al., Appendix D).
 _REPLICATES = 5
-#: Of a value of ``children`` the epoch of their start, where it is of their parents.
-PARENTS = -1
-_CHILD = [*NETWORK, "dense", "matcher", "arm", "spawn", "epoch"]
 _CHAIN = ["experiment", "style", "split", "iteration", "correction"]
 
 
@@ -48,11 +45,12 @@ class Numbers:
     measure. barriers: of the line between π(a) and b in nats, by network, split, correction and
     quantity (barrier, highest loss, loss at initialisation). chains: error barriers in % between
     dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
-    by network and part (matching, a dense training). connections: error barriers and shares of units
-    in %, loss barriers in nats, all at the end of training, by network, matcher, arm, epoch t of the
-    matching, cut between layers, split and metric. children: error barriers in % on test images, of
-    sweeps over spawns, by network, dense recipe, matcher, arm, epoch of the children's start (of
-    their parents `PARENTS`) and epoch at which they are measured.
+    by network and part (matching, a dense training). Of sweeps, as `pipeline.report.claims.sweeps`
+    has them: connections, barriers and shares of units by network, its dense recipe, matcher, arm,
+    epoch t of the matching, cut between layers (or fraction pruned), split and metric; children,
+    barriers between those of one epoch and network, or of two; trajectories, barriers and distances
+    along training; groups, shares of units of each group; notions, points
+    below the threshold by definition.
     """
 
     cells: Values | None = None
@@ -66,6 +64,9 @@ class Numbers:
     seconds: Values | None = None
     connections: Values | None = None
     children: Values | None = None
+    trajectories: Values | None = None
+    groups: Values | None = None
+    notions: Values | None = None
     headline: Headline = Headline()
 
 
@@ -172,50 +173,9 @@ def of_points(points: pd.DataFrame) -> Values | None:
     rows = points[points["arm"] != "along"]
     scale = np.where(rows["metric"] == "loss", 1.0, 100.0)
     found = rows.fillna({"matching_epoch": END, "cut": 0, "split": ""}).assign(
-        value=rows["value"] * scale, reading_error=rows["reading_error"] * scale
+        dense="", value=rows["value"] * scale, reading_error=rows["reading_error"] * scale
     )
-    return read_off(found, _CONNECTION, _REPLICATES)
-
-
-def of_connections(connections: pd.DataFrame) -> Values | None:
-    """Barriers of our own sweeps at the end of training, not corrected.
-
-    ``connections`` as `pipeline.results.Results.connections` gives them.
-    """
-    rows = connections[connections["correction"] == "none"]
-    then, now = (pd.to_numeric(rows[key]) for key in ("matched_at", "evaluated_at"))
-    last = now.groupby([rows[key] for key in (*NETWORK, "sweep")]).transform("max")
-    triple = rows["arm"].isin(("direct", "indirect"))
-    found = rows.assign(
-        arm=rows["arm"].replace({"matched": "end"}), matching_epoch=then.mask(triple, END), cut=0
-    )[(now == last) & ~rows["arm"].isin(("none", "instability", "children"))]
-    names = {"error_barrier": "error", "loss_barrier": "loss"}
-    keys = [key for key in _CONNECTION if key != "metric"]
-    long = found.rename(columns=names).melt([*keys, "a", "b"], list(names.values()), "metric")
-    return sampled(long, _CONNECTION)
-
-
-def of_children(connections: pd.DataFrame) -> Values | None:
-    """Error barriers on test images of our own sweeps over spawns, not corrected.
-
-    Instability and barriers without a permutation have no matcher.
-    """
-    if "spawn" not in connections or not connections["spawn"].notna().any():
-        return None
-    rows = connections[connections["correction"].eq("none") & connections["split"].eq("test")]
-    sweeps = [rows[key] for key in (*NETWORK, "dense", "sweep")]
-    rows = rows[rows["spawn"].notna().groupby(sweeps, dropna=False).transform("any")]
-    epoch = pd.to_numeric(rows["evaluated_at"])
-    last = epoch.groupby([rows[key] for key in (*NETWORK, "dense")]).transform("max")
-    plain = rows["arm"].isin(("none", "instability"))
-    pairs = rows["seeds"].str.extract(r"a(\d+)-b(\d+)").astype(int)
-    found = rows.assign(
-        a=pairs[0], b=pairs[1], matcher=rows["matcher"].mask(plain, ""),
-        arm=rows["arm"].replace({"matched": "along"}),
-        spawn=pd.to_numeric(rows["spawn"]).fillna(PARENTS),
-        epoch=epoch.mask(epoch == last, END), value=pd.to_numeric(rows["error_barrier"]),
-    )  # fmt: skip
-    return sampled(found, _CHILD)
+    return read_off(found, CONNECTION, _REPLICATES)
 
 
 def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:

@@ -66,7 +66,9 @@ def claims_table(
     )
     if beside is not None:
         known = {claim.id: claim.verdict for claim in beside}
-        layout.insert(2, "On the published numbers", [known[claim.id] for claim in there])
+        layout.insert(
+            2, "On the published numbers", [known.get(claim.id, ABSENT) for claim in there]
+        )
     notes = [
         _READING,
         *([f"Without cells here, so undecided: {', '.join(absent)}."] if absent else []),

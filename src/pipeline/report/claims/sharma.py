@@ -7,20 +7,16 @@ which two permutations agree.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
+from pipeline.catalog.layers import KINDS
 from pipeline.report.claims.judge import Case, claim
 from pipeline.report.claims.measures import Measure, gap, of, steps
 from pipeline.report.claims.numbers import AGREEMENT, Numbers
-from pipeline.report.claims.values import Values, units
-from pipeline.report.tables import names
-from pipeline.results import NETWORK
-
-_MIXED = ("bottom-up", "top-down", "put-in", "leave-out")
-_WIDTHS = ["dataset", "model"]
+from pipeline.report.claims.sweeps import networks
 
 
 @claim(
@@ -45,8 +41,8 @@ def indirect_stays_above_direct(numbers: Numbers) -> Iterator[Case]:
 
 @claim(
     "Section 6",
-    "direct, error and loss: mean over widths of the sign of barrier(weights) − barrier(activations) "
-    "> 0",
+    "direct by width, and along training under π_t and π of the end, error and loss: mean sign of "
+    "barrier(weights) − barrier(activations) > 0",
     note="Usually, the work says, not always: the estimate is the share of cells in which activations "
     "leave the lower barrier less the share in which weights do; literally asks every cell.",
 )
@@ -54,6 +50,10 @@ def activations_are_usually_better(numbers: Numbers) -> Iterator[Case]:
     """Activation matching usually leaves lower barriers than weight matching, though not always."""
     measure = Measure(gap("weights", "activations", "matcher"), _balance)
     yield from _barriers(numbers, measure, arm="direct")
+    for metric, (name, cells) in product(
+        ("error", "loss"), networks(numbers.trajectories, arm=("own", "along"))
+    ):
+        yield Case(f"{name} along training", cells.where(metric=metric), measure, metric)
 
 
 def _balance(profile: pd.DataFrame) -> pd.Series:
@@ -68,8 +68,8 @@ def _balance(profile: pd.DataFrame) -> pd.Series:
 )
 def lower_layers_first(numbers: Numbers) -> Iterator[Case]:
     """The more of the lower layers come from an early epoch, the higher the barrier at the end."""
-    for key, cells in _of(numbers, NETWORK, "error", arm="bottom-up"):
-        yield Case(names.place(**key), cells, Measure(steps("cut")))
+    for name, cells in networks(numbers.connections, metric="error", arm="bottom-up"):
+        yield Case(name, cells, Measure(steps("cut")))
 
 
 @claim(
@@ -80,12 +80,12 @@ def lower_layers_first(numbers: Numbers) -> Iterator[Case]:
 )
 def mixed_lie_between(numbers: Numbers) -> Iterator[Case]:
     """Permutations of networks mixed of two epochs lie between those of either epoch."""
-    for key, cells in _of(numbers, NETWORK, "error", arm=("end", *_MIXED)):
-        if cells.places["arm"].isin(_MIXED).any():
+    for name, cells in networks(numbers.connections, metric="error", arm=("end", *KINDS)):
+        if cells.places["arm"].isin(KINDS).any():
             for part, profile, sign in (
                 ("above the latest", _above_latest, 1), ("below that of t", _above_own, -1),
             ):  # fmt: skip
-                yield Case(names.place(**key), cells, Measure(profile, sign=sign, ties=True), part)
+                yield Case(name, cells, Measure(profile, sign=sign, ties=True), part)
 
 
 def _above_own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -114,8 +114,8 @@ def _above(frame: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
 )
 def permutations_settle(numbers: Numbers) -> Iterator[Case]:
     """Permutations from later in training agree more with that of the end."""
-    for key, cells in _of(numbers, NETWORK, AGREEMENT, arm="end"):
-        yield Case(names.place(**key), cells, Measure(steps("matching_epoch")))
+    for name, cells in networks(numbers.connections, metric=AGREEMENT, arm="end"):
+        yield Case(name, cells, Measure(steps("matching_epoch")))
 
 
 @claim(
@@ -127,9 +127,8 @@ def permutations_settle(numbers: Numbers) -> Iterator[Case]:
 def direct_and_indirect_stay_unlike(numbers: Numbers) -> Iterator[Case]:
     """Direct permutations and those through a third network share few units, and no more with
     width."""
-
-    for key, cells in _of(numbers, _WIDTHS, AGREEMENT, arm="indirect"):
-        name = names.place(**key)
+    agreement = {"metric": AGREEMENT, "arm": "indirect"}
+    for name, cells in networks(numbers.connections, widths=True, **agreement):
         yield Case(name, cells, Measure(lambda shares: 50 - shares), "few")
         yield Case(name, cells, Measure(steps("width"), sign=-1, ties=True), "no more with width")
 
@@ -137,13 +136,5 @@ def direct_and_indirect_stay_unlike(numbers: Numbers) -> Iterator[Case]:
 def _barriers(numbers: Numbers, measure: Measure, **chosen: object) -> Iterator[Case]:
     """A part for each metric, a case for each network over all its widths."""
     for metric in ("error", "loss"):
-        for key, cells in _of(numbers, _WIDTHS, metric, **chosen):
-            yield Case(names.place(**key), cells, measure, metric)
-
-
-def _of(
-    numbers: Numbers, by: list[str], metric: str, **chosen: object
-) -> Iterator[tuple[dict[str, Any], Values]]:
-    """The values of a metric with these keys, by network."""
-    if numbers.connections:
-        yield from units(numbers.connections.where(metric=metric, **chosen), by)
+        for name, cells in networks(numbers.connections, widths=True, metric=metric, **chosen):
+            yield Case(name, cells, measure, metric)

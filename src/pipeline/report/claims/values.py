@@ -232,4 +232,5 @@ def units(
     for key, rows in (places.groupby(list(by)).indices if by else everything).items():
         own = chosen.take(rows)
         if set(need) <= set(own.places[level] if need else ()):
-            yield dict(zip(by, key, strict=True)), own
+            parts = key if isinstance(key, tuple) else (key,)
+            yield dict(zip(by, parts, strict=True)), own

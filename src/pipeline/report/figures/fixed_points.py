@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import roles, style
 from pipeline.report.shown import Shown
+from pipeline.report.tables import names
 from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.fixed_points import FixedPoints
@@ -35,19 +36,23 @@ def build(
     known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
     theirs = known if output.published and not output.groups else known.iloc[:0]
     places = [*points[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
-    figure, axes = style.grid(1, len(places), panel=(2.9, 2.1), sharex=False, sharey=True)
+    groups = names.from_the_input(points["group"])
+    shades = roles.in_time(range(len(groups) + 1))
+    # a legend of many groups needs room of its own
+    size = (4.4, 2.1 + 0.06 * len(groups)) if output.groups else (2.9, 2.1)
+    figure, axes = style.grid(1, len(places), panel=size, sharex=False, sharey=True)
     for panel, place in zip(axes[0], places, strict=False):
         own = _at(points, place)
-        groups = [*own["group"].unique()]
-        shades = roles.in_time(range(len(groups) + 1))
         for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
             look = roles.look_of("direct", matcher)
             look = shades[groups.index(group)] if output.groups else look
             line = line.sort_values("x")
             style.band_line(panel, line["x"], line["mean"], line["std"], look)
         roles.draw_authors(panel, _at(theirs, place))
-        chance = own.sort_values("x")
-        panel.plot(chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9)
+        for _, chance in own.sort_values("x").groupby("group"):
+            panel.plot(
+                chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9
+            )
         by_width = pd.isna(place[2])
         (roles.width_axis if by_width else roles.epoch_axis)(panel, own["x"])
         panel.set_xlabel("Width (channels of the first layer)" if by_width else "Matching epoch t")
@@ -60,9 +65,7 @@ def build(
         style.handle(roles.look_of("direct", m), roles.MATCHERS.get(m, (m,))[0]) for m in matchers
     ]
     if output.groups:
-        names = [*points["group"].unique()]
-        shades = roles.in_time(range(len(names) + 1))
-        handles = [style.handle(shades[number], name) for number, name in enumerate(names)]
+        handles = [style.handle(shades[number], name) for number, name in enumerate(groups)]
     chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
     handles.append(style.handle(chance_look, "unrelated permutations"))
     handles += [roles.authors_handle()] if len(theirs) else []
@@ -83,11 +86,12 @@ def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
 def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over pairs, or triangles, of the share of units alike, and that of chance.
 
-    The three paths of a triangle agree with their direct permutations on equally many units: those
-    that come home by way of all three. They count once.
+    Permutations of mixed and of pruned copies are left out. The three paths of a triangle agree with
+    their direct permutations on equally many units: those that come home by way of all three. They
+    count once.
     """
     known = alignments[alignments["reference"].notna()]
-    known = known[known["reference"] != known["point"]]
+    known = known[known["reference"].ne(known["point"]) & known["level"].isna()]
     known = known.drop_duplicates([*NETWORK, "match", "sweep", "seeds", "point", "group"])
     point = known["point"].astype(str)  # a column of nothing but missing sweeps has no texts
     epochs = point.str.startswith("t")

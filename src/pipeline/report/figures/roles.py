@@ -36,6 +36,12 @@ ROLES: dict[str, tuple[str, Any]] = {
     "indirect": ("indirect", (0, (1, 1))),
     "instability": ("instability: children of one network", (0, (5, 1))),
     "children": ("children, π of parents", (0, (4, 1, 1, 1, 1, 1))),
+    "bottom-up": ("bottom-up:\nlayers before k from t", "-"),
+    "top-down": ("top-down:\nlayer k and up from t", "-"),
+    "put-in": ("put-in:\nlayer k from t", "-"),
+    "leave-out": ("leave-out:\nall but layer k from t", "-"),
+    "magnitude": ("smallest weights pruned", "-"),
+    "random": ("random weights pruned", "--"),
 }
 #: Lines in which no permutation plays a part, so that they are the same for every matcher.
 PLAIN = {"none": style.look(style.GREY, ""), "instability": style.look("#009E73", "s")}
@@ -60,6 +66,14 @@ def rank(matcher: str) -> tuple[int, str]:
     """Sort key that puts matchers in the order of ``MATCHERS``."""
     known = [*MATCHERS]
     return (known.index(matcher) if matcher in known else len(known)), matcher
+
+
+def by_rank(values: Sequence[float]) -> dict[float, style.Look]:
+    """Looks of the values of a scale none of which is the end: dark to light."""
+    highest = max(values, default=0.0)
+    return {
+        value: look for value, look in in_time([*values, highest + 1]).items() if value in values
+    }
 
 
 def in_time(epochs: Sequence[float]) -> dict[float, style.Look]:
@@ -103,30 +117,36 @@ def authors(shown: pd.DataFrame) -> pd.DataFrame:
     )
     same = ["dataset", "model", "width", "matcher", "line", "split", "metric"]
     known = known.merge(shown[same].drop_duplicates())
-    return known[[*same, "matched_at", "x", "mean", "reading_error"]]
+    return known[[*same, "matched_at", "cut", "x", "mean", "reading_error"]]
 
 
 def draw_authors(
-    panel: Axes, known: pd.DataFrame, in_time: Mapping[float, style.Look] | None = None
+    panel: Axes,
+    known: pd.DataFrame,
+    shades: Mapping[float, style.Look] | None = None,
+    shade: str = "matched_at",
 ) -> None:
     """Their values as hollow marks in grey, joined as the line that they are of.
 
-    Marks are the matcher's, or where each epoch has a line of its own, in its look ``in_time``; an
-    epoch that is none of ours is the end.
+    Marks are the matcher's, or where each value of ``shade`` has a line of its own, in its look of
+    ``shades``; a value that is none of ours is the end.
     """
-    for (role, matcher, then), line in known.groupby(
-        ["line", "matcher", "matched_at"], dropna=False
-    ):
+    for (role, matcher, value), line in known.groupby(["line", "matcher", shade], dropna=False):
         line = line.sort_values("x")
         own = look_of(role, matcher) | {"color": AUTHORS["color"]}
-        if role == "fixed" and in_time:
-            own = in_time.get(then, in_time[max(in_time)])
+        if shades and not pd.isna(value):
+            own = shades.get(value, shades[max(shades)])
         look = AUTHORS | {"marker": own["marker"] or "o", "markeredgecolor": own["color"]}
         look["linestyle"] = ROLES[role][1]
         panel.errorbar(
             line["x"], line["mean"], line["reading_error"], **look, linewidth=0.6,
             elinewidth=0.5, markerfacecolor="none", markeredgewidth=0.7, zorder=1.5,
         )  # fmt: skip
+
+
+def level_of_the_end(panel: Axes, height: float, look: style.Look) -> None:
+    """A dotted line at the barrier under the permutation of the end, in the colour of its line."""
+    panel.axhline(height, color=look["color"], linestyle=":", linewidth=0.7, alpha=0.7)
 
 
 def authors_handle() -> Line2D:
@@ -155,6 +175,15 @@ def epoch_axis(panel: Axes, at: Iterable[float]) -> None:
     panel.set_xticks(style.ticks(values, least=0.14))
     panel.set_xticks(values, minor=True)
     panel.set_xlim(values[0] - margin, values[-1] + margin)
+
+
+def share_axis(panel: Axes, at: Iterable[float]) -> None:
+    """An axis of shares, with a tick at as many of them as have room."""
+    values = sorted({*at})
+    if values:
+        kept = style.ticks(values, least=0.14)
+        panel.set_xticks(kept, [f"{value:g}" for value in kept])
+        panel.set_xlim(-0.03, max(values) + 0.03)
 
 
 def of_network(place: tuple[Any, ...]) -> str:

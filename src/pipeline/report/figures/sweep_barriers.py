@@ -17,8 +17,8 @@ from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.sweep_barriers import CHILDREN, SweepBarriers
 
-_SPLITS = {"train": "Training", "test": "Test"}
-_UNITS = {"error": "points", "loss": "nats"}
+SPLITS = {"train": "Training", "test": "Test"}
+UNITS = {"error": "points", "loss": "nats"}
 _ROW = [*NETWORK, "matcher"]
 _KEYS = [*_ROW, "line", "matched_at", "x", "split", "metric"]
 
@@ -63,7 +63,7 @@ def build(
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
             style.few_y_ticks(panel)
             if panels is axes[0]:
-                panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
+                panel.set_title(f"{SPLITS[split]} {metric}\nbarrier ({UNITS[metric]})")
             if panels is axes[-1]:
                 panel.set_xlabel(_x_label(row["lines"]))
             if output.x == "spawn":
@@ -184,8 +184,7 @@ def _draw(
         look = look | {"markevery": max(1, len(line) // 9)}
         style.band_line(panel, line["x"], line["mean"], line["std"], look)
         if role == "end":
-            last = line["mean"].iloc[-1]
-            panel.axhline(last, color=look["color"], linestyle=":", linewidth=0.7, alpha=0.7)
+            roles.level_of_the_end(panel, line["mean"].iloc[-1], look)
     axis = roles.width_axis if {"direct", "indirect"} & {*row["lines"]} else roles.epoch_axis
     axis(panel, points["x"])
 

@@ -1,8 +1,8 @@
-"""The claims of paper and thesis on the runs of a study, beside those on the published numbers."""
+"""The claims of the works on the runs of a study, beside those on the published numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -10,26 +10,71 @@ from pipeline.report import claims
 from pipeline.report.claims import Claim, Headline
 from pipeline.report.figures import imp_barrier, plane
 from pipeline.report.shown import Shown
-from pipeline.report.tables import cost, diversity
+from pipeline.report.tables import cost, diversity, notions
 from pipeline.report.tables.table import Table
 from pipeline.results import Results
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs import Output
 from pipeline.study.outputs.accuracy import AccuracyVsRewind
+from pipeline.study.outputs.base import OfSweeps
 from pipeline.study.outputs.claims import Claims
 from pipeline.study.outputs.cost import Cost
 from pipeline.study.outputs.diversity import Diversity
 from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.fixed_points import FixedPoints
 from pipeline.study.outputs.imp_barrier import ImpBarriers
 from pipeline.study.outputs.interpolation import Interpolation
+from pipeline.study.outputs.landscape import Landscape
+from pipeline.study.outputs.notions import Notions
 from pipeline.study.outputs.plane import LossPlane
 from pipeline.study.outputs.rewind_grid import RewindGrid
+from pipeline.study.outputs.sweep_barriers import SweepBarriers
 
 
 def read(output: Claims, results: Results) -> list[Claim]:
-    """The claims on what exists of the outputs that an entry names."""
+    """The claims on what exists of the outputs that an entry names: those of a work each on a page.
+
+    Sweeps are what the claims of Sharma et al. are on, all other tables and figures the paper's.
+    """
+    sources = [results.config.outputs[name] for name in output.outputs]
+    swept = [one for one in sources if isinstance(one, OfSweeps)]
+    others = [one for one in sources if not isinstance(one, OfSweeps | Landscape)]
+    found = _of_the_paper(output, others, results) if others else []
+    return found + (_of_sweeps(swept, results) if swept else [])
+
+
+def _of_sweeps(sources: Sequence[OfSweeps], results: Results) -> list[Claim]:
+    """The claims on sweeps; each is read once, whatever shows it."""
+    every = dict.fromkeys(
+        (one.name, match)
+        for source in sources
+        for one in results.chosen(source)
+        for match in source.matches or one.matchers
+    )
+    connections = pd.concat(
+        results.connections(SweepBarriers(experiments=(one,), matches=(match,)))
+        for one, match in every
+    )
+    alignments = pd.concat(
+        results.alignments(FixedPoints(experiments=(one,), matches=(match,)))
+        for one, match in every
+    )
+    verdicts = [
+        notions.judged(one, notions.read(one, results)).assign(threshold=one.threshold)
+        for one in sources
+        if isinstance(one, Notions)
+    ]
+    whose = connections[["experiment", "match", "matcher", "dense"]].drop_duplicates()
+    return claims.on_sweeps(
+        connections.reset_index(drop=True),
+        alignments.reset_index(drop=True),
+        pd.concat(verdicts).merge(whose) if verdicts else None,
+    )
+
+
+def _of_the_paper(output: Claims, sources: Sequence[Output], results: Results) -> list[Claim]:
+    """The claims of paper and thesis."""
     config, protocol = results.config, results.config.protocol
-    sources = [config.outputs[name] for name in output.outputs]
 
     def shown_by(*kinds: type[Output]) -> list[Experiment]:
         names = (name for o in sources if isinstance(o, kinds) for name in o.experiments)
@@ -60,4 +105,5 @@ def _matched_at_the_end(runs: pd.DataFrame, experiments: Mapping[str, Experiment
 
 def build(output: Claims, shown: Shown, judged: list[Claim]) -> Table:
     """A row per claim; the tidy frame has a row per unit of every claim."""
-    return claims.claims_table(output, shown, judged, beside=claims.on_published())
+    known = [*claims.on_published(), *claims.on_points()]
+    return claims.claims_table(output, shown, judged, beside=known)

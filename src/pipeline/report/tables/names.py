@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.catalog import datasets, networks
 
@@ -61,6 +61,13 @@ def place(
     parts += [] if sparsity is None else [at(sparsity)]
     parts += [] if rewind_epoch is None else [f"k = {rewind_epoch:g}"]
     return ", ".join([*parts, split] if split else parts)
+
+
+def from_the_input(groups: Iterable[str]) -> list[str]:
+    """Groups of units, each once, from the input up: in the network's order, those of a stage together."""
+    found = [*dict.fromkeys(groups)]
+    stages = [name.partition(".")[0] for name in found]
+    return sorted(found, key=lambda name: (stages.index(name.partition(".")[0]), name))
 
 
 def at(sparsity: float) -> str:

@@ -36,16 +36,14 @@ _ROW = [*PLACE, "match"]
 
 
 def read(output: Notions, results: Results) -> pd.DataFrame:
-    """The lines of the output's sweeps; ``over``: what each of them goes over."""
-    over = {one.name: one.over.over for one in results.chosen(output) if one.over}
-    found = results.connections(output)
-    return found.assign(over=found["experiment"].map(over))
+    """The lines of the output's sweeps."""
+    return results.connections(output)
 
 
 def build(output: Notions, shown: Shown, connections: pd.DataFrame) -> Table:
     """Rows: networks and matching; columns: definitions. Every run of a sweep is judged by itself:
     a pair of networks, or all networks of a sweep over triples."""
-    tidy = pd.DataFrame(_judged(output, connections))
+    tidy = judged(output, connections)
     rows = tidy[_ROW].drop_duplicates()
     columns = [name for name in _JUDGES if name in set(tidy["notion"])]
     found = {key: _text(own) for key, own in tidy.groupby([*_ROW, "notion"])}
@@ -70,8 +68,12 @@ def build(output: Notions, shown: Shown, connections: pd.DataFrame) -> Table:
     return shown.table(output, tidy, layout, notes)
 
 
+def judged(output: Notions, connections: pd.DataFrame) -> pd.DataFrame:
+    """A row for each run of a sweep and notion: whether it holds, and the largest barrier left."""
+    return pd.DataFrame(_judged(output, connections))
+
+
 def _judged(output: Notions, connections: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A row for each run of a sweep and notion."""
     keys = [*_ROW, "sweep", "seeds", "status", "over"]
     wanted = connections["correction"].eq(output.correction) & connections["split"].eq(output.split)
     for key, lines in connections.groupby(keys, sort=False):

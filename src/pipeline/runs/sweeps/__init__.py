@@ -11,9 +11,20 @@ import importlib
 import pkgutil
 
 from pipeline.catalog.schema import choose, mapping, parse
-from pipeline.runs.sweeps.base import SWEEPS, Composition, Line, Matching, Sweep
+from pipeline.runs.sweeps.base import (
+    SWEEPS,
+    Composition,
+    Line,
+    Matching,
+    Mix,
+    Mixture,
+    Prune,
+    Sweep,
+)
 
-__all__ = ["SWEEPS", "Composition", "Line", "Matching", "Sweep", "parse_sweep"]
+__all__ = [
+    "SWEEPS", "Composition", "Line", "Matching", "Mix", "Mixture", "Prune", "Sweep", "parse_sweep",
+]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

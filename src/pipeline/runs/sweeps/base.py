@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipeline.catalog.layers import Kind
 from pipeline.catalog.schema import Checked, without_defaults
 from pipeline.runs.base import File, Study
 from pipeline.runs.dense import Dense
@@ -15,12 +16,50 @@ SWEEPS: dict[str, type[Sweep]] = {}
 
 
 @dataclass(frozen=True)
+class Mix:
+    """Copies of two states some tensors of which are those of earlier states, ``a`` and ``b``.
+
+    Which ones is said by the layer ``k`` and what is done with it (`pipeline.catalog.layers`).
+    """
+
+    a: File
+    b: File
+    kind: Kind
+    k: int
+    substring: bool
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Copies of two states without a ``fraction`` of the weights of their layers.
+
+    ``criterion``: the smallest, or random ones, which ``random`` says how to draw; ``prunable`` as
+    of `pipeline.models.prunable_parameters`.
+    """
+
+    criterion: str
+    fraction: float
+    random: str
+    prunable: str
+
+
+@dataclass(frozen=True)
 class Matching:
-    """A permutation that is looked for, of the weights ``a`` onto the weights ``b``: a point."""
+    """A permutation that is looked for, of the weights ``a`` onto the weights ``b``: a point.
+
+    ``copies``: what is matched in the place of these.
+    """
 
     point: str
     a: File
     b: File
+    copies: Mix | Prune | None = None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """All states that are read."""
+        also = (self.copies.a, self.copies.b) if isinstance(self.copies, Mix) else ()
+        return (self.a, self.b, *also)
 
 
 @dataclass(frozen=True)
@@ -32,6 +71,19 @@ class Composition:
 
     point: str
     steps: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A permutation that is put together of two others, group by group.
+
+    Groups of units that ``layers`` write first are as at the point ``early``, others as at ``late``.
+    """
+
+    point: str
+    early: str
+    late: str
+    layers: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +100,11 @@ class Line:
     evaluated_at: int
     a: File
     b: File
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """All states that are read."""
+        return (self.a, self.b)
 
 
 @dataclass(frozen=True)
@@ -75,14 +132,22 @@ class Sweep(Checked):
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
         """Raise UserError where seeds, or the recipe of the dense runs, do not fit the sweep."""
 
+    def of_network(self, model: str, where: str) -> None:
+        """Raise UserError where the sweep does not fit networks of this name."""
+
     def matchings(self, study: Study, networks: Sequence[Dense]) -> Iterator[Matching]:
         """The permutations that are looked for."""
         raise NotImplementedError
 
-    def compositions(self, networks: Sequence[Dense]) -> Iterator[Composition]:
+    def compositions(self, networks: Sequence[Dense]) -> Iterator[Composition | Mixture]:
         """The permutations that follow from them."""
         del networks
         return iter(())
+
+    def level(self, point: str) -> float | None:
+        """The place of a point on a scale of the sweep's own, such as the layer at which it cuts."""
+        del point
+        return None
 
     def reference(self, point: str) -> str | None:
         """The point whose permutation this point's is compared with, unit by unit."""

@@ -1,4 +1,4 @@
-"""The claims of paper and thesis on a study's own runs."""
+"""The claims of the works on a study's own runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pipeline.study.outputs.base import Experiments, Linked, Output
 
 @dataclass(frozen=True)
 class Claims(Linked):
-    """Each claim of the paper as a formula over the cells of other outputs, with its verdict.
+    """Each claim of a work as a formula over the cells of other outputs, with its verdict.
+
+    On sweeps: those of Sharma et al.; on all other tables and figures: the paper's and the thesis'.
 
     A target of its own, no part of ``tables``: it needs what the tables and figures need.
     """

@@ -11,6 +11,9 @@ from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import OfSweeps, check_measured
 from pipeline.study.settings import Correction
 
+#: Kinds of sweep whose lines can say something of a definition.
+JUDGED = ("epochs", "triples")
+
 
 @dataclass(frozen=True)
 class Notions(OfSweeps):
@@ -37,5 +40,10 @@ class Notions(OfSweeps):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         super().check_experiment(experiment, where)
         check_measured(experiment, self.split, (self.correction,), where)
+        if experiment.over and experiment.over.over not in JUDGED:
+            raise UserError(
+                f"{where}: experiment {experiment.name!r}: no definition is judged on a sweep over "
+                f"{experiment.over.over}; allowed: {', '.join(JUDGED)}"
+            )
         if self.published:
             raise UserError(f"{where}: published: the authors gave no verdicts to put beside")
