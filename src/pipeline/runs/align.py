@@ -101,5 +101,5 @@ class Align(Run):
 
 def states(found: Iterable[Matching | Line]) -> dict[str, File]:
     """The files in which the states of these lie, each once, by role: state1, state2, …"""
-    files = dict.fromkeys(File(file.run, file.name) for each in found for file in (each.a, each.b))
+    files = dict.fromkeys(File(file.run, file.name) for each in found for file in each.files)
     return {f"state{number}": file for number, file in enumerate(files, start=1)}

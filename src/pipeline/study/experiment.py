@@ -40,6 +40,9 @@ class ExperimentEntry:
     connectivity: Any = option("line", "recipe of curves, barriers and planes")
     methods: tuple[str, ...] = option(("lth", "naive", "permuted"), "sparse methods", unique=True)
     sparsities: tuple[float, ...] = option((), "shares S of weights pruned", FRACTION, unique=True)
+    levels: tuple[int, ...] = option(
+        (), "in place of sparsities: after so many full prunes", Bounds(1, 9999), unique=True
+    )
     rewind_epochs: tuple[int, ...] = option((), "rewind epochs k", NOT_NEGATIVE, unique=True)
     pairs: tuple[tuple[int, int], ...] = option(
         (), "pairs [a, b] of seeds", NOT_NEGATIVE, unique=True
@@ -88,10 +91,14 @@ class Experiment(ExperimentEntry):
     ways: Mapping[str, Method]
     mask_dataset: str
     mask_dense: str
+    #: Label of the recipe of masks of one prune.
+    one_shot: str
     horizon: int
     fraction: float
     line: ConnectivitySettings
     protocol: Protocol
+    #: Whose training settings sparse runs have, as the sparse recipe says.
+    training: Literal["own", "dense", "full"] = "own"
     over: Sweep | None = None
     #: Matching recipes of the sweep by the names that the study gives, as labels.
     matchers: Mapping[str, str] = field(default_factory=dict)
@@ -109,8 +116,17 @@ class Experiment(ExperimentEntry):
         """The dense run from which the mask of a seed comes."""
         return replace(self.dense_run(seed), dataset=self.mask_dataset, recipe=self.mask_dense)
 
-    def mask(self, seed: int, sparsity: float) -> Mask:
+    def level(self, sparsity: float) -> int | None:
+        """The level that a sparsity stands for, where levels are declared."""
+        return dict(zip(self.sparsities, self.levels, strict=False)).get(sparsity)
+
+    def mask(self, seed: int, sparsity: float, cut: str = "imp") -> Mask:
         """The mask of a seed at a sparsity, as the protocol prunes to it."""
+        level = self.level(sparsity)
+        if cut == "one-shot":
+            return Mask(self.source_run(seed), self.one_shot, f"O{level}")
+        if level is not None:
+            return Mask(self.source_run(seed), self.imp, f"P{level}")
         prunes = (self.protocol.sparsity_prunes or {}).get(self.model, {})
         full = {float(text): number for text, number in prunes.items()}.get(sparsity)
         tolerance = (self.protocol.sparsity_tolerance or {}).get(self.model, 0.0)
@@ -143,6 +159,16 @@ class Experiment(ExperimentEntry):
         for pair, epoch in product(self.pairs, self.matching_epochs or (None,)):
             yield pair, epoch, self.matching(pair, epoch)
 
+    def permutation(
+        self, pair: tuple[int, int], method: Method, epoch: int | None
+    ) -> Match | Align | None:
+        """What the permutation of a method comes from; None where it permutes nothing."""
+        if not method.permute:
+            return None
+        if method.view == "end":
+            return self.matching(pair, epoch, method.match)
+        return Align(tuple(map(self.dense_run, pair)), method.match or self.match, self.sweep)
+
     def aligned(self, matches: tuple[str, ...] = ()) -> Iterator[Align]:
         """The permutations of the experiment's sweep by every matching, or by those named."""
         if self.over is None:
@@ -166,16 +192,18 @@ class Experiment(ExperimentEntry):
         for (a, b), sparsity, k, (name, method) in product(self.pairs, *at, self.ways.items()):
             if methods and name not in methods:
                 continue
-            times = (self.matching_epochs or (None,)) if method.permute else (None,)
+            times = (self.matching_epochs or (None,)) if method.arm == "dense" else (None,)
+            rewind = k + self.protocol.rewind_offset
+            epochs = {"own": self.horizon - k, "dense": self.horizon - rewind, "full": self.horizon}
             for t, replicate in product(times, range(self.replicates)):
                 run = Sparse(
                     init=self.dense_run(a if method.init == "a" else b),
-                    mask=self.mask(a, sparsity),
+                    mask=self.mask(b if method.mask == "b" else a, sparsity, method.cut),
                     method=name,
-                    rewind=k + self.protocol.rewind_offset,
-                    epochs=self.horizon - k,
+                    rewind=rewind,
+                    epochs=epochs[self.training],
                     recipe=self.sparse,
-                    match=self.matching((a, b), t, method.match) if method.permute else None,
+                    match=self.permutation((a, b), method, t),
                     replicate=replicate,
                     shuffled=method.mask == "shuffled",
                 )
@@ -186,7 +214,8 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
     """Checks that need no recipe.
 
     Raises:
-        UserError: a pair of one seed twice, too fine a sparsity, or sparse cells without pairs.
+        UserError: a pair of one seed twice, too fine a sparsity, levels beside sparsities, or sparse
+            cells without pairs.
     """
     for pair in entry.pairs:
         if pair[0] == pair[1]:
@@ -194,8 +223,30 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
     for sparsity in entry.sparsities:
         if float(sparsity_text(sparsity)) != sparsity:
             raise UserError(f"{where}: sparsities: {sparsity!r}: at most six digits")
-    if (entry.sparsities or entry.rewind_epochs) and not entry.pairs:
+    if entry.sparsities and entry.levels:
+        raise UserError(f"{where}: levels: stand in place of sparsities, not beside them")
+    if (entry.sparsities or entry.levels or entry.rewind_epochs) and not entry.pairs:
         raise UserError(f"{where}: pairs: at least one pair [a, b] of seeds is needed")
+
+
+def check_epochs(
+    entry: ExperimentEntry, horizon: int, training: str, offset: int, where: str
+) -> None:
+    """Raise UserError where epochs of rewinding or matching lie beyond the end of the dense runs.
+
+    The whole dense recipe (``training`` full) can follow on its own end.
+    """
+    for k in entry.rewind_epochs:
+        if k + offset >= horizon + (training == "full"):
+            trained = f" ({k + offset} trained)" if offset else ""
+            bound = "not exceed" if training == "full" else "lie below"
+            raise UserError(
+                f"{where}: rewind_epochs: {k}{trained} must {bound} T = {horizon} "
+                "of the dense recipe"
+            )
+    for t in entry.matching_epochs:
+        if t > horizon:
+            raise UserError(f"{where}: matching_epochs: {t} must not exceed T = {horizon}")
 
 
 def check_prunes(prunes: Mapping[str, int], where: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from pipeline.catalog.schema import Checked, choose, extended, mapping, named, parse, quote
 from pipeline.errors import UserError
-from pipeline.runs.sweeps import parse_sweep
+from pipeline.runs.form import PARTS
+from pipeline.runs.sweeps import Sweep, parse_sweep
 from pipeline.study.settings import RECIPES, Method, Protocol
 
 #: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
@@ -59,6 +60,7 @@ class Library:
                 for name, raw in raw_of.items()
             }
         self.resolve = cache(self._resolve)
+        self._check_sweeps()
         self.methods = self._entries(Method, data, "methods")
         for name, method in self.methods.items():
             if method.match is not None:
@@ -74,6 +76,16 @@ class Library:
                 same = {other for kind in own for other in self._recipes[kind]}
                 choose(old, {n for kind in kinds for n in self._recipes[kind]}, place, "recipe")
                 choose(new, same, f"{place}: {old}", f"{' or '.join(own)} recipe")
+
+    def _check_sweeps(self) -> None:
+        """Raise UserError where a sweep names a recipe that is none, or its own name means another."""
+        for name, sweep in self._recipes["sweep"].items():
+            place = f"{self.where}: sweep: {name}"
+            assert isinstance(sweep, Sweep)
+            for kind, label in sweep.recipes().items():
+                self.resolve(kind, label, f"{place}: {kind}")
+            if name == PARTS["mask"]:
+                raise UserError(f"{place}: the name stands for a mask in paths; choose another")
 
     def _entries(self, kind: type[Any], data: Mapping[str, Any], section: str) -> dict[str, Any]:
         place = f"{self.where}: {section}"

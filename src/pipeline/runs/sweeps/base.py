@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +22,11 @@ class Matching:
     a: File
     b: File
 
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What is read for it."""
+        return (self.a, self.b)
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -39,7 +44,8 @@ class Line:
     """A line that is measured: from the weights ``a``, permuted as at ``point``, to ``b``.
 
     ``arm`` says which question it answers; ``point`` is None where a stays as it is. ``matched_at``
-    and ``evaluated_at``: epochs trained of the states matched, and of those measured.
+    and ``evaluated_at``: epochs trained of the states matched, and of those measured. ``mask``: put
+    on b before it is measured.
     """
 
     arm: str
@@ -48,6 +54,12 @@ class Line:
     evaluated_at: int
     a: File
     b: File
+    mask: File | None = None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What is read for it."""
+        return (self.a, self.b, *([self.mask] if self.mask else []))
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,10 @@ class Sweep(Checked):
 
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
         """Raise UserError where seeds, or the recipe of the dense runs, do not fit the sweep."""
+
+    def recipes(self) -> Mapping[str, str]:
+        """Recipes that it names, by their kind."""
+        return {}
 
     def matchings(self, study: Study, networks: Sequence[Dense]) -> Iterator[Matching]:
         """The permutations that are looked for."""
