@@ -32,7 +32,9 @@ class Plane(Measured):
     def inputs(self, study: Study) -> dict[str, File]:
         match = self.permuted.match
         if not isinstance(match, Match):
-            raise UserError(f"{self.folder}: a plane needs a permuted run, of a matching of dense networks")
+            raise UserError(
+                f"{self.folder}: a plane needs a permuted run, of a matching of dense networks"
+            )
         return {
             "lth": File(self.permuted.lth, "metrics.json"),
             "dense": solution_of(match.a),

@@ -289,7 +289,7 @@ class Config:
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
             ways=ways, horizon=horizon, training=training,
-            fraction=imp.fraction, line=line,
+            chain=imp, line=line,
             protocol=self.protocol,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,11 +18,12 @@ from pipeline.catalog.schema import (
     quote,
 )
 from pipeline.errors import UserError
-from pipeline.runs import Align, Dense, Mask, Match, Solution, Sparse
+from pipeline.runs import Align, Dense, ImpBlock, Mask, Match, Solution, Sparse
 from pipeline.runs.form import sparsity_text, width_text
 from pipeline.runs.mask import mask_target
 from pipeline.runs.sweeps import Sweep
-from pipeline.study.settings import ConnectivitySettings, Method, Protocol
+from pipeline.runs.sweeps.rounds import Rounds
+from pipeline.study.settings import ConnectivitySettings, ImpSettings, Method, Protocol
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Experiment(ExperimentEntry):
     #: Label of the recipe of masks of one prune.
     one_shot: str
     horizon: int
-    fraction: float
+    chain: ImpSettings
     line: ConnectivitySettings
     protocol: Protocol
     #: Whose training settings sparse runs have, as the sparse recipe says.
@@ -102,6 +104,11 @@ class Experiment(ExperimentEntry):
     over: Sweep | None = None
     #: Matching recipes of the sweep by the names that the study gives, as labels.
     matchers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the remaining weights that a full prune takes."""
+        return self.chain.fraction
 
     @property
     def seeds_a(self) -> list[int]:
@@ -142,6 +149,20 @@ class Experiment(ExperimentEntry):
         """Sparsity and mask of every seed a; without sparsities, at all that are declared."""
         for seed, sparsity in product(self.seeds_a, sparsities or self.sparsities):
             yield sparsity, self.mask(seed, sparsity)
+
+    def rounds(self) -> Iterator[tuple[int, float, int, ImpBlock]]:
+        """Seed, sparsity, level and block of the round that ends at each level: of every a, and with
+        a sweep over rounds of every b."""
+        own = (
+            self.dense_runs()
+            if isinstance(self.over, Rounds)
+            else map(self.source_run, self.seeds_a)
+        )
+        for dense, (sparsity, level) in product(
+            own, zip(self.sparsities, self.levels, strict=False)
+        ):
+            block = ImpBlock(dense, self.imp, math.ceil(level / self.chain.rounds_per_block))
+            yield dense.seed, sparsity, level, block
 
     def solution(self, seed: int, sparsity: float) -> Solution:
         return Solution(self.mask(seed, sparsity))

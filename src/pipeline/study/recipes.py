@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from typing import Any
 
@@ -165,7 +165,10 @@ def _checked(kind: type[Any], raw: object, section: str, name: str) -> Any:
 
 def _changed(base: Checked, changes: Mapping[str, Any], where: str) -> Any:
     """``base`` with some settings replaced, checked."""
-    parsed = parse(type(base), changes, where)
+    given = {
+        item.name: getattr(base, item.name) for item in fields(base) if item.default is MISSING
+    }
+    parsed = parse(type(base), {**given, **changes}, where)
     settings = replace(base, **{key: getattr(parsed, key) for key in changes})
     settings.check(where)
     return settings

@@ -157,6 +157,14 @@ def band_line(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, style: 
         )
 
 
+def reference(axes: Axes, mean: float, std: float) -> None:
+    """The mean of a network's dense runs across a panel, their spread as a band where it is known."""
+    look = METHODS["dense"]
+    axes.axhline(mean, color=look["color"], linestyle="--", linewidth=1.0, zorder=1)
+    if std == std:
+        axes.axhspan(mean - std, mean + std, color="#000000", alpha=0.08, linewidth=0)
+
+
 def ticks(values: Iterable[float], least: float = 0.11) -> list[float]:
     """Those of the values that can stand as ticks side by side, first and last always.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.study.outputs.sweep_barriers import SweepBarriers
 _SPLITS = {"train": "Training", "test": "Test"}
 _UNITS = {"error": "points", "loss": "nats"}
 _ROW = [*NETWORK, "matcher"]
+_BY_WIDTH, _BY_LEVEL = {"direct", "indirect"}, {"dense", "sparse", "one-shot"}
 _KEYS = [*_ROW, "line", "matched_at", "x", "split", "metric"]
 
 
@@ -56,7 +57,8 @@ def build(
                 for f in (points, theirs)
             )
             roles.draw_authors(panel, beside, looks)
-            _draw(panel, own, row, looks)
+            _draw(panel, own, looks)
+            _axis(output)(panel, own["x"])
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
@@ -64,7 +66,7 @@ def build(
             if panels is axes[0]:
                 panel.set_title(f"{_SPLITS[split]} {metric}\nbarrier ({_UNITS[metric]})")
             if panels is axes[-1]:
-                panel.set_xlabel(_x_label(row["lines"]))
+                panel.set_xlabel(_x_label(output, row["lines"]))
         panels[0].set_ylabel(row["title"])
     handles = _handles(output, points, looks)
     handles += [roles.authors_handle()] if len(theirs) else []
@@ -104,8 +106,11 @@ def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
         "fixed": lines["arm"].eq("matched"),
         "direct": lines["arm"].eq("direct"),
         "indirect": lines["arm"].eq("indirect"),
+        **{arm: lines["arm"].eq(arm) for arm in _BY_LEVEL},
     }[role]
     x = roles.channels(lines) if triples else then if role == "end" else now
+    if lines["arm"].isin(_BY_LEVEL).any():
+        x = roles.density(1 - (1 - lines["fraction"].astype(float)) ** now)
     found = lines.assign(x=x, matched_at=then if role == "fixed" else float("nan"))[chosen]
     if triples:
         found = found.assign(width=float("nan"))
@@ -117,7 +122,7 @@ def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
 
 def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of panels: network, the matcher and lines shown in it, and the last epoch."""
-    by_width = bool({"direct", "indirect"} & {*output.lines})
+    by_width = bool(_BY_WIDTH & {*output.lines})
     frame = connections.assign(width=float("nan")) if by_width else connections
     places = [*frame[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
     matchers = [*connections["matcher"].unique()] if "fixed" in output.lines else [None]
@@ -153,9 +158,7 @@ def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
     return points[here]
 
 
-def _draw(
-    panel: Axes, points: pd.DataFrame, row: dict[str, Any], looks: dict[float, style.Look]
-) -> None:
+def _draw(panel: Axes, points: pd.DataFrame, looks: dict[float, style.Look]) -> None:
     keys = ["line", "matcher", "matched_at"]
     for (role, matcher, then), line in points.groupby(keys, sort=False, dropna=False):
         look = looks[then] if role == "fixed" else roles.look_of(role, matcher)
@@ -166,12 +169,18 @@ def _draw(
         if role == "end":
             last = line["mean"].iloc[-1]
             panel.axhline(last, color=look["color"], linestyle=":", linewidth=0.7, alpha=0.7)
-    axis = roles.width_axis if {"direct", "indirect"} & {*row["lines"]} else roles.epoch_axis
-    axis(panel, points["x"])
 
 
-def _x_label(lines: Sequence[str]) -> str:
-    if {"direct", "indirect"} & {*lines}:
+def _axis(output: SweepBarriers) -> Callable[[Axes, Iterable[float]], None]:
+    if _BY_LEVEL & {*output.lines}:
+        return roles.density_axis
+    return roles.width_axis if _BY_WIDTH & {*output.lines} else roles.epoch_axis
+
+
+def _x_label(output: SweepBarriers, lines: Sequence[str]) -> str:
+    if _BY_LEVEL & {*output.lines}:
+        return "Weights left (%)"
+    if _BY_WIDTH & {*lines}:
         return "Width (channels of the first layer)"
     return "Matching epoch t" if {*lines} <= {"own", "end"} else "Epoch"
 

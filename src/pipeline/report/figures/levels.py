@@ -1,0 +1,114 @@
+"""Accuracy by level of pruning: Figures 2 (right) and 13 of Sharma et al."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.report import levels
+from pipeline.report.figures import roles, style
+from pipeline.report.shown import Shown
+from pipeline.report.tables.cells import METRICS, filters, spread
+from pipeline.results import NETWORK, Results
+from pipeline.study.outputs.accuracy import Accuracy
+
+_CELL = [*NETWORK, "rewound", "arm", "matcher", "level", "sparsity"]
+_COLUMNS = {"weights": "Weights rewound", "rate": "Learning rate rewound"}
+_ARMS = [levels.UNPRUNED, levels.PRUNED, "dense", "sparse", "none", "one-shot"]
+_WORDS = {
+    levels.UNPRUNED: "dense", levels.PRUNED: "IMP", "dense": "mask under π of the dense networks",
+    "sparse": "mask under π of the sparse networks", "none": "mask without π",
+    "one-shot": "mask of one prune",
+}  # fmt: skip
+
+
+def read(output: Accuracy, results: Results) -> pd.DataFrame:
+    """The runs of the output's experiments, labelled."""
+    return levels.accuracies(results, results.chosen(output))
+
+
+def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """A row per network and matcher; columns: what is rewound before each retraining.
+
+    The frame holds the cells: mean and spread of the accuracy over runs, in %.
+    """
+    del shown
+    cells = _cells(output, runs)
+    matchers = sorted({*cells["matcher"]} - {""}, key=roles.rank) or [""]
+    networks = [*cells[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
+    columns = [name for name in _COLUMNS if name in {*cells["rewound"]}]
+    rows = list(product(networks, matchers))
+    size = (2.6, 1.8) if len(columns) > 1 else (3.2, 2.1)
+    figure, axes = style.grid(len(rows), len(columns), panel=size, sharex=False)
+    for panels, (network, matcher) in zip(axes, rows, strict=False):
+        here = cells[(cells[NETWORK] == list(network)).all(axis=1)]
+        here = here[here["matcher"].isin(("", matcher))]
+        for panel, rewound in zip(panels, columns, strict=True):
+            _draw(panel, here[here["rewound"].eq(rewound)])
+            style.few_y_ticks(panel)
+            if panels is axes[0]:
+                panel.set_title(_COLUMNS[rewound])
+            if panels is axes[-1]:
+                panel.set_xlabel("Weights left (%)")
+        told = f"{roles.of_network(network)}\n"
+        told += f"{roles.MATCHERS.get(matcher, (matcher,))[0]}\n" if len(matchers) > 1 else ""
+        panels[0].set_ylabel(f"{told}Test accuracy (%)")
+    shown_cells = cells[cells["level"] > 0]
+    note = style.missing_note(
+        len(shown_cells),
+        int(shown_cells["mean"].isna().sum()),
+        int((shown_cells["failed"] > 0).sum()),
+    )
+    style.legend(figure, _handles(cells, matchers), note)
+    return figure, cells
+
+
+def _cells(output: Accuracy, runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of the accuracy over the finished runs of a cell, each run once."""
+    kept = runs
+    for column, wanted in filters(output).items():
+        kept = kept[kept[column].isin(wanted) | kept["kind"].ne("sparse")]
+    kept = kept.drop_duplicates([*_CELL, "path"]).assign(sparsity=kept["sparsity"].fillna(0.0))
+    value = pd.to_numeric(kept[METRICS[output.metric]], errors="coerce")
+    kept = kept.assign(
+        value=value.where(kept["status"] == "ok"), failed=kept["status"].eq("diverged").astype(int)
+    )
+    cells = spread(kept, _CELL, failed=("failed", "sum"))
+    order = {arm: place for place, arm in enumerate(_ARMS)}
+    return cells.sort_values(
+        _CELL, key=lambda column: column.map(order) if column.name == "arm" else column,
+        ignore_index=True,
+    )  # fmt: skip
+
+
+def _look(arm: str, matcher: str) -> style.Look:
+    """That of the same question in figures of barriers, with marks where a line has none there."""
+    if arm in (levels.UNPRUNED, levels.PRUNED):
+        return style.METHODS["dense" if arm == levels.UNPRUNED else arm]
+    look = roles.look_of(arm, matcher)
+    return look | {"marker": look["marker"] or "s"}
+
+
+def _draw(panel: Axes, cells: pd.DataFrame) -> None:
+    at = roles.density(cells["sparsity"])
+    for (arm, matcher), line in cells.assign(x=at).groupby(["arm", "matcher"], sort=False):
+        look, line = _look(arm, matcher), line.sort_values("x")
+        if arm == levels.UNPRUNED and line["mean"].notna().all():
+            style.reference(panel, line["mean"].iloc[0], line["std"].iloc[0])
+        elif arm != levels.UNPRUNED:
+            look = look | {"markevery": max(1, len(line) // 9)}
+            style.band_line(panel, line["x"], line["mean"], line["std"], look)
+    roles.density_axis(panel, at[cells["level"] > 0])
+
+
+def _handles(cells: pd.DataFrame, matchers: list[Any]) -> list[Line2D]:
+    """Arms in order; where each matcher has a row, the first one's look stands for all."""
+    first = cells[cells["matcher"].isin(("", matchers[0]))]
+    drawn = first[["arm", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
+    ordered = sorted(drawn, key=lambda pair: _ARMS.index(pair[0]))
+    return [style.handle(_look(arm, matcher), _WORDS[arm]) for arm, matcher in ordered]
