@@ -44,8 +44,10 @@ SEEDS = st.integers(0, 20) | st.integers(0, 10**15 - 1)
 EPOCHS = st.integers(0, 10**6)
 COUNTS = st.integers(1, 999)
 WIDTHS = st.integers(1, 64_000).map(lambda n: width_text(n / 64))
-TARGETS = st.integers(1, 999_999).map(lambda n: f"S{sparsity_text(n / 10**6)}") | COUNTS.map(
-    "P{}".format
+TARGETS = (
+    st.integers(1, 999_999).map(lambda n: f"S{sparsity_text(n / 10**6)}")
+    | COUNTS.map("P{}".format)
+    | COUNTS.map("O{}".format)
 )
 DENSE = st.builds(Dense, NAMES, st.sampled_from(["resnet20", "vgg11"]), WIDTHS, LABELS, SEEDS)
 
@@ -71,7 +73,11 @@ def matches(draw: st.DrawFn) -> Match:
 def sparse_runs(draw: st.DrawFn, permuted: bool | None = None) -> Sparse:
     a, b = draw(partners())
     permuted = draw(st.booleans()) if permuted is None else permuted
-    match = Match(a, b, draw(LABELS), draw(st.none() | EPOCHS)) if permuted else None
+    match: Match | Align | None = None
+    if permuted:
+        match = Match(a, b, draw(LABELS), draw(st.none() | EPOCHS))
+        if (a.dataset, a.recipe) == (b.dataset, b.recipe) and draw(st.booleans()):
+            match = Align((a, b), match.recipe, draw(LABELS))
     own = not permuted and draw(st.booleans())
     init = Dense(b.dataset, b.model, b.width, b.recipe, a.seed) if own else b
     return Sparse(
@@ -148,7 +154,10 @@ def test_two_runs_never_share_a_path() -> None:
         )
     ]
     masks = [
-        Mask(one, label, target) for one in dense for label in labels for target in ("S0.90", "P9")
+        Mask(one, label, target)
+        for one in dense
+        for label in labels
+        for target in ("S0.90", "P9", "O9")
     ]
     home = dense[0]
     others = [
@@ -176,6 +185,11 @@ def test_two_runs_never_share_a_path() -> None:
         for one in dense for label in labels for n in (1, 11) for target in (None, "P11", "S0.90")
     }  # fmt: skip
     runs |= {Plane(one, "line") for one in sparse if one.match}
+    runs |= {
+        Sparse(b, Mask(a, "i", target), "m", 5, 1, "s", Align((a, b), label, sweep))
+        for a, b in pairs if (a.dataset, a.recipe) == (b.dataset, b.recipe)
+        for target in ("P9", "P8") for label in ("x", "y") for sweep in ("s", "line")
+    }  # fmt: skip
     seeds = ((0, 1), (1, 0), (0, 11), (0, 1, 2), (0, 12))
     align = [
         Align(tuple(replace(home, seed=seed) for seed in members), label, sweep)
@@ -192,7 +206,8 @@ PIECES = [
     "epoch1", "block1", "block0", "S0.90", "S0.9", "P13", "P0", "a0-b1", "a0-b0", "a0", "k5-e195",
     "k5-e0", "permuted.activations", "m@shuffled", "lth", "sparse", "line", "..", ".", "", "~", "a0-b1@t5",
     "\n", "a0@digits@dense-b1", "rounds11", "rounds11-S0.90", "\x00", "$(id)", "{x}", "a0-b1.r1",
-    "imp-ft@svhn@dense", "seeds0-1-2", "seeds0-1", "seeds2-01-1",
+    "imp-ft@svhn@dense", "O13", "O0", "permuted.activations@rounds", "m@rounds", "m.x@shuffled@rounds",
+    "seeds0-1-2", "seeds0-1", "seeds2-01-1",
 ]  # fmt: skip
 
 
@@ -230,6 +245,10 @@ assert parse("sparse", CELL).key == CELL
         ("sparse", CELL.replace("S0.90", "S0.00")),  # no run at all
         ("sparse", CELL.replace("S0.90", "S1.00")),
         ("sparse", CELL.replace("S0.90", "P0")),
+        ("sparse", CELL.replace("S0.90", "O0")),
+        ("sparse", CELL.replace("S0.90", "O09")),
+        ("sparse", CELL.replace("permuted.activations", "naive@rounds")),
+        ("sparse", CELL.replace(".activations", ".activations@rounds") + "@t5"),
         ("sparse", CELL.replace("-w1/", "-w0/")),
         ("sparse", CELL.replace("k5", "k-5")),
         ("sparse", CELL.replace("a0", "a" + "9" * 16)),

@@ -55,6 +55,7 @@ sweep:
   short: {over: epochs, epochs: [2]}
   third: {over: epochs, epochs: [1], final: 3}
   triples: {over: triples}
+  rounds: {over: rounds, imp: tiny, rounds: 2}
 """
 )
 SWEEP_STUDY = """
@@ -562,7 +563,7 @@ def test_the_frame_has_a_row_for_each_line_correction_and_split(
 
 
 def test_every_kind_of_sweep_names_its_roles_and_compares_its_points(study: Tiny) -> None:
-    seeds = {"epochs": (0, 1), "triples": (0, 1, 2)}
+    seeds = {"epochs": (0, 1), "triples": (0, 1, 2), "rounds": (0, 1)}
     assert SWEEPS.keys() == seeds.keys()
     for over, members in seeds.items():
         run = align({"epochs": "along"}.get(over, over), members)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,11 +19,7 @@ from pipeline.study.outputs.accuracy import Accuracy
 _CELL = [*NETWORK, "rewound", "arm", "matcher", "level", "sparsity"]
 _COLUMNS = {"weights": "Weights rewound", "rate": "Learning rate rewound"}
 _ARMS = [levels.UNPRUNED, levels.PRUNED, "dense", "sparse", "none", "one-shot"]
-_WORDS = {
-    levels.UNPRUNED: "dense", levels.PRUNED: "IMP", "dense": "mask under π of the dense networks",
-    "sparse": "mask under π of the sparse networks", "none": "mask without π",
-    "one-shot": "mask of one prune",
-}  # fmt: skip
+_WORDS = {levels.UNPRUNED: "dense", levels.PRUNED: "IMP", "one-shot": "pruned at once"}
 
 
 def read(output: Accuracy, results: Results) -> pd.DataFrame:
@@ -64,7 +59,7 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
         int(shown_cells["mean"].isna().sum()),
         int((shown_cells["failed"] > 0).sum()),
     )
-    style.legend(figure, _handles(cells, matchers), note)
+    style.legend(figure, _handles(cells), note)
     return figure, cells
 
 
@@ -106,9 +101,9 @@ def _draw(panel: Axes, cells: pd.DataFrame) -> None:
     roles.density_axis(panel, at[cells["level"] > 0])
 
 
-def _handles(cells: pd.DataFrame, matchers: list[Any]) -> list[Line2D]:
-    """Arms in order; where each matcher has a row, the first one's look stands for all."""
-    first = cells[cells["matcher"].isin(("", matchers[0]))]
-    drawn = first[["arm", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
-    ordered = sorted(drawn, key=lambda pair: _ARMS.index(pair[0]))
-    return [style.handle(_look(arm, matcher), _WORDS[arm]) for arm, matcher in ordered]
+def _handles(cells: pd.DataFrame) -> list[Line2D]:
+    drawn = cells[["arm", "matcher"]].drop_duplicates().itertuples(index=False, name=None)
+    ordered = sorted(drawn, key=lambda pair: (_ARMS.index(pair[0]), roles.rank(pair[1])))
+    return [
+        style.handle(_look(*pair), _WORDS.get(pair[0]) or roles.words_of(*pair)) for pair in ordered
+    ]

@@ -37,7 +37,7 @@ ROLES: dict[str, tuple[str, Any]] = {
     "indirect": ("indirect", (0, (1, 1))),
     "dense": ("π of the dense networks", "-"),
     "sparse": ("π of the sparse networks", (0, (3, 1, 1, 1))),
-    "one-shot": ("b pruned at once", (0, (5, 1, 1, 1, 1, 1))),
+    "one-shot": ("b pruned at once", (0, (1, 2.2))),
 }
 _MARKS = "osD^vP*X"
 AUTHORS: style.Look = {"color": "#8a8a8a", "linestyle": "-"}

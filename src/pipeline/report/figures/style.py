@@ -203,10 +203,13 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
     for line in handles:
         line.set_label(_wrapped(str(line.get_label()), figure.get_figwidth() - 0.51, 0.068))
     fits = (n for n in range(len(handles), 1, -1) if _width(handles, n) <= figure.get_figwidth())
+    columns = next(fits, 1)
+    # Panels keep their height beside a long legend.
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(handles) // columns) - 3))
     box = figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=next(fits, 1),
+        ncols=columns,
         frameon=False,
         handlelength=2.2,
         columnspacing=1.6,
