@@ -16,7 +16,8 @@ from pipeline import models, pruning, symmetry
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.connectivity.barrier import barrier, curve
-from pipeline.report import levels
+from pipeline.report import build, claims, levels
+from pipeline.report.claims import numbers
 from pipeline.results import Results
 from pipeline.runs import (
     Align,
@@ -434,6 +435,34 @@ def test_accuracies_by_level_say_how_their_masks_came(study: Tiny) -> None:
     assert {key: {*seeds} for key, seeds in pruned.items()} == {"weights": {0, 1}, "rate": {0}}
     once = frame[frame["arm"] == "one-shot"]
     assert (once["a"] == 0).all() and (once["b"] == 1).all()
+
+
+def test_claims_and_figures_find_their_cells_in_the_runs(study: Tiny) -> None:
+    results, outputs = Results(study.config), study.config.outputs
+    for run in study.graph.closure(study.graph.outputs(outputs)):
+        study.make(run)
+    connections, accuracies = levels.of_outputs(results, outputs.values())
+    assert {*connections["status"]} == {*accuracies["status"]} == {"ok"}
+    values = numbers.of_levels(connections, accuracies)
+    assert values is not None
+    counts = values.places.groupby("metric").size()
+    # a sweep of a matcher: none and dense at four levels, sparse and one-shot at three
+    assert counts["barrier"] == 2 * 4 + 2 * 3
+    # by weights: dense, and four ways to a mask and b's own rounds at two levels; by rate: dense, two
+    assert counts["accuracy"] == (1 + 5 * 2) + (1 + 2)
+    assert not values.means.isna().any().any()
+    named = {claim.id: claim for claim in claims.on_levels(connections, accuracies)}
+    assert named["masks-can-be-carried-over"].of == 3
+    assert {claim.verdict for claim in named.values()} == {"undecided"}  # of one pair
+    for name, kept in (
+        ("barriers", [100, 80, 64, 51.2]), ("accuracies", [100, 80, 64, 51.2]),
+    ):  # fmt: skip
+        figure, frame = build.figure(study.config, name)
+        assert (
+            frame["mean"].notna().all() and figure.get_axes()[-1].get_xlabel() == "Weights left (%)"
+        )
+        at = frame["x"] if "x" in frame else 100 * (1 - frame["sparsity"])
+        assert sorted({*at.round(4)}, reverse=True) == kept
 
 
 # -- what is refused ---------------------------------------------------------------------------

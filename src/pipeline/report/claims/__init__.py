@@ -23,6 +23,7 @@ from pipeline.report.claims import (
     reuse,
     rewinding,
     sharma,
+    sharma_sparse,
 )
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
@@ -35,7 +36,7 @@ from pipeline.report.claims.page import (
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results",
+    "claims_table", "evaluate", "on_connections", "on_levels", "on_points", "on_published", "on_results",
     "points_page", "published_numbers", "published_page",
 ]  # fmt: skip
 
@@ -72,6 +73,12 @@ def on_points() -> list[Claim]:
 def on_connections(connections: pd.DataFrame) -> list[Claim]:
     """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
     return _of_sharma(Numbers(connections=numbers.of_connections(connections)))
+
+
+def on_levels(connections: pd.DataFrame, accuracies: pd.DataFrame) -> list[Claim]:
+    """The claims of Sharma et al. on our pruned networks; frames as of `numbers.of_levels`."""
+    found = Numbers(levels=numbers.of_levels(connections, accuracies))
+    return judge(STATED[sharma_sparse.__name__], found)
 
 
 def _of_sharma(found: Numbers) -> list[Claim]:

@@ -24,6 +24,7 @@ AGREEMENT = "fixed-points"
 _CONNECTION = [*NETWORK, "matcher", "arm", "matching_epoch", "cut", "split", "metric"]
 # Pairs of networks, and paths through a third one, behind a point (Sharma et al., Appendix D).
 _REPLICATES = 5
+_LEVEL = [*NETWORK, "rewound", "arm", "matcher", "level", "metric"]
 _CHAIN = ["experiment", "style", "split", "iteration", "correction"]
 
 
@@ -47,7 +48,8 @@ class Numbers:
     dense and IMP solutions. planes: error barriers in % between LTH and permuted solutions. seconds:
     by network and part (matching, a dense training). connections: error barriers and shares of units
     in %, loss barriers in nats, all at the end of training, by network, matcher, arm, epoch t of the
-    matching, cut between layers, split and metric.
+    matching, cut between layers, split and metric. levels: error barriers and accuracies in % on test
+    data, by network, what is rewound, arm, matcher, level of pruning and metric.
     """
 
     cells: Values | None = None
@@ -60,6 +62,7 @@ class Numbers:
     planes: Values | None = None
     seconds: Values | None = None
     connections: Values | None = None
+    levels: Values | None = None
     headline: Headline = Headline()
 
 
@@ -187,6 +190,29 @@ def of_connections(connections: pd.DataFrame) -> Values | None:
     keys = [key for key in _CONNECTION if key != "metric"]
     long = found.rename(columns=names).melt([*keys, "a", "b"], list(names.values()), "metric")
     return sampled(long, _CONNECTION)
+
+
+def of_levels(connections: pd.DataFrame, accuracies: pd.DataFrame) -> Values | None:
+    """Barriers of sweeps over rounds, not corrected, and accuracies of the same pairs, on test data.
+
+    ``connections`` as `pipeline.results.Results.connections` gives them, ``accuracies`` as
+    `pipeline.report.levels.accuracies`. Runs of one network alone count for the pairs with this b.
+    """
+    keys = [connections[key] for key in ("experiment", "sweep")]
+    rounds = connections["arm"].eq("dense").groupby(keys).transform("any").astype(bool)
+    lines = connections[
+        rounds & connections["correction"].eq("none") & connections["split"].eq("test")
+    ]
+    barriers = lines.assign(
+        rewound="weights", level=lines["evaluated_at"], metric="barrier", value=lines["error_barrier"],
+        matcher=lines["matcher"].mask(lines["arm"].eq("none"), ""),
+    )  # fmt: skip
+    value = pd.to_numeric(accuracies["test_accuracy"]).where(accuracies["status"] == "ok")
+    found = accuracies.assign(metric="accuracy", value=value)
+    alone = found["b"].isna()
+    pairs = pd.concat([found.loc[~alone, ["a", "b"]], lines[["a", "b"]]]).drop_duplicates()
+    of_b = found[alone].drop(columns="b").rename(columns={"a": "b"}).merge(pairs, on="b")
+    return sampled(pd.concat([barriers, found[~alone], of_b])[[*_LEVEL, "a", "b", "value"]], _LEVEL)
 
 
 def barriers(curves: pd.DataFrame | None, at: float | None = None) -> pd.DataFrame:
