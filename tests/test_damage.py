@@ -50,7 +50,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A results folder with runs of every kind and all that tables and figures show."""
     root = write_study(
         tmp_path_factory.mktemp("damage"),
-        RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n",
+        RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n"
+        "  up: {over: rounds, imp: tiny, rounds: 2}\n",
         STUDY.replace("outputs: {}\n", OUTPUTS),
     )
     study = Tiny(root, root / "results")
@@ -63,6 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
         Connect(swept, "tiny"), Landscape(swept, "tiny"),
         Connect(Align((study.dense(0), study.dense(2)), "tiny", "tiny"), "tiny"),
+        Connect(Align((study.dense(0), study.dense(1)), "tiny", "up"), "tiny"),
     ]  # fmt: skip
     for run in study.graph.closure(runs):
         study.make(run)

@@ -27,6 +27,7 @@ from pipeline.runs import (
     Curve,
     ImpBarrier,
     Landscape,
+    Mask,
     Plane,
     Run,
     Snapshot,
@@ -64,7 +65,8 @@ def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
         tiny.dense(3), Snapshot(tiny.dense(3), 1), tiny.block(2), tiny.mask(),
         tiny.solution(), cell.match, cell, Curve(cell.match, "tiny"),
         ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
-        Plane(cell, "tiny"), swept, Connect(swept, "tiny"), Landscape(swept, "tiny"),
+        Plane(cell, "tiny"), Mask(tiny.dense(), "tiny", "O5"), swept,
+        Connect(swept, "tiny"), Landscape(swept, "tiny"),
     ]  # fmt: skip
     assert {run.stage for run in runs} == set(STAGES)
     said = [run.words for run in runs]

@@ -30,7 +30,17 @@ from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
 from pipeline.machine import gpu, gpu_slots
 from pipeline.report import build
-from pipeline.runs import Align, Connect, Curve, ImpBarrier, Landscape, Plane, Run
+from pipeline.runs import (
+    Align,
+    Connect,
+    Curve,
+    ImpBarrier,
+    ImpBlock,
+    Landscape,
+    Mask,
+    Plane,
+    Run,
+)
 from pipeline.stages.job import settle
 from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
@@ -337,13 +347,14 @@ def tiny_on_the_device(place: Path, *content: str) -> Tiny:
 
 def sweeps() -> list[Run]:
     """A run of every kind that a sweep has."""
-    found = Align((dense(0), dense(1)), "tiny", "along")
-    return [Connect(found, "all"), Landscape(found, "planes")]
+    pair = (dense(0), dense(1))
+    found, rounds = (Align(pair, "tiny", sweep) for sweep in ("along", "rounds"))
+    return [Connect(found, "all"), Landscape(found, "planes"), Connect(rounds, "all")]
 
 
 def every(tiny: Tiny) -> list[Run]:
-    """Runs of every kind, of both ways of pruning."""
-    found: list[Run] = []
+    """Runs of every kind, of every way of pruning."""
+    found: list[Run] = [ImpBlock(tiny.dense(), "tiny-rate", 1), Mask(tiny.dense(), "tiny", "O2")]
     for experiment, imp in (("tiny", "tiny"), ("rewound", "tiny-rewind")):
         permuted = tiny.cell("permuted", k=1, experiment=experiment).run
         assert permuted.match
