@@ -211,6 +211,7 @@ class Config:
         entries = self.experiments.values()
         kinds = (*RECIPES, "sweep")
         found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in kinds}
+        found["imp"] |= {one.one_shot for one in entries if one.levels}
         found["dense"] |= {one.mask_dense for one in entries}
         found["match"] |= {match for one in entries for match in one.matchers.values()}
         found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
