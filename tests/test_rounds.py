@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic
 import torch
 from small import RECIPES, Tiny, contents, same, write_study
 from studies import BASE, config, recipes, refused
@@ -39,6 +40,7 @@ from pipeline.runs.sweeps.rounds import point_of
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, ground
 from pipeline.study.experiment import Cell
+from pipeline.study.outputs.accuracy import AccuracyVsSparsity
 from pipeline.training.loop import Schedule, Trainer, Training
 from pipeline.weights import dense_state, read_mask, read_state, under
 
@@ -64,6 +66,7 @@ ROUND_RECIPES = (
     )
     .replace(
         "protocols:\n",
+        "  again: {init: b, permute: true, label: perm. again}\n"
         "  level: {init: b, permute: true, view: level}\n"
         "  one-shot: {init: b, mask: b, cut: one-shot}\n"
         "protocols:\n  released: {one_shot: rewound}\n",
@@ -463,6 +466,26 @@ def test_claims_and_figures_find_their_cells_in_the_runs(study: Tiny) -> None:
         )
         at = frame["x"] if "x" in frame else 100 * (1 - frame["sparsity"])
         assert sorted({*at.round(4)}, reverse=True) == kept
+
+
+def test_methods_of_one_question_are_not_mixed(study: Tiny) -> None:
+    """Two matchers that look at the same, controls and a's own runs have a line each."""
+    experiment = study.config.experiments["weights"]
+    methods = ("lth", "random-mask", "permuted", "again", "naive")
+    ways = {name: study.config.recipes.methods[name] for name in methods}
+    frame = levels.accuracies(
+        Results(study.config), [replace(experiment, methods=methods, ways=ways)]
+    )
+    frame = frame.assign(status="ok", test_accuracy=range(len(frame)))
+    output = AccuracyVsSparsity(experiments=("weights",), x="level")
+    figure, cells = synthetic.figure(output, frame)
+    assert cells.groupby("level")["method"].nunique().to_dict() == {0: 1, 1: 6, 3: 6}
+    assert (cells.loc[cells["method"].isin(("lth", "again")), "n"] == 1).all()
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len({*words}) == len(words) == 7
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker())
+             for line in figure.legends[0].get_lines()]  # fmt: skip
+    assert len({*looks}) == len(looks)
 
 
 # -- what is refused ---------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def accuracies(results: Results, experiments: Iterable[Experiment]) -> pd.DataFr
 
     ``arm``: ``unpruned`` (level 0), ``imp`` (the round that ends at the level), or how a sparse run
     came to its mask: as it is of the other network (``none``), under π of the dense networks
-    (``dense``) or of those pruned to the level (``sparse``), or of one prune (``one-shot``).
+    (``dense``) or of those pruned to the level (``sparse``), or of one prune (``one-shot``); of
+    another method its name.
     ``matcher``: what π looks at, "" without π. ``rewound``: ``weights``, or ``rate`` where the
     learning rate alone was.
     """
@@ -30,7 +31,10 @@ def accuracies(results: Results, experiments: Iterable[Experiment]) -> pd.DataFr
     for experiment in experiments:
         frame = results.runs([experiment])
         ways = experiment.ways
-        arms = {name: way.arm for name, way in ways.items()} | {"dense": UNPRUNED, "imp": PRUNED}
+        arms = {name: way.arm or name for name, way in ways.items()} | {
+            "dense": UNPRUNED,
+            "imp": PRUNED,
+        }
         matchers = {
             name: _matcher(results, way.match or experiment.match) if way.permute else ""
             for name, way in ways.items()

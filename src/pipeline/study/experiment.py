@@ -213,7 +213,8 @@ class Experiment(ExperimentEntry):
         for (a, b), sparsity, k, (name, method) in product(self.pairs, *at, self.ways.items()):
             if methods and name not in methods:
                 continue
-            times = (self.matching_epochs or (None,)) if method.arm == "dense" else (None,)
+            dense = method.permute and method.view == "end"
+            times = (self.matching_epochs or (None,)) if dense else (None,)
             rewind = k + self.protocol.rewind_offset
             epochs = {"own": self.horizon - k, "dense": self.horizon - rewind, "full": self.horizon}
             for t, replicate in product(times, range(self.replicates)):

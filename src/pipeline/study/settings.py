@@ -292,8 +292,10 @@ class Method(Checked):
     color: str | None = option(None, "colour in figures (#rrggbb); empty: chosen")
 
     @property
-    def arm(self) -> str:
+    def arm(self) -> str | None:
         """The name of the same question in a sweep over rounds (`pipeline.runs.sweeps.rounds`)."""
+        if self.init == "a" or self.mask == "shuffled":
+            return None
         if self.cut == "one-shot":
             return "one-shot"
         return {"end": "dense", "level": "sparse"}[self.view] if self.permute else "none"
