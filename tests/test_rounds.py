@@ -94,6 +94,8 @@ experiments:
   wild: {<<: *weights, dense: wild-end, levels: [1], methods: [level]}
 outputs:
   barriers: {kind: barrier, experiments: [weights], lines: [none, dense, sparse, one-shot]}
+  notions: {kind: notions, experiments: [weights]}
+  alike: {kind: fixed-points, experiments: [weights]}
   accuracies: {kind: accuracy-vs-sparsity, experiments: [weights, rate], x: level}
 """
 State = dict[str, Tensor]
@@ -486,6 +488,41 @@ def test_methods_of_one_question_are_not_mixed(study: Tiny) -> None:
     looks = [(line.get_color(), line.get_linestyle(), line.get_marker())
              for line in figure.legends[0].get_lines()]  # fmt: skip
     assert len({*looks}) == len(looks)
+
+
+def test_one_permutation_for_all_levels_is_a_notion(study: Tiny) -> None:
+    table = build.table(study.config, "notions")
+    dense = [float(row["error_barrier"]) for row in rows(study)
+             if row["split"] == "test" and row["arm"] in ("none", "dense")]  # fmt: skip
+    (found,) = table.tidy.to_dict("records")
+    assert found["notion"] == "simultaneous (3)"
+    worst = {arm: max(float(row["error_barrier"]) for row in rows(study)
+                      if row["split"] == "test" and row["arm"] == arm)
+             for arm in ("none", "dense")}  # fmt: skip
+    assert len(dense) == 8 and found["worst"] == pytest.approx(min(worst.values()))
+
+
+def test_permutations_of_levels_are_compared_with_the_dense_one(study: Tiny) -> None:
+    study.make(align())
+    _, frame = build.figure(study.config, "alike")
+    found = read_tensors(study.path(align()))
+    for left, level in ((80.0, 1), (64.0, 2), (51.2, 3)):
+        (row,) = frame[frame["x"].round(6) == left].to_dict("records")
+        same_places = [
+            (found[f"{point_of(level)}/{group}"] == index).float()
+            for group, index in under("end/", found).items()
+        ]
+        assert row["mean"] == pytest.approx(float(torch.cat(same_places).mean()))
+    mixed = {"kind": "fixed-points", "experiments": ["one", "two"]}
+    swept = LEVELS | {"levels": [], "rewind_epochs": [], "methods": []}
+    experiments = {
+        "one": swept | {"sweep": "sharma-rounds"},
+        "two": swept | {"sweep": "sharma-epochs"},
+    }
+    refused(
+        lambda: config(experiments, {"f": mixed}),
+        "sweeps over rounds stand in a figure of their own",
+    )
 
 
 # -- what is refused ---------------------------------------------------------------------------
