@@ -10,7 +10,7 @@ import pytest
 import synthetic
 import torch
 from small import RECIPES, Tiny, contents, same, write_study
-from studies import BASE, config, recipes, refused
+from studies import BASE, config, graph, recipes, refused
 from torch import Tensor
 
 from pipeline import models, pruning, symmetry
@@ -571,6 +571,30 @@ def test_what_fits_no_level_is_refused_before_anything_runs(name: str) -> None:
     config({"one": LEVELS})
     changed, words = MISTAKES[name]
     refused(lambda: config({"one": LEVELS | changed}), "experiments: one: ", *words)
+
+
+def test_a_sweep_follows_what_a_protocol_changes_in_the_pruning_that_it_names() -> None:
+    experiment = LEVELS | BY_LEVEL | {"sweep": {"recipe": "sharma-rounds", "rounds": 3}}
+    found = graph({"one": experiment}, protocol="authors-code")
+    one = found.config.experiments["one"]
+    assert one.imp == "sharma-imp+momentum=0+prunable=no-shortcut+weight_decay=0"
+    assert one.sweep == f"sharma-rounds+imp={one.imp}+rounds=3"
+    for cell in one.cells():
+        assert parse("sparse", cell.run.key) == cell.run and found.digest(cell.run)
+        (align,) = (run for run in found.parents(cell.run) if isinstance(run, Align))
+        blocks = [run for run in found.parents(align) if isinstance(run, ImpBlock)]
+        assert {run.recipe for run in blocks} == {one.imp} and len(blocks) == 2 * 3
+    refused(
+        lambda: found.sweep(one.sweep.replace("momentum", "moment"), "x"), "unknown key 'moment'"
+    )
+
+
+def test_no_offset_leads_beyond_the_end() -> None:
+    experiment = LEVELS | {"sparse": "sharma-rate", "rewind_epochs": [10, 160]}
+    one = config({"one": experiment}, protocol="authors-code").experiments["one"]
+    assert {(cell.rewind_epoch, cell.run.rewind, cell.run.epochs) for cell in one.cells()} == {
+        (10, 11, 160), (160, 160, 160),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

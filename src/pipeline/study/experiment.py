@@ -216,6 +216,7 @@ class Experiment(ExperimentEntry):
             dense = method.permute and method.view == "end"
             times = (self.matching_epochs or (None,)) if dense else (None,)
             rewind = k + self.protocol.rewind_offset
+            rewind = min(rewind, self.horizon) if self.training == "full" else rewind
             epochs = {"own": self.horizon - k, "dense": self.horizon - rewind, "full": self.horizon}
             for t, replicate in product(times, range(self.replicates)):
                 run = Sparse(
@@ -259,11 +260,12 @@ def check_epochs(
     The whole dense recipe (``training`` full) can follow on its own end.
     """
     for k in entry.rewind_epochs:
-        if k + offset >= horizon + (training == "full"):
+        if training == "full" and k > horizon:
+            raise UserError(f"{where}: rewind_epochs: {k} must not exceed T = {horizon}")
+        if training != "full" and k + offset >= horizon:
             trained = f" ({k + offset} trained)" if offset else ""
-            bound = "not exceed" if training == "full" else "lie below"
             raise UserError(
-                f"{where}: rewind_epochs: {k}{trained} must {bound} T = {horizon} "
+                f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} "
                 "of the dense recipe"
             )
     for t in entry.matching_epochs:

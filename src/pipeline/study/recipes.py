@@ -83,7 +83,7 @@ class Library:
             place = f"{self.where}: sweep: {name}"
             assert isinstance(sweep, Sweep)
             for kind, label in sweep.recipes().items():
-                self.resolve(kind, label, f"{place}: {kind}")
+                choose(label, self._recipes[kind], f"{place}: {kind}", f"{kind} recipe")
             if name == PARTS["mask"]:
                 raise UserError(f"{place}: the name stands for a mask in paths; choose another")
 
@@ -106,20 +106,26 @@ class Library:
         base = self._recipes[kind][choose(name, self._recipes[kind], place, f"{kind} recipe")]
         if not changes:
             return base
-        raw = {}
+        raw: dict[str, object] = {}
+        named, last = base.recipes() if isinstance(base, Sweep) else (), ""
         for change in changes:
             key, equals, text = change.partition("=")
             if not equals:
                 raise UserError(f"{place}: expected key=value after '+', got {quote(change)}")
-            raw[key] = _value(text)
+            if last in named and not hasattr(base, key):  # of the recipe that the sweep names
+                raw[last] = f"{raw[last]}+{change}"
+            else:
+                raw[key], last = _value(text), key
         settings = _changed(base, raw, place)
         written = self._label(name, base, settings, place)
         if written != label:
             raise UserError(f"{place}: write it as {written!r}")
+        for kind, own in settings.recipes().items() if isinstance(settings, Sweep) else ():
+            self.resolve(kind, own, f"{place}: {kind}")
         return settings
 
     def label(self, kind: str, reference: object, protocol: Protocol, where: str) -> str:
-        """Label of a recipe reference under a protocol.
+        """Label of a recipe reference under a protocol; so are those that a sweep names.
 
         ``reference`` is a recipe's name, or a mapping with ``recipe`` and changed settings; the
         protocol's switches hold for every recipe of the kind but those it puts in the place of
@@ -140,6 +146,10 @@ class Library:
         base = self._recipes[kind][name]
         del changes["recipe"]
         settings = _changed(base, changes, where)
+        if isinstance(settings, Sweep):
+            named = settings.recipes().items()
+            labels = {key: self.label(key, own, protocol, f"{where}: {key}") for key, own in named}
+            settings = replace(settings, **labels)
         return self._label(name, base, settings, where)
 
     def _label(self, name: str, base: Checked, settings: Checked, where: str) -> str:

@@ -83,7 +83,7 @@ class Sweep(Checked):
         """Raise UserError where seeds, or the recipe of the dense runs, do not fit the sweep."""
 
     def recipes(self) -> Mapping[str, str]:
-        """Recipes that it names, by their kind."""
+        """Recipes that it names, by their kind, which is the name of the setting, too."""
         return {}
 
     def matchings(self, study: Study, networks: Sequence[Dense]) -> Iterator[Matching]:
