@@ -32,7 +32,7 @@ SLOW = {
     "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 10, "evidence": 10, "verdicts": 10,
     "symmetry": 9, "children": 9, "tracing": 8, "interop": 7, "warm": 7, "keys": 6, "photographs": 6,
     "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5, "pruning": 5, "export": 5,
-    "times": 4, "layers": 12,
+    "times": 4, "layers": 12, "rounds": 14,
     "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
 

@@ -74,6 +74,7 @@ dense:
 imp:
   tiny: {epochs: 1, lr: 0.02, batch_size: 64, rounds_per_block: 2}
   tiny-rewind: {style: rewind, rewind_epoch: 1, rounds_per_block: 2}
+  tiny-rate: {style: lr-rewind, rounds_per_block: 2}
 match:
   tiny: {batch_size: 64}
   random: {similarity: random}

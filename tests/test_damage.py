@@ -54,7 +54,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     root = write_study(
         tmp_path_factory.mktemp("damage"),
         RECIPES + "sweep:\n  tiny: {over: epochs, epochs: [2]}\n"
-        "  spawned: {over: spawns, permutations: tiny, spawns: [2], noises: [1, 2]}\n",
+        "  spawned: {over: spawns, permutations: tiny, spawns: [2], noises: [1, 2]}\n"
+        "  up: {over: rounds, imp: tiny, rounds: 2}\n",
         STUDY.replace("outputs: {}\n", OUTPUTS),
     )
     study = Tiny(root, root / "results")
@@ -69,6 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         ImpBarrier(study.dense(0), "tiny", "tiny", 3), study.solution(),
         Connect(swept, "tiny"), Landscape(swept, "tiny"),
         Connect(beside, "tiny"), Connect(replace(beside, sweep="spawned"), "tiny"),
+        Connect(Align((study.dense(0), study.dense(1)), "tiny", "up"), "tiny"),
     ]  # fmt: skip
     for run in study.graph.closure(runs):
         study.make(run)

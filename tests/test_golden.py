@@ -79,6 +79,7 @@ dense:
            evaluate_every: 1}
 imp:
   golden: {epochs: 2, lr: 0.002, weight_decay: 0.2, batch_size: 128, rounds_per_block: 2}
+  rate: {style: lr-rewind, rounds_per_block: 2}
 match:
   golden: {batch_size: 64}
   batch-mean: {batch_size: 64, std: batch-mean, taps: authors, images: 200}
@@ -91,8 +92,10 @@ sweep:
   layers: {over: layers, epochs: [2], layers: [3, 5], kinds: [bottom-up, put-in]}
   mixed: {over: layers, epochs: [2], layers: [3], mix: weights, layer_cut: substring}
   pruned: {over: pruned, epochs: [2], fractions: [0.5]}
+  rounds: {over: rounds, imp: golden, rounds: 2}
 sparse:
   golden: {lr: 0.002, weight_decay: 0.2, batch_size: 128}
+  onward: {training: dense}
 connectivity:
   golden: {points: 3, grid: 3, images: 200, batch_size: 100}
   sweep: {points: 3, grid: 3, images: 200, test_images: 100, batch_size: 100, at: [all],
@@ -183,12 +186,12 @@ class Golden(Tiny):
         self.write(run, {"weights.safetensors": end, "trunk.safetensors": trunk})
         return run
 
-    def block_of(self, number: int) -> ImpBlock:
+    def block_of(self, number: int, seed: int = 0) -> ImpBlock:
         """Two rounds of a chain with masks that nest."""
-        run = ImpBlock(self.dense(0, "golden"), "golden", number)
+        run = ImpBlock(self.dense(seed, "golden"), "golden", number)
         rounds, mask = {}, pruning.full(self.prunable(self.state(0)))
         for each in range(1, 2 * number + 1):
-            state = self.state(20 + each)
+            state = self.state(20 + each + 50 * seed)
             mask = pruning.prune_fraction(self.prunable(state), mask, 0.2)
             if each in run.rounds(self.graph):
                 tensors = sparse_state(state, mask)
@@ -255,6 +258,13 @@ def trained(study: Golden, run: Run, drawn: list[str]) -> Fingerprint:
     return {"exact": {"data": drawn, "epochs": len(history)}, "near": near}
 
 
+def beside(found: Fingerprint, name: str, other: Fingerprint) -> Fingerprint:
+    """A fingerprint with another one's entries, under their name."""
+    for kind, entries in other.items():
+        found[kind] |= {f"{name} {key}": value for key, value in entries.items()}
+    return found
+
+
 def of_data(study: Golden) -> Fingerprint:
     write_facts(study.config, "digits")
     return {"exact": read_json(study.results / "data" / "digits" / "facts.json"), "near": {}}
@@ -316,13 +326,16 @@ def of_imp(study: Golden) -> Fingerprint:
         found["near"][f"norms {number}"] = [norm(state), norm(state, "var")]
         if number == 1:  # cut from whole numbers; the next one from trained weights
             found["exact"]["mask 1"] = bits(mask)
-    return found
+    rate = ImpBlock(run.dense, "rate", 1)
+    with consumed() as drawn:
+        study.run(rate)
+    return beside(found, "rate", trained(study, rate, drawn))
 
 
 def of_mask(study: Golden) -> Fingerprint:
     dense, exact = study.dense_of(0), {}
     study.block_of(1)
-    for target in ("S0.10", "S0.30", "P2", "S0.50"):
+    for target in ("S0.10", "S0.30", "P2", "O1", "O2", "S0.50"):
         run = Mask(dense, "golden", target)
         if target == "S0.50":
             study.block_of(2)
@@ -382,7 +395,10 @@ def of_sparse(study: Golden) -> Fingerprint:
         found["exact"][method] = part["exact"] | {"mask": bits(mask)}
         found["near"] |= {f"{method} {key}": value for key, value in part["near"].items()}
         found["near"][f"{method} norms"] = [norm(state), norm(state, "var")]
-    return found
+    onward = Sparse(study.dense(0, "golden"), study.mask_of(), "lth", 2, 2, "onward")
+    with consumed() as drawn:
+        study.run(onward)
+    return beside(found, "onward", trained(study, onward, drawn))
 
 
 def lines(path: Path, words: tuple[str, ...]) -> Fingerprint:
@@ -461,6 +477,8 @@ def of_plane(study: Golden) -> Fingerprint:
 def sweep_of(study: Golden, sweep: str, seeds: tuple[int, ...] = (0, 1)) -> Align:
     """A random permutation in the place of each that a sweep looks for."""
     run = Align(tuple(study.dense_of(seed) for seed in seeds), "golden", sweep)
+    if sweep == "rounds":
+        blocks_of(study)
     spec = Job(study.config, run).spec(run)
     points = enumerate(each.point for each in run.matchings(study.graph))
     found = {
@@ -472,12 +490,29 @@ def sweep_of(study: Golden, sweep: str, seeds: tuple[int, ...] = (0, 1)) -> Alig
     return run
 
 
+def blocks_of(study: Golden) -> None:
+    """The rounds of a pair, and masks of one prune of b."""
+    for seed in (0, 1):
+        study.block_of(1, seed)
+    for target in ("O1", "O2"):
+        study.run(Mask(study.dense(1, "golden"), "golden", target))
+
+
 def of_align(study: Golden) -> Fingerprint:
     found: Fingerprint = {"exact": {}, "near": {}}
     pair, three = (0, 1), (0, 1, 2)
-    kinds = {"epochs": pair, "layers": pair, "mixed": pair, "pruned": pair, "triples": three}
+    kinds = {
+        "epochs": pair,
+        "layers": pair,
+        "mixed": pair,
+        "pruned": pair,
+        "rounds": pair,
+        "triples": three,
+    }
     for sweep, seeds in kinds.items():
         run = Align(tuple(study.dense_of(seed) for seed in seeds), "golden", sweep)
+        if sweep == "rounds":
+            blocks_of(study)
         with consumed() as drawn:
             study.run(run)
         rows = read_csv(study.path(run, "align.csv"))
@@ -494,7 +529,12 @@ def of_align(study: Golden) -> Fingerprint:
 
 
 def of_connect(study: Golden) -> Fingerprint:
-    run = Connect(sweep_of(study, "epochs"), "sweep")
+    found = {sweep: connected(study, sweep) for sweep in ("epochs", "rounds")}
+    return beside(found["epochs"], "rounds", found["rounds"])
+
+
+def connected(study: Golden, sweep: str) -> Fingerprint:
+    run = Connect(sweep_of(study, sweep), "sweep")
     with consumed() as drawn:
         study.run(run)
     words = ("arm", "point", "a", "b", "matched_at", "evaluated_at", "correction", "split")

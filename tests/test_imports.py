@@ -25,7 +25,7 @@ LAYERS = (
     ("evaluation", "pruning", "weights", "diversity", "connectivity", "training", "two_parameters"),
     ("interop", "stages"),
     ("results", "report.published", "report.statistics"),
-    ("report.shown", "report.tables"),
+    ("report.shown", "report.levels", "report.tables"),
     ("report.figures", "report.comparison", "report.claims", "report.tables.claims"),
     ("report",),
     ("commands", "__main__"),

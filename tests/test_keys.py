@@ -45,8 +45,10 @@ SEEDS = st.integers(0, 20) | st.integers(0, 10**15 - 1)
 EPOCHS = st.integers(0, 10**6)
 COUNTS = st.integers(1, 999)
 WIDTHS = st.integers(1, 64_000).map(lambda n: width_text(n / 64))
-TARGETS = st.integers(1, 999_999).map(lambda n: f"S{sparsity_text(n / 10**6)}") | COUNTS.map(
-    "P{}".format
+TARGETS = (
+    st.integers(1, 999_999).map(lambda n: f"S{sparsity_text(n / 10**6)}")
+    | COUNTS.map("P{}".format)
+    | COUNTS.map("O{}".format)
 )
 PARENTS = st.builds(Dense, NAMES, st.sampled_from(["resnet20", "vgg11"]), WIDTHS, LABELS, SEEDS)
 
@@ -82,7 +84,11 @@ def matches(draw: st.DrawFn) -> Match:
 def sparse_runs(draw: st.DrawFn, permuted: bool | None = None) -> Sparse:
     a, b = draw(partners())
     permuted = draw(st.booleans()) if permuted is None else permuted
-    match = Match(a, b, draw(LABELS), draw(st.none() | EPOCHS)) if permuted else None
+    match: Match | Align | None = None
+    if permuted:
+        match = Match(a, b, draw(LABELS), draw(st.none() | EPOCHS))
+        if (a.dataset, a.recipe) == (b.dataset, b.recipe) and draw(st.booleans()):
+            match = Align((a, b), match.recipe, draw(LABELS))
     own = not permuted and draw(st.booleans())
     init = replace(b, seed=a.seed, spawn=a.spawn, noise=a.noise) if own else b
     return Sparse(
@@ -160,7 +166,10 @@ def test_two_runs_never_share_a_path() -> None:
         )
     ]
     masks = [
-        Mask(one, label, target) for one in dense for label in labels for target in ("S0.90", "P9")
+        Mask(one, label, target)
+        for one in dense
+        for label in labels
+        for target in ("S0.90", "P9", "O9")
     ]
     home = dense[0]
     dense += [replace(home, spawn=spawn, noise=noise) for spawn in (0, 1, 11) for noise in (1, 11)]
@@ -190,6 +199,11 @@ def test_two_runs_never_share_a_path() -> None:
         for one in dense for label in labels for n in (1, 11) for target in (None, "P11", "S0.90")
     }  # fmt: skip
     runs |= {Plane(one, "line") for one in sparse if one.match}
+    runs |= {
+        Sparse(b, Mask(a, "i", target), "m", 5, 1, "s", Align((a, b), label, sweep))
+        for a, b in pairs if (a.dataset, a.recipe) == (b.dataset, b.recipe)
+        for target in ("P9", "P8") for label in ("x", "y") for sweep in ("s", "line")
+    }  # fmt: skip
     seeds = ((0, 1), (1, 0), (0, 11), (0, 1, 2), (0, 12))
     align = [
         Align(tuple(replace(home, seed=seed) for seed in members), label, sweep)
@@ -209,6 +223,8 @@ PIECES = [
     "imp-ft@svhn@dense", "seeds0-1-2", "seeds0-1", "seeds2-01-1", "seed3t5n1", "seed3t5n0",
     "seed3t5", "seed3n1", "seed3t05n1", "a0t5n1-b1", "a0t5n1-b0t5n1", "seeds0t1n1-1-2t3n4",
     "a0t0n1-b0@t5", "a0t2n1@digits@dense-b1t2n3",
+    "imp-ft@svhn@dense", "O13", "O0", "permuted.activations@rounds", "m@rounds", "m.x@shuffled@rounds",
+    "seeds0-1-2", "seeds0-1", "seeds2-01-1",
 ]  # fmt: skip
 
 
@@ -252,6 +268,10 @@ assert parse("sparse", CELL).key == CELL
         ("sparse", CELL.replace("S0.90", "S0.00")),  # no run at all
         ("sparse", CELL.replace("S0.90", "S1.00")),
         ("sparse", CELL.replace("S0.90", "P0")),
+        ("sparse", CELL.replace("S0.90", "O0")),
+        ("sparse", CELL.replace("S0.90", "O09")),
+        ("sparse", CELL.replace("permuted.activations", "naive@rounds")),
+        ("sparse", CELL.replace(".activations", ".activations@rounds") + "@t5"),
         ("sparse", CELL.replace("-w1/", "-w0/")),
         ("sparse", CELL.replace("k5", "k-5")),
         ("sparse", CELL.replace("a0", "a" + "9" * 16)),

@@ -58,6 +58,7 @@ sweep:
   spawns: {over: spawns, permutations: along, spawns: [2], noises: [2, 1]}
   layers: {over: layers, epochs: [2], layers: [2], kinds: [bottom-up, put-in]}
   pruned: {over: pruned, epochs: [2], fractions: [0.5]}
+  rounds: {over: rounds, imp: tiny, rounds: 2}
 """
 )
 SWEEP_STUDY = """
@@ -565,7 +566,8 @@ def test_the_frame_has_a_row_for_each_line_correction_and_split(
 
 
 def test_every_kind_of_sweep_names_its_roles_and_compares_its_points(study: Tiny) -> None:
-    seeds = dict.fromkeys(("epochs", "layers", "pruned", "spawns"), (0, 1)) | {"triples": (0, 1, 2)}
+    pairs = ("epochs", "layers", "pruned", "rounds", "spawns")
+    seeds = dict.fromkeys(pairs, (0, 1)) | {"triples": (0, 1, 2)}
     assert SWEEPS.keys() == seeds.keys()
     for over, members in seeds.items():
         run = align({"epochs": "along"}.get(over, over), members)

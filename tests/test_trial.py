@@ -242,7 +242,8 @@ def test_what_a_trial_finds_depends_on_the_network_alone(place: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
     state = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.Linear(6, 10))
     weights = [p.numel() for p in state.parameters() if p.dim() > 1]
-    assert found.prunable == {"all": sum(weights), "no-shortcut": sum(weights)}
+    without = {"no-shortcut": sum(weights), "no-head": weights[0]}
+    assert found.prunable == {"all": sum(weights), **without}
     assert found.parameters == sum(p.numel() for p in state.parameters()) + 12
     assert found.activations == 3 * 6 * 64 + 6 + 6 + 10 and found.problems == {}
 

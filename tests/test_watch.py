@@ -29,6 +29,7 @@ from pipeline.runs import (
     ImpBarrier,
     ImpBlock,
     Landscape,
+    Mask,
     PermutationQuality,
     Plane,
     Run,
@@ -69,6 +70,7 @@ def test_every_kind_of_run_has_words(tiny: Tiny) -> None:
         tiny.solution(), cell.match, cell, Curve(cell.match, "tiny"),
         ImpBarrier(tiny.dense(), "tiny", "tiny", 4),
         Plane(cell, "tiny"), PermutationQuality(cell.match, "tiny", "tiny"),
+        Mask(tiny.dense(), "tiny", "O5"),
         swept, Connect(swept, "tiny"), Landscape(swept, "tiny"),
         child, Snapshot(child, 3), ImpBlock(child, "tiny", 1),
     ]  # fmt: skip

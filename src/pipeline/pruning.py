@@ -80,6 +80,15 @@ def prune_fraction(
     return global_magnitude(weights, mask, zeros + round(fraction * (entries - zeros)))
 
 
+def one_shot(weights: Mapping[str, Tensor], fraction: float, prunes: int) -> Mask:
+    """One prune that takes as many weights as ``prunes`` full prunes of ``fraction`` take."""
+    _, entries = count(whole := full(weights))
+    left = entries
+    for _ in range(prunes):
+        left -= round(fraction * left)
+    return global_magnitude(weights, whole, entries - left)
+
+
 def prune_to(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor], target: float) -> Mask:
     """The capped last prune: exactly round(S * entries) zeros.
 

@@ -37,7 +37,7 @@ COLUMNS = [
 #: Of a matching recipe's ``similarity``: what it looks at.
 MATCHERS = {"correlation": "activations", "inner": "activations"}
 _SWEEP = [
-    *PLACE, "dense", "over", "match", "matcher", "sweep", "seeds", "status", "point", "level",
+    *PLACE, "dense", "over", "match", "matcher", "sweep", "seeds", "fraction", "status", "point", "level",
 ]  # fmt: skip
 CONNECTIONS = [
     *_SWEEP, "arm", "a", "b", "spawn", "matched_at", "evaluated_at", "distance", "correction", "split",
@@ -165,18 +165,21 @@ class Results:
             rows += self._imp_rows(experiment)
             for cell in experiment.cells():
                 a, b = cell.pair
+                of_b = cell.run.paired or experiment.ways[cell.method].mask == "b"
                 rows.append(
                     self._row(
                         cell.run, experiment, kind="sparse", method=cell.method,
                         sparsity=cell.sparsity, rewind_epoch=cell.rewind_epoch,
                         matching_epoch=cell.matching_epoch, a=a,
-                        b=b if cell.run.paired else None, replicate=cell.run.replicate,
+                        b=b if of_b else None, replicate=cell.run.replicate,
                     )
                 )  # fmt: skip
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def _imp_rows(self, experiment: Experiment) -> list[dict[str, Any]]:
         """A row per chain and sparsity: epochs and seconds up to the mask, accuracy of the solution."""
+        if experiment.levels:
+            return [*self._round_rows(experiment)]
         rows = []
         for seed in dict.fromkeys(a for a, _ in experiment.pairs):
             for sparsity in experiment.sparsities:
@@ -191,6 +194,24 @@ class Results:
                 status = row["status"] if row["status"] != "missing" or seconds is None else "ok"
                 rows.append(row | {"epochs": epochs, "seconds": seconds, "status": status})
         return rows
+
+    def _round_rows(self, experiment: Experiment) -> Iterator[dict[str, Any]]:
+        """The solution at a level is what the round that ends there has trained."""
+        rewound = {"rewind": experiment.chain.rewind_epoch, "lr-rewind": experiment.horizon}
+        for seed, sparsity, level, block in experiment.rounds():
+            row = self._row(
+                block, experiment, kind="imp", method="imp", sparsity=sparsity, a=seed,
+                rewind_epoch=rewound.get(experiment.chain.style), dataset=experiment.mask_dataset,
+            )  # fmt: skip
+            for own in (self.metrics(block) or {}).get("rounds", ()):
+                if own["round"] == level:
+                    row |= {name: own.get(name) for name in _MEASURED if name != "epochs"}
+                    row |= {
+                        "sparsity_exact": own["sparsity"],
+                        "emptied": len(own.get("emptied", ())),
+                    }
+            row["epochs"], row["seconds"] = self._chain(experiment.mask(seed, sparsity))
+            yield row
 
     def _chain(self, mask: Mask) -> tuple[int, float | None]:
         rounds = mask.prunes(self.graph) - 1
@@ -275,7 +296,7 @@ class Results:
                 row = place(experiment) | {
                     "dense": experiment.dense, "over": over.over,
                     "match": align.recipe, "matcher": MATCHERS.get(similarity, similarity),
-                    "sweep": align.sweep, "seeds": align.who,
+                    "sweep": align.sweep, "fraction": experiment.fraction, "seeds": align.who,
                     "status": found["status"] if found else "missing",
                 }  # fmt: skip
                 lines = self.lines(run, name) if found else [{}]

@@ -35,7 +35,9 @@ from pipeline.runs import (
     Connect,
     Curve,
     ImpBarrier,
+    ImpBlock,
     Landscape,
+    Mask,
     PermutationQuality,
     Plane,
     Run,
@@ -346,15 +348,15 @@ def tiny_on_the_device(place: Path, *content: str) -> Tiny:
 
 def sweeps() -> list[Run]:
     """A run of every kind that a sweep has, and of every kind of sweep over a pair."""
-    kinds = ("along", "layers", "pruned", "spawns")
+    kinds = ("along", "layers", "pruned", "rounds", "spawns")
     along, *others = (Align((dense(0), dense(1)), "tiny", sweep) for sweep in kinds)
     measured = [Connect(found, "all") for found in (along, *others)]
     return [*measured, Landscape(along, "planes")]
 
 
 def every(tiny: Tiny) -> list[Run]:
-    """Runs of every kind, of both ways of pruning."""
-    found: list[Run] = []
+    """Runs of every kind, of every way of pruning."""
+    found: list[Run] = [ImpBlock(tiny.dense(), "tiny-rate", 1), Mask(tiny.dense(), "tiny", "O2")]
     for experiment, imp in (("tiny", "tiny"), ("rewound", "tiny-rewind")):
         permuted = tiny.cell("permuted", k=1, experiment=experiment).run
         assert permuted.match

@@ -44,7 +44,9 @@ def _recipes(config: Config) -> Iterator[tuple[str, str]]:
 def _methods(config: Config) -> Iterator[tuple[str, str]]:
     for name, method in sorted(config.recipes.methods.items()):
         whose = f"from {method.init}'s snapshot"
-        mask = "a's mask permuted" if method.permute else "a's mask"
+        mask = {"a": "a's mask", "b": "b's own mask", "shuffled": "a's mask shuffled"}[method.mask]
+        mask += " of one prune" * (method.cut == "one-shot") + " permuted" * method.permute
+        mask += " as at its level" * (method.view == "level")
         yield name, f"{whose}, {mask}" + (f", matching {method.match}" if method.match else "")
 
 

@@ -77,6 +77,10 @@ def traced(
     return groups
 
 
+#: Which weights pruning may remove, as `prunable_parameters` says.
+PRUNABLE = ("all", "no-shortcut", "no-head")
+
+
 def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     """Names of the conv and linear weights that pruning may remove, in module order.
 
@@ -86,7 +90,7 @@ def prunable_parameters(model: nn.Module, which: str) -> list[str]:
     """
     from torch import nn
 
-    choose(which, ("all", "no-shortcut", "no-head"), "pruning", "prunable")
+    choose(which, PRUNABLE, "pruning", "prunable")
     layers = [
         name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
     ]

@@ -27,7 +27,7 @@ PARTS = {
     "width": r"[0-9]{1,9}(?:\.[0-9]{1,9})?",
     "method": r"[A-Za-z0-9_-]+",
     "mask": r"shuffled",
-    "target": rf"(?:S0\.[0-9]{{2,6}}|P{_ROUNDS})",
+    "target": rf"(?:S0\.[0-9]{{2,6}}|[PO]{_ROUNDS})",
     "s": _SEED,
     "a": _SEED,
     "b": _SEED,

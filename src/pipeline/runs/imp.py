@@ -21,13 +21,13 @@ class Rounds(Run):
     def round_inputs(self, study: Study) -> dict[str, File]:
         """The snapshot to which the chain returns, if it does, under its role."""
         recipe = study.recipe(self)
-        if recipe.style == "finetune":
+        if recipe.style != "rewind":
             return {}
         return {"rewind": weights_at(study, self.home, recipe.rewind_epoch)}
 
     def limits(self, study: Study) -> dict[str, int]:
         recipe = study.recipe(self)
-        if recipe.style == "finetune":
+        if recipe.style != "rewind":
             return {}
         return {"rewind_epoch of the imp recipe": recipe.rewind_epoch}
 
@@ -36,7 +36,7 @@ class Rounds(Run):
         return recipe if recipe.style == "finetune" else study.recipe(self.home)
 
     def round_epochs(self, study: Study) -> int:
-        """Epochs of one round: of fine-tuning, or from the rewind epoch to T."""
+        """Epochs of one round: of fine-tuning, or from the rewind epoch (style lr-rewind: 0) to T."""
         return int(self.training(study).epochs - study.recipe(self).rewind_epoch)
 
 

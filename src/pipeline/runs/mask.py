@@ -1,6 +1,7 @@
 """The mask of a sparsity target, and what the targets mean.
 
-A target is ``S<sparsity>``, met exactly by a last prune that is capped, or ``P<n>``, n full prunes.
+A target is ``S<sparsity>``, met exactly by a last prune that is capped, or ``P<n>``, n full prunes,
+or ``O<n>``: one prune of the dense weights, by as many as n full prunes take.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, sparsity_text
 from pipeline.runs.imp import round_weights
+from pipeline.runs.snapshot import weights_at
 from pipeline.runs.trial import Trial
 
 #: A prune counts as reaching S when it misses it by less than this (rounding of 1 - 0.8^n).
@@ -37,7 +39,7 @@ class Mask(Run):
     def sparsity_words(self) -> str:
         """The target for people."""
         kind, number = self.target[0], self.target[1:]
-        return f"S={number}" if kind == "S" else f"{number} prunes"
+        return f"S={number}" if kind == "S" else f"{number} prunes" + " at once" * (kind == "O")
 
     @property
     def what(self) -> str:
@@ -49,6 +51,9 @@ class Mask(Run):
 
     def source(self, study: Study) -> File:
         """The weights from which the mask is cut: those after one round less than its prunes."""
+        recipe = study.recipe(self)
+        if self.target[0] == "O" and recipe.one_shot == "rewound":
+            return weights_at(study, self.dense, recipe.rewind_epoch)
         return round_weights(study, self.dense, self.recipe, self.prunes(study) - 1)
 
     def inputs(self, study: Study) -> dict[str, File]:
@@ -57,10 +62,11 @@ class Mask(Run):
     def obstacle(self, study: Study, trial: Trial) -> str | None:
         recipe = study.recipe(self)
         left = entries = trial.prunable[recipe.prunable]
-        full = self.prunes(study) - (self.target[0] == "S")
+        exact = self.target[0] == "S"
+        full = self.prunes(study) - 1 if exact else int(self.target[1:])
         for _ in range(full):  # as `pipeline.pruning` rounds them
             left -= round(recipe.fraction * left)
-        if self.target[0] == "S":
+        if exact:
             last = entries - round(float(self.target[1:]) * entries)
             if last > left:
                 return (
@@ -108,4 +114,6 @@ def mask_target(sparsity: float, fraction: float, tolerance: float) -> str:
 
 def target_rounds(target: str, fraction: float) -> int:
     """Prunes that lead to a mask target; the mask is cut from the weights after one round less."""
+    if target[0] == "O":
+        return 1
     return int(target[1:]) if target[0] == "P" else rounds_for(float(target[1:]), fraction)

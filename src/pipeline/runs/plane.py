@@ -8,6 +8,7 @@ from pipeline.errors import UserError
 from pipeline.runs.base import File, Study
 from pipeline.runs.connectivity import Measured
 from pipeline.runs.form import Form
+from pipeline.runs.match import Match
 from pipeline.runs.snapshot import solution_of
 from pipeline.runs.sparse import Sparse
 
@@ -30,8 +31,10 @@ class Plane(Measured):
 
     def inputs(self, study: Study) -> dict[str, File]:
         match = self.permuted.match
-        if match is None:
-            raise UserError(f"{self.folder}: a plane needs a permuted run")
+        if not isinstance(match, Match):
+            raise UserError(
+                f"{self.folder}: a plane needs a permuted run, of a matching of dense networks"
+            )
         return {
             "lth": File(self.permuted.lth, "metrics.json"),
             "dense": solution_of(match.a),

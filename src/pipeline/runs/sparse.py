@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from pipeline.errors import UserError
+from pipeline.runs.align import Align
 from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, Parts
 from pipeline.runs.mask import Mask
 from pipeline.runs.match import Match
 from pipeline.runs.snapshot import weights_at
+from pipeline.runs.sweeps.rounds import Rounds, point_of
 
 #: Seeds, matching epoch and replicate (another data order).
 WHO = Form("a<a>[-b<b>][@t<t>][.r<r>]")
@@ -21,14 +23,15 @@ WHO = Form("a<a>[-b<b>][@t<t>][.r<r>]")
 class Sparse(Run):
     """A sparse run of ``epochs`` epochs from the snapshot ``rewind`` of ``init`` under a's mask.
 
-    ``match`` permutes the mask; ``shuffled`` puts the weights that it keeps in each layer at random
-    places. ``paired`` says that a pair is meant: ``init`` is then b.
+    ``match`` permutes the mask, of a sweep over rounds the permutation of the mask's level;
+    ``shuffled`` puts the weights that it keeps in each layer at random places. ``paired`` says that
+    a pair is meant: ``init`` is then b.
     """
 
     stage = "sparse"
     form = Form(
-        f"{BASE}/<imp>[@<source_dataset>@<source_dense>]/<method>[.<match>][@<mask>]/<target>"
-        f"/k<k>-e<epochs>/<sparse>/{WHO.text}"
+        f"{BASE}/<imp>[@<source_dataset>@<source_dense>]"
+        f"/<method>[.<match>][@<mask>][@<sweep>]/<target>/k<k>-e<epochs>/<sparse>/{WHO.text}"
     )
     files = ("metrics.json", "history.csv")
     title = "Sparse runs"
@@ -42,7 +45,7 @@ class Sparse(Run):
     rewind: int
     epochs: int
     recipe: str
-    match: Match | None = None
+    match: Match | Align | None = None
     replicate: int = 0
     shuffled: bool = False
 
@@ -52,14 +55,16 @@ class Sparse(Run):
 
     @property
     def parts(self) -> Parts:
+        match = self.match
         return {
             **self.init.parts, **self.mask.dense.source_parts(self.init), "imp": self.mask.recipe,
-            "method": self.method, "match": self.match and self.match.recipe,
+            "method": self.method, "match": match and match.recipe,
+            "sweep": match.sweep if isinstance(match, Align) else None,
             "mask": "shuffled" if self.shuffled else None,
             "target": self.mask.target, "k": self.rewind, "epochs": self.epochs,
             "sparse": self.recipe, "a": self.mask.dense.who,
-            "b": self.init.who if self.paired else None, "t": self.match and self.match.epoch,
-            "r": self.replicate or None,
+            "b": self.init.who if self.paired else None,
+            "t": match.epoch if isinstance(match, Match) else None, "r": self.replicate or None,
         }  # fmt: skip
 
     @classmethod
@@ -68,9 +73,8 @@ class Sparse(Run):
         init = Dense.of(parts, "a" if parts["b"] is None else "b")
         return cls(
             init, Mask(a, parts["imp"], parts["target"]), parts["method"], parts["k"],
-            parts["epochs"], parts["sparse"],
-            Match(a, init, parts["match"], parts["t"]) if parts["match"] else None,
-            parts["r"] or 0, parts["mask"] is not None,
+            parts["epochs"], parts["sparse"], _matching(a, init, parts), parts["r"] or 0,
+            parts["mask"] is not None,
         )  # fmt: skip
 
     @property
@@ -94,30 +98,82 @@ class Sparse(Run):
         method = f"{self.method}.{self.match.recipe}" if self.match else self.method
         return f"sparse {method} {self.place}"
 
+    @property
+    def permutation(self) -> File | None:
+        """The permutation of the mask: of dense networks, or of those pruned to its level."""
+        if isinstance(self.match, Align):
+            prefix = f"{point_of(int(self.mask.target[1:]))}/"
+            return File(self.match, "permutations.safetensors", prefix)
+        return File(self.match, "permutation.safetensors") if self.match else None
+
     def inputs(self, study: Study) -> dict[str, File]:
         files = {
             "start": weights_at(study, self.init, self.rewind),
             "mask": File(self.mask, "mask.safetensors"),
         }
-        if self.match:
-            files["permutation"] = File(self.match, "permutation.safetensors")
+        if self.permutation:
+            files["permutation"] = self.permutation
         return files
 
     def check(self, study: Study) -> None:
         method = study.method(self.method, self.folder)
-        meant = (method.permute, method.init == "b", method.mask == "shuffled")
-        if meant != (self.match is not None, self.paired, self.shuffled):
+        target = self.mask.target
+        meant = (
+            method.permute, method.init == "b" and method.mask != "b", method.mask == "shuffled",
+            method.view == "level", method.cut == "one-shot",
+        )  # fmt: skip
+        found = (
+            self.match is not None, self.paired, self.shuffled, isinstance(self.match, Align),
+            target[0] == "O",
+        )  # fmt: skip
+        if meant != found:
             raise UserError(
-                f"{self.folder}: does not fit method {self.method!r}: only init: b goes with a "
-                "pair a<s>-b<s>, only permute: true with .<match>, and only mask: shuffled with "
-                "@shuffled"
+                f"{self.folder}: does not fit method {self.method!r}: only init: b with a's mask goes "
+                "with a pair a<s>-b<s>, only permute: true with .<match>, only mask: shuffled with "
+                "@shuffled, only view: level with @<sweep>, and only cut: one-shot with O<n>"
+            )
+        if isinstance(self.match, Align):
+            self._check_level(study, self.match)
+        self._check_epochs(study)
+
+    def _check_level(self, study: Study, align: Align) -> None:
+        sweep, target = align.over(study), self.mask.target
+        if not isinstance(sweep, Rounds) or target[0] != "P":
+            raise UserError(f"{self.folder}: @<sweep> needs a sweep over rounds and a target P<n>")
+        if self.init != replace(self.mask.dense, seed=self.init.seed):
+            raise UserError(f"{self.folder}: @<sweep> needs a and b of one data set and recipe")
+        sweep.reaches([int(target[1:])], self.mask.recipe, f"{self.folder}: @{align.sweep}")
+
+    def _check_epochs(self, study: Study) -> None:
+        """By the dense recipe the path's epochs follow from its k, and from T."""
+        of, horizon = study.recipe(self).training, study.recipe(self.init).epochs
+        epochs = {"own": self.epochs, "dense": horizon - self.rewind, "full": horizon}[of]
+        if self.epochs != epochs > 0:
+            raise UserError(
+                f"{self.folder}: recipe {self.recipe!r} trains by the dense recipe, of {horizon} "
+                f"epochs: write it as k{self.rewind}-e{epochs}"
             )
 
     def limits(self, study: Study) -> dict[str, int]:
-        return {"rewind epoch k": self.rewind}
+        """The whole dense recipe can follow on its own end; beyond that are no weights."""
+        full = study.recipe(self).training == "full"
+        return {} if full else {"rewind epoch k": self.rewind}
+
+    def training(self, study: Study) -> Any:
+        recipe = study.recipe(self)
+        return recipe if recipe.training == "own" else study.recipe(self.init)
 
     def trained_epochs(self, study: Study) -> int:
         return self.epochs
 
     def disk(self, study: Study, network: float) -> float:
         return self.mask.disk_of_sparse(study, network)
+
+
+def _matching(a: Dense, b: Dense, parts: Parts) -> Match | Align | None:
+    """What the permutation comes from: a matching, or a sweep of a pair."""
+    if parts["match"] is None:
+        return None
+    if parts["sweep"] is None:
+        return Match(a, b, parts["match"], parts["t"])
+    return Align((a, b), parts["match"], parts["sweep"])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import symmetry
+from pipeline import pruning, symmetry
 from pipeline.artifacts.store import read_tensors
 from pipeline.connectivity.barrier import barrier, curve
 from pipeline.runs import Connect
@@ -18,7 +18,7 @@ from pipeline.runs.sweeps import Line
 from pipeline.stages.job import Job
 from pipeline.stages.lines import alphas, ground
 from pipeline.stages.outcome import finite
-from pipeline.weights import under
+from pipeline.weights import read_mask, under
 
 #: What tells a line from another.
 LINE = ("arm", "point", "a", "b", "matched_at", "evaluated_at")
@@ -47,6 +47,8 @@ def execute(job: Job) -> None:
         start, end = read(line.a), read(line.b)
         if line.point is not None:
             start = symmetry.apply(spec, under(f"{line.point}/", permutations), start)
+        if line.mask is not None:
+            end = pruning.apply(read_mask(job.read(line.mask.run, line.mask.name)), end)
         place = _place(line) | {"distance": distance(start, end, trained)}
         if finite(start) and finite(end):
             found = curve(

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -128,9 +128,14 @@ class Job:
     def states(self, keep: int = 2) -> Callable[[File], dict[str, Tensor]]:
         """Reads the states in files that are inputs; the last ``keep`` stay in memory, and no more."""
 
+        @cache
+        def like() -> dict[str, Tensor]:
+            return self._model(self.run.home, None).state_dict()
+
         @lru_cache(maxsize=keep)
         def read(file: File) -> dict[str, Tensor]:
-            return read_state(self.read(file.run, file.name), file.prefix)
+            shapes = [like()] if file.run.kind == "imp" else []  # its weights are kept sparse
+            return read_state(self.read(file.run, file.name), file.prefix, *shapes)
 
         return read
 

@@ -18,10 +18,13 @@ def execute(job: Job) -> None:
     names = models.prunable_parameters(model, job.recipe.prunable)
     state, before = masked_state(job, "weights", model, names)
     weights = {name: state[name] for name in names}
-    if run.target[0] == "P":
+    kind, number = run.target[0], run.target[1:]
+    if kind == "P":
         mask = pruning.prune_fraction(weights, before, job.recipe.fraction)
+    elif kind == "O":
+        mask = pruning.one_shot(weights, job.recipe.fraction, int(number))
     else:
-        mask = pruning.prune_to(weights, before, float(run.target[1:]))
+        mask = pruning.prune_to(weights, before, float(number))
     write_mask(job.path("mask.safetensors"), mask)
     zeros, entries = pruning.count(mask)
     job.metrics(

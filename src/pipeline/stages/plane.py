@@ -9,7 +9,7 @@ from pipeline.artifacts.record import recorded
 from pipeline.artifacts.store import read_tensors
 from pipeline.connectivity.plane import survey_plane
 from pipeline.errors import UserError
-from pipeline.runs import Plane, Sparse
+from pipeline.runs import Match, Plane, Sparse
 from pipeline.stages.job import Job
 from pipeline.stages.lines import ground
 from pipeline.weights import read_state
@@ -24,7 +24,7 @@ def execute(job: Job) -> None:
     solution lives. Origin: LTH; the x axis points to the dense solution.
     """
     run, settings = job.run, job.recipe
-    assert isinstance(run, Plane) and run.permuted.match is not None
+    assert isinstance(run, Plane) and isinstance(run.permuted.match, Match)
     match = run.permuted.match
     if job.diverged(run.permuted.lth, run.permuted, match):
         job.write_csv("plane.csv", GRID, [])

@@ -132,9 +132,7 @@ class Life:
             spec = groups(self.subject, model)
         except UserError as error:
             problems["groups"] = str(error)
-        prunable = {
-            which: models.prunable_parameters(model, which) for which in ("all", "no-shortcut")
-        }
+        prunable = {which: models.prunable_parameters(model, which) for which in models.PRUNABLE}
         images = Images.drawn(self.subject.info)
         trained = self.subject.build(1)
         mask = pruned(trained, prunable["all"])

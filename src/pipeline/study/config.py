@@ -35,8 +35,15 @@ from pipeline.catalog.schema import (
 from pipeline.errors import UserError
 from pipeline.runs import STAGES
 from pipeline.runs.sweeps import Sweep
-from pipeline.study.experiment import Experiment, ExperimentEntry, check_entry, check_prunes
+from pipeline.study.experiment import (
+    Experiment,
+    ExperimentEntry,
+    check_entry,
+    check_epochs,
+    check_prunes,
+)
 from pipeline.study.files import moved, whole
+from pipeline.study.levels import Masks
 from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
 from pipeline.study.settings import RECIPES, Method, Protocol
@@ -204,6 +211,7 @@ class Config:
         entries = self.experiments.values()
         kinds = (*RECIPES, "sweep")
         found = {kind: {getattr(one, kind) for one in entries} - {None} for kind in kinds}
+        found["imp"] |= {one.one_shot for one in entries if one.levels}
         found["dense"] |= {one.mask_dense for one in entries}
         found["match"] |= {match for one in entries for match in one.matchers.values()}
         found["match"] |= {way.match for one in entries for way in one.ways.values() if way.match}
@@ -263,9 +271,12 @@ class Config:
             self.check_fit("match", match, entry.model, where)
         self._check_precision(labels, where)
         horizon = self.recipes.resolve("dense", labels["dense"]).epochs
-        self._check_epochs(entry, horizon, where)
+        training = self.recipes.resolve("sparse", labels["sparse"]).training
+        check_epochs(entry, horizon, training, self.protocol.rewind_offset, where)
         labels |= self._sweep(entry, labels, where)
         imp = self.recipes.resolve("imp", labels["imp"])
+        masks = Masks(self.recipes, self.protocol, self.models[entry.model])
+        labels |= masks.of(entry, labels, ways, where)
         if imp.style == "rewind":
             end = self.recipes.resolve("dense", mask_dense).epochs
             if imp.rewind_epoch >= end:
@@ -278,8 +289,8 @@ class Config:
             )
         return Experiment(
             **vars(entry) | labels, name=name, mask_dataset=mask_dataset, mask_dense=mask_dense,
-            ways=ways, horizon=horizon,
-            fraction=imp.fraction, line=line,
+            ways=ways, horizon=horizon, training=training,
+            chain=imp, line=line,
             protocol=self.protocol,
         )  # fmt: skip
 
@@ -376,19 +387,6 @@ class Config:
             raise UserError(
                 f"{where}: {source} and {target} differ in channels, size or classes: {a} and {b}"
             )
-
-    def _check_epochs(self, entry: ExperimentEntry, horizon: int, where: str) -> None:
-        offset = self.protocol.rewind_offset
-        for k in entry.rewind_epochs:
-            if k + offset >= horizon:
-                trained = f" ({k + offset} trained)" if offset else ""
-                raise UserError(
-                    f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} "
-                    "of the dense recipe"
-                )
-        for t in entry.matching_epochs:
-            if t > horizon:
-                raise UserError(f"{where}: matching_epochs: {t} must not exceed T = {horizon}")
 
 
 def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,11 +18,12 @@ from pipeline.catalog.schema import (
     quote,
 )
 from pipeline.errors import UserError
-from pipeline.runs import Align, Dense, Mask, Match, Solution, Sparse
+from pipeline.runs import Align, Dense, ImpBlock, Mask, Match, Solution, Sparse
 from pipeline.runs.form import sparsity_text, width_text
 from pipeline.runs.mask import mask_target
 from pipeline.runs.sweeps import Sweep
-from pipeline.study.settings import ConnectivitySettings, Method, Protocol
+from pipeline.runs.sweeps.rounds import Rounds
+from pipeline.study.settings import ConnectivitySettings, ImpSettings, Method, Protocol
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class ExperimentEntry:
     connectivity: Any = option("line", "recipe of curves, barriers and planes")
     methods: tuple[str, ...] = option(("lth", "naive", "permuted"), "sparse methods", unique=True)
     sparsities: tuple[float, ...] = option((), "shares S of weights pruned", FRACTION, unique=True)
+    levels: tuple[int, ...] = option(
+        (), "in place of sparsities: after so many full prunes", Bounds(1, 9999), unique=True
+    )
     rewind_epochs: tuple[int, ...] = option((), "rewind epochs k", NOT_NEGATIVE, unique=True)
     pairs: tuple[tuple[int, int], ...] = option(
         (), "pairs [a, b] of seeds", NOT_NEGATIVE, unique=True
@@ -88,13 +93,22 @@ class Experiment(ExperimentEntry):
     ways: Mapping[str, Method]
     mask_dataset: str
     mask_dense: str
+    #: Label of the recipe of masks of one prune.
+    one_shot: str
     horizon: int
-    fraction: float
+    chain: ImpSettings
     line: ConnectivitySettings
     protocol: Protocol
+    #: Whose training settings sparse runs have, as the sparse recipe says.
+    training: Literal["own", "dense", "full"] = "own"
     over: Sweep | None = None
     #: Matching recipes of the sweep by the names that the study gives, as labels.
     matchers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the remaining weights that a full prune takes."""
+        return self.chain.fraction
 
     @property
     def seeds_a(self) -> list[int]:
@@ -109,8 +123,17 @@ class Experiment(ExperimentEntry):
         """The dense run from which the mask of a seed comes."""
         return replace(self.dense_run(seed), dataset=self.mask_dataset, recipe=self.mask_dense)
 
-    def mask(self, seed: int, sparsity: float) -> Mask:
+    def level(self, sparsity: float) -> int | None:
+        """The level that a sparsity stands for, where levels are declared."""
+        return dict(zip(self.sparsities, self.levels, strict=False)).get(sparsity)
+
+    def mask(self, seed: int, sparsity: float, cut: str = "imp") -> Mask:
         """The mask of a seed at a sparsity, as the protocol prunes to it."""
+        level = self.level(sparsity)
+        if cut == "one-shot":
+            return Mask(self.source_run(seed), self.one_shot, f"O{level}")
+        if level is not None:
+            return Mask(self.source_run(seed), self.imp, f"P{level}")
         prunes = (self.protocol.sparsity_prunes or {}).get(self.model, {})
         full = {float(text): number for text, number in prunes.items()}.get(sparsity)
         tolerance = (self.protocol.sparsity_tolerance or {}).get(self.model, 0.0)
@@ -127,6 +150,20 @@ class Experiment(ExperimentEntry):
         for seed, sparsity in product(self.seeds_a, sparsities or self.sparsities):
             yield sparsity, self.mask(seed, sparsity)
 
+    def rounds(self) -> Iterator[tuple[int, float, int, ImpBlock]]:
+        """Seed, sparsity, level and block of the round that ends at each level: of every a, and with
+        a sweep over rounds of every b."""
+        own = (
+            self.dense_runs()
+            if isinstance(self.over, Rounds)
+            else map(self.source_run, self.seeds_a)
+        )
+        for dense, (sparsity, level) in product(
+            own, zip(self.sparsities, self.levels, strict=False)
+        ):
+            block = ImpBlock(dense, self.imp, math.ceil(level / self.chain.rounds_per_block))
+            yield dense.seed, sparsity, level, block
+
     def solution(self, seed: int, sparsity: float) -> Solution:
         return Solution(self.mask(seed, sparsity))
 
@@ -142,6 +179,16 @@ class Experiment(ExperimentEntry):
         """Pair, matching epoch (None: the end) and matching, for all that the experiment declares."""
         for pair, epoch in product(self.pairs, self.matching_epochs or (None,)):
             yield pair, epoch, self.matching(pair, epoch)
+
+    def permutation(
+        self, pair: tuple[int, int], method: Method, epoch: int | None
+    ) -> Match | Align | None:
+        """What the permutation of a method comes from; None where it permutes nothing."""
+        if not method.permute:
+            return None
+        if method.view == "end":
+            return self.matching(pair, epoch, method.match)
+        return Align(tuple(map(self.dense_run, pair)), method.match or self.match, self.sweep)
 
     def aligned(self, matches: tuple[str, ...] = ()) -> Iterator[Align]:
         """The permutations of the experiment's sweep by every matching, or by those named."""
@@ -166,16 +213,20 @@ class Experiment(ExperimentEntry):
         for (a, b), sparsity, k, (name, method) in product(self.pairs, *at, self.ways.items()):
             if methods and name not in methods:
                 continue
-            times = (self.matching_epochs or (None,)) if method.permute else (None,)
+            dense = method.permute and method.view == "end"
+            times = (self.matching_epochs or (None,)) if dense else (None,)
+            rewind = k + self.protocol.rewind_offset
+            rewind = min(rewind, self.horizon) if self.training == "full" else rewind
+            epochs = {"own": self.horizon - k, "dense": self.horizon - rewind, "full": self.horizon}
             for t, replicate in product(times, range(self.replicates)):
                 run = Sparse(
                     init=self.dense_run(a if method.init == "a" else b),
-                    mask=self.mask(a, sparsity),
+                    mask=self.mask(b if method.mask == "b" else a, sparsity, method.cut),
                     method=name,
-                    rewind=k + self.protocol.rewind_offset,
-                    epochs=self.horizon - k,
+                    rewind=rewind,
+                    epochs=epochs[self.training],
                     recipe=self.sparse,
-                    match=self.matching((a, b), t, method.match) if method.permute else None,
+                    match=self.permutation((a, b), method, t),
                     replicate=replicate,
                     shuffled=method.mask == "shuffled",
                 )
@@ -186,7 +237,8 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
     """Checks that need no recipe.
 
     Raises:
-        UserError: a pair of one seed twice, too fine a sparsity, or sparse cells without pairs.
+        UserError: a pair of one seed twice, too fine a sparsity, levels beside sparsities, or sparse
+            cells without pairs.
     """
     for pair in entry.pairs:
         if pair[0] == pair[1]:
@@ -194,8 +246,31 @@ def check_entry(entry: ExperimentEntry, where: str) -> None:
     for sparsity in entry.sparsities:
         if float(sparsity_text(sparsity)) != sparsity:
             raise UserError(f"{where}: sparsities: {sparsity!r}: at most six digits")
-    if (entry.sparsities or entry.rewind_epochs) and not entry.pairs:
+    if entry.sparsities and entry.levels:
+        raise UserError(f"{where}: levels: stand in place of sparsities, not beside them")
+    if (entry.sparsities or entry.levels or entry.rewind_epochs) and not entry.pairs:
         raise UserError(f"{where}: pairs: at least one pair [a, b] of seeds is needed")
+
+
+def check_epochs(
+    entry: ExperimentEntry, horizon: int, training: str, offset: int, where: str
+) -> None:
+    """Raise UserError where epochs of rewinding or matching lie beyond the end of the dense runs.
+
+    The whole dense recipe (``training`` full) can follow on its own end.
+    """
+    for k in entry.rewind_epochs:
+        if training == "full" and k > horizon:
+            raise UserError(f"{where}: rewind_epochs: {k} must not exceed T = {horizon}")
+        if training != "full" and k + offset >= horizon:
+            trained = f" ({k + offset} trained)" if offset else ""
+            raise UserError(
+                f"{where}: rewind_epochs: {k}{trained} must lie below T = {horizon} "
+                "of the dense recipe"
+            )
+    for t in entry.matching_epochs:
+        if t > horizon:
+            raise UserError(f"{where}: matching_epochs: {t} must not exceed T = {horizon}")
 
 
 def check_prunes(prunes: Mapping[str, int], where: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from typing import Any
 
 from pipeline.catalog.schema import Checked, choose, extended, mapping, named, parse, quote
 from pipeline.errors import UserError
-from pipeline.runs.sweeps import parse_sweep
+from pipeline.runs.form import PARTS
+from pipeline.runs.sweeps import Sweep, parse_sweep
 from pipeline.study.settings import RECIPES, Method, Protocol
 
 #: Labels are parts of paths, and up to two of them stand in one file name of 255 bytes.
@@ -59,6 +60,7 @@ class Library:
                 for name, raw in raw_of.items()
             }
         self.resolve = cache(self._resolve)
+        self._check_sweeps()
         self.methods = self._entries(Method, data, "methods")
         for name, method in self.methods.items():
             if method.match is not None:
@@ -74,6 +76,16 @@ class Library:
                 same = {other for kind in own for other in self._recipes[kind]}
                 choose(old, {n for kind in kinds for n in self._recipes[kind]}, place, "recipe")
                 choose(new, same, f"{place}: {old}", f"{' or '.join(own)} recipe")
+
+    def _check_sweeps(self) -> None:
+        """Raise UserError where a sweep names a recipe that is none, or its own name means another."""
+        for name, sweep in self._recipes["sweep"].items():
+            place = f"{self.where}: sweep: {name}"
+            assert isinstance(sweep, Sweep)
+            for kind, label in sweep.recipes().items():
+                choose(label, self._recipes[kind], f"{place}: {kind}", f"{kind} recipe")
+            if name == PARTS["mask"]:
+                raise UserError(f"{place}: the name stands for a mask in paths; choose another")
 
     def _entries(self, kind: type[Any], data: Mapping[str, Any], section: str) -> dict[str, Any]:
         place = f"{self.where}: {section}"
@@ -94,20 +106,26 @@ class Library:
         base = self._recipes[kind][choose(name, self._recipes[kind], place, f"{kind} recipe")]
         if not changes:
             return base
-        raw = {}
+        raw: dict[str, object] = {}
+        named, last = base.recipes() if isinstance(base, Sweep) else (), ""
         for change in changes:
             key, equals, text = change.partition("=")
             if not equals:
                 raise UserError(f"{place}: expected key=value after '+', got {quote(change)}")
-            raw[key] = _value(text)
+            if last in named and not hasattr(base, key):  # of the recipe that the sweep names
+                raw[last] = f"{raw[last]}+{change}"
+            else:
+                raw[key], last = _value(text), key
         settings = _changed(base, raw, place)
         written = self._label(name, base, settings, place)
         if written != label:
             raise UserError(f"{place}: write it as {written!r}")
+        for kind, own in settings.recipes().items() if isinstance(settings, Sweep) else ():
+            self.resolve(kind, own, f"{place}: {kind}")
         return settings
 
     def label(self, kind: str, reference: object, protocol: Protocol, where: str) -> str:
-        """Label of a recipe reference under a protocol.
+        """Label of a recipe reference under a protocol; so are those that a sweep names.
 
         ``reference`` is a recipe's name, or a mapping with ``recipe`` and changed settings; the
         protocol's switches hold for every recipe of the kind but those it puts in the place of
@@ -128,6 +146,10 @@ class Library:
         base = self._recipes[kind][name]
         del changes["recipe"]
         settings = _changed(base, changes, where)
+        if isinstance(settings, Sweep):
+            named = settings.recipes().items()
+            labels = {key: self.label(key, own, protocol, f"{where}: {key}") for key, own in named}
+            settings = replace(settings, **labels)
         return self._label(name, base, settings, where)
 
     def _label(self, name: str, base: Checked, settings: Checked, where: str) -> str:
@@ -153,7 +175,10 @@ def _checked(kind: type[Any], raw: object, section: str, name: str) -> Any:
 
 def _changed(base: Checked, changes: Mapping[str, Any], where: str) -> Any:
     """``base`` with some settings replaced, checked."""
-    parsed = parse(type(base), changes, where)
+    given = {
+        item.name: getattr(base, item.name) for item in fields(base) if item.default is MISSING
+    }
+    parsed = parse(type(base), {**given, **changes}, where)
     settings = replace(base, **{key: getattr(parsed, key) for key in changes})
     settings.check(where)
     return settings

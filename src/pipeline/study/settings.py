@@ -129,12 +129,15 @@ class ImpSettings(TrainSettings):
 
     Style ``finetune`` trains ``epochs`` epochs a round on from the pruned weights. Style ``rewind``
     returns to the snapshot of ``rewind_epoch`` after each prune and trains to T by the dense
-    recipe, whose training settings then hold in place of the ones here.
+    recipe, whose training settings then hold in place of the ones here. Style ``lr-rewind`` keeps
+    the pruned weights and trains them by the whole dense recipe (Renda et al. 2020).
     """
 
     lr: float = option(0.01, "learning rate of a round of fine-tuning", POSITIVE)
     epochs: int = option(50, "epochs of fine-tuning a round", AT_LEAST_ONE)
-    style: Literal["finetune", "rewind"] = option("finetune", "fine-tune, or rewind each round")
+    style: Literal["finetune", "rewind", "lr-rewind"] = option(
+        "finetune", "fine-tune, rewind weights and learning rate each round, or the rate alone"
+    )
     rewind_epoch: int = option(0, "epoch to which style rewind returns", NOT_NEGATIVE)
     fraction: float = option(
         0.2, "share of the remaining weights pruned a round", Bounds(0.01, 1, open_high=True)
@@ -145,11 +148,18 @@ class ImpSettings(TrainSettings):
         "all but the last layer",
     )
     rounds_per_block: int = option(5, "rounds that one job trains", AT_LEAST_ONE)
+    one_shot: Literal["trained", "rewound"] = option(
+        "trained",
+        "weights that masks of one prune rank: those of the end of training, or of rewind_epoch",
+    )
 
     def check(self, where: str) -> None:
         super().check(where)
-        if self.style == "finetune" and self.rewind_epoch:
-            raise UserError(f"{where}: rewind_epoch goes with style: rewind only")
+        if self.style != "rewind":
+            if self.rewind_epoch:
+                raise UserError(f"{where}: rewind_epoch goes with style: rewind only")
+            if self.one_shot == "rewound":
+                raise UserError(f"{where}: one_shot: rewound goes with style: rewind only")
 
 
 @dataclass(frozen=True)
@@ -196,9 +206,18 @@ class MatchSettings(Checked):
 
 @dataclass(frozen=True)
 class SparseSettings(TrainSettings):
-    """A sparse run of T - k epochs from a rewind snapshot under a mask (paper, Section 3)."""
+    """A sparse run of T - k epochs from a rewind snapshot under a mask (paper, Section 3).
+
+    With ``training`` ``dense`` or ``full`` the dense recipe's training settings hold in place of the
+    ones here.
+    """
 
     lr: float = option(0.02, "peak learning rate of the fresh schedule", POSITIVE)
+    training: Literal["own", "dense", "full"] = option(
+        "own",
+        "T - k epochs of a schedule of its own; the dense recipe from epoch k on; or the whole dense "
+        "recipe, from the weights of epoch k, which may be T",
+    )
     keep_weights: bool = option(True, "keep the non-zero weights at the end")
     keep_logits: bool = option(True, "keep the logits on the test set, in half precision")
 
@@ -261,18 +280,40 @@ class Method(Checked):
 
     init: Literal["a", "b"] = option(help="whose rewind snapshot is trained")
     permute: bool = option(False, "permute a's mask by the matching of a onto b")
-    mask: Literal["a", "shuffled"] = option(
-        "a", "a's mask, or a control: as many weights of each layer as it has, at random places"
+    mask: Literal["a", "b", "shuffled"] = option(
+        "a",
+        "a's mask, b's own, or a control: as many weights of each layer as a's has, at random places",
+    )
+    cut: Literal["imp", "one-shot"] = option(
+        "imp", "how the mask of a level is cut: prune by prune, or in one prune of dense weights"
+    )
+    view: Literal["end", "level"] = option(
+        "end",
+        "permutation of dense networks, or at each level that of the networks pruned to it, from the "
+        "experiment's sweep over rounds",
     )
     match: str | None = option(None, "matching recipe; empty: the experiment's")
     label: str | None = option(None, "name in tables and figures; empty: the method's name")
     color: str | None = option(None, "colour in figures (#rrggbb); empty: chosen")
+
+    @property
+    def arm(self) -> str | None:
+        """The name of the same question in a sweep over rounds (`pipeline.runs.sweeps.rounds`)."""
+        if self.init == "a" or self.mask == "shuffled":
+            return None
+        if self.cut == "one-shot":
+            return "one-shot"
+        return {"end": "dense", "level": "sparse"}[self.view] if self.permute else "none"
 
     def check(self, where: str) -> None:
         if self.permute and self.init == "a":
             raise UserError(f"{where}: permute goes with init: b only")
         if self.permute and self.mask == "shuffled":
             raise UserError(f"{where}: mask: shuffled has no units that could be permuted")
+        if self.mask == "b" and (self.permute or self.init == "a"):
+            raise UserError(f"{where}: mask: b goes with init: b and without permute")
+        if self.view == "level" and not (self.permute and self.cut == "imp"):
+            raise UserError(f"{where}: view: level goes with permute: true and cut: imp only")
         if self.match is not None and not self.permute:
             raise UserError(f"{where}: match goes with permute: true only")
         if self.color is not None and not re.fullmatch("#[0-9A-Fa-f]{6}", self.color):
@@ -290,6 +331,9 @@ class Protocol(Checked):
     )
     sparsity_prunes: dict[str, dict[str, int]] | None = option(
         None, "per model and S: that many full prunes stand for S", AT_LEAST_ONE
+    )
+    one_shot: Literal["trained", "rewound"] | None = option(
+        None, "one_shot of imp recipes that rewind weights, for masks of one prune alone"
     )
     recipes: dict[str, str] | None = option(
         None,

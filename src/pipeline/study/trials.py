@@ -23,7 +23,7 @@ from pipeline.study.graph import Graph
 
 FOLDER = "trials"
 #: Raised by hand when a trial asks more of a network: all are tried again.
-ALGORITHM = 1
+ALGORITHM = 2
 
 
 def place(config: Config, dense: Dense) -> Path:

@@ -26,6 +26,7 @@ from pipeline.report.claims import (
     sharma,
     sharma_children,
     sharma_partial,
+    sharma_sparse,
     sharma_trajectories,
     sweeps,
 )
@@ -46,7 +47,7 @@ __all__ = [
 
 #: The modules that state claims, in the order of the paper; and those of Sharma et al.
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)
-OF_SWEEPS = (sharma_trajectories, sharma_children, sharma, sharma_partial)
+OF_SWEEPS = (sharma_trajectories, sharma_children, sharma_sparse, sharma, sharma_partial)
 
 
 def evaluate(found: Numbers, subjects: Iterable[ModuleType] = SUBJECTS) -> list[Claim]:
@@ -79,16 +80,19 @@ def on_sweeps(
     connections: pd.DataFrame,
     alignments: pd.DataFrame | None = None,
     verdicts: pd.DataFrame | None = None,
+    accuracies: pd.DataFrame | None = None,
 ) -> list[Claim]:
     """The claims of Sharma et al. on our sweeps; frames as of `pipeline.results.Results`.
 
-    ``verdicts`` as `pipeline.report.claims.sweeps.of_notions` wants them.
+    ``verdicts`` as `pipeline.report.claims.sweeps.of_notions` wants them, ``accuracies`` of pruned
+    networks as `pipeline.report.levels.accuracies` gives them.
     """
     found = Numbers(
         connections=sweeps.of_connections(connections, alignments),
         children=sweeps.of_children(connections),
         trajectories=sweeps.of_trajectories(connections),
         groups=None if alignments is None else sweeps.of_groups(alignments),
+        levels=None if accuracies is None else sweeps.of_levels(connections, accuracies),
         notions=sweeps.of_notions(verdicts),
     )
     return evaluate(found, OF_SWEEPS)

@@ -49,8 +49,8 @@ class Numbers:
     has them: connections, barriers and shares of units by network, its dense recipe, matcher, arm,
     epoch t of the matching, cut between layers (or fraction pruned), split and metric; children,
     barriers between those of one epoch and network, or of two; trajectories, barriers and distances
-    along training; groups, shares of units of each group; notions, points
-    below the threshold by definition.
+    along training; groups, shares of units of each group; levels, error barriers and accuracies in %
+    by level of pruning; notions, points below the threshold by definition.
     """
 
     cells: Values | None = None
@@ -67,6 +67,7 @@ class Numbers:
     trajectories: Values | None = None
     groups: Values | None = None
     notions: Values | None = None
+    levels: Values | None = None
     headline: Headline = Headline()
 
 

@@ -21,6 +21,7 @@ _TRAJECTORY = [*_NETWORK, "matcher", "arm", "epoch", "split", "metric"]
 #: Of a value of ``children`` the epoch of their start, where it is of their parents.
 PARENTS = -1
 _CHILD = [*_NETWORK, "matcher", "arm", "spawn", "epoch"]
+_LEVEL = [*NETWORK, "rewound", "arm", "matcher", "level", "metric"]
 _GROUP = [*_NETWORK, "matcher", "matching_epoch", "group"]
 _NOTION = [*_NETWORK, "matcher", "notion"]
 _METRICS = {"error_barrier": "error", "loss_barrier": "loss"}
@@ -97,6 +98,29 @@ def of_groups(alignments: pd.DataFrame) -> Sampled | None:
     """Shares of units on which π_t and π of the end agree, group by group."""
     found = _settling(alignments)
     return sampled(found.assign(value=100 * found["alike"] / found["size"]), _GROUP)
+
+
+def of_levels(connections: pd.DataFrame, accuracies: pd.DataFrame) -> Values | None:
+    """Barriers of sweeps over rounds, not corrected, and accuracies of the same pairs, on test data.
+
+    ``connections`` as `pipeline.results.Results.connections` gives them, ``accuracies`` as
+    `pipeline.report.levels.accuracies`. Runs of one network alone count for the pairs with this b.
+    """
+    keys = [connections[key] for key in ("experiment", "sweep")]
+    rounds = connections["arm"].eq("dense").groupby(keys).transform("any").astype(bool)
+    lines = connections[
+        rounds & connections["correction"].eq("none") & connections["split"].eq("test")
+    ]
+    barriers = lines.assign(
+        rewound="weights", level=lines["evaluated_at"], metric="barrier", value=lines["error_barrier"],
+        matcher=lines["matcher"].mask(lines["arm"].eq("none"), ""),
+    )  # fmt: skip
+    value = pd.to_numeric(accuracies["test_accuracy"]).where(accuracies["status"] == "ok")
+    found = accuracies.assign(metric="accuracy", value=value)
+    alone = found["b"].isna()
+    pairs = pd.concat([found.loc[~alone, ["a", "b"]], lines[["a", "b"]]]).drop_duplicates()
+    of_b = found[alone].drop(columns="b").rename(columns={"a": "b"}).merge(pairs, on="b")
+    return sampled(pd.concat([barriers, found[~alone], of_b])[[*_LEVEL, "a", "b", "value"]], _LEVEL)
 
 
 def of_notions(verdicts: pd.DataFrame | None) -> Sampled | None:

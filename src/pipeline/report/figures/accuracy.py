@@ -1,4 +1,7 @@
-"""Accuracy against rewind point and against sparsity: paper Figures 5-11 (not 3, 4)."""
+"""Accuracy against rewind point and against sparsity: paper Figures 5-11 (not 3, 4).
+
+What goes by level is drawn by `pipeline.report.figures.levels`.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.report.figures import style
+from pipeline.report.figures import levels, style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
-from pipeline.report.tables.cells import aggregate, read, select, sort
-from pipeline.results import NETWORK
-from pipeline.study.outputs.accuracy import Accuracy
-
-__all__ = ["build", "read"]
+from pipeline.report.tables.cells import aggregate, select, sort
+from pipeline.report.tables.cells import read as read_runs
+from pipeline.results import NETWORK, Results
+from pipeline.study.outputs.accuracy import Accuracy, AccuracyVsSparsity
 
 _Y = {
     "top1": "Test accuracy (%)", "top5": "Top-5 test accuracy (%)",
@@ -25,11 +27,22 @@ _Y = {
 _AXIS = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity (%)"}
 
 
+def read(output: Accuracy, results: Results) -> pd.DataFrame:
+    """The runs of the output's experiments."""
+    return levels.read(output, results) if _by_level(output) else read_runs(output, results)
+
+
+def _by_level(output: Accuracy) -> bool:
+    return isinstance(output, AccuracyVsSparsity) and output.x == "level"
+
+
 def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """A row of panels per network, as Figures 5-8 and 11 (along k) and 9 and 10 (along S).
 
     The dashed line is the mean of our own dense runs, with their spread. The frame holds the cells.
     """
+    if _by_level(output):
+        return levels.build(output, shown, runs, _Y[output.metric])
     cells = aggregate(select(runs, output, shown.end), output.metric)
     cells = cells[cells["matching_epoch"].isna()]
     networks = cells[NETWORK].drop_duplicates()
@@ -44,7 +57,9 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
     for row, network in zip(axes, networks.itertuples(index=False, name=None), strict=False):
         own, reference = (f[(f[NETWORK] == list(network)).all(axis=1)] for f in (cells, dense))
         for panel, value in zip(row, columns, strict=True):
-            _reference(panel, reference.dropna(subset=["mean"]))
+            known = reference.dropna(subset=["mean"])
+            for mean, std in known[["mean", "std"]].itertuples(index=False, name=None):
+                style.reference(panel, mean, std)
             here = own[own[output.panels] == value].assign(x=along).sort_values("x")
             for method in methods:
                 line = here[here["method"] == method]
@@ -68,15 +83,6 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
     style.legend(figure, handles, note)
     shown_cells = pd.concat([cells, dense], ignore_index=True).drop(columns="runs")
     return figure, sort(shown_cells)
-
-
-def _reference(panel: Axes, dense: pd.DataFrame) -> None:
-    """The mean of a network's dense runs as a line, their spread as a band, where there are any."""
-    for mean, std in dense[["mean", "std"]].itertuples(index=False, name=None):
-        look = style.METHODS["dense"]
-        panel.axhline(mean, color=look["color"], linestyle="--", linewidth=1.0, zorder=1)
-        if std == std:
-            panel.axhspan(mean - std, mean + std, color="#000000", alpha=0.08, linewidth=0)
 
 
 def _x_ticks(axes: list[list[Axes]], at: list[float]) -> None:

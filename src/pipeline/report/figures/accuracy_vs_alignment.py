@@ -37,8 +37,8 @@ def read(output: AccuracyVsAlignment, results: Results) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for experiment in results.chosen(output):
         cells = [*output.cells(experiment)]
-        of_pair = {cell.pair: cell.run.match for cell in cells if cell.run.match}
-        for cell in cells:
+        of_pair = {cell.pair: match for cell, match in cells if match}
+        for cell, match in cells:
             found = results.metrics(cell.run) or {}
             row: dict[str, Any] = place(experiment) | {
                 "sparsity": cell.sparsity, "rewind_epoch": cell.rewind_epoch,
@@ -47,9 +47,9 @@ def read(output: AccuracyVsAlignment, results: Results) -> pd.DataFrame:
                 "status": found.get("status", "missing"), "path": cell.run.path(),
                 "accuracy": found.get(METRICS[output.metric]),
             }  # fmt: skip
-            if match := cell.run.match or of_pair.get(cell.pair):
-                quality = output.quality(experiment, match)
-                row |= _alignment(output, results, quality, cell.run.match is not None)
+            if any_of_pair := match or of_pair.get(cell.pair):
+                quality = output.quality(experiment, any_of_pair)
+                row |= _alignment(output, results, quality, match is not None)
             rows.append(row)
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     numbers = ["accuracy", *_STEP]

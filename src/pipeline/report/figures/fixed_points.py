@@ -14,6 +14,11 @@ from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.fixed_points import FixedPoints
 
+_AXES = {
+    "width": (roles.width_axis, "Width (channels of the first layer)"),
+    "epoch": (roles.epoch_axis, "Matching epoch t"),
+    "level": (roles.density_axis, "Weights left (%)"),
+}
 _KEYS = [*NETWORK, "matcher", "group", "x"]
 
 
@@ -31,6 +36,7 @@ def build(
     is what unrelated permutations give: one unit a group.
     """
     del shown
+    by_level = _levels(alignments["point"]).notna().any()
     points = _points(output, alignments)
     line = points["width"].isna().map({True: "indirect", False: "end"})
     known = roles.authors(points.assign(metric="fixed-points", split="", line=line))
@@ -53,9 +59,9 @@ def build(
             panel.plot(
                 chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9
             )
-        by_width = pd.isna(place[2])
-        (roles.width_axis if by_width else roles.epoch_axis)(panel, own["x"])
-        panel.set_xlabel("Width (channels of the first layer)" if by_width else "Matching epoch t")
+        axis, label = _AXES["level" if by_level else "width" if pd.isna(place[2]) else "epoch"]
+        axis(panel, own["x"])
+        panel.set_xlabel(label)
         panel.set_title(roles.of_network(place).replace("\n", " / "))
         style.few_y_ticks(panel)
     axes[0][0].set_ylim(bottom=0)
@@ -74,6 +80,11 @@ def build(
     if output.published:
         points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
     return figure, points
+
+
+def _levels(points: pd.Series) -> pd.Series:
+    """The levels of points of a sweep over rounds, NaN for others."""
+    return pd.to_numeric(points.astype(str).str.extract(r"^r(\d+)$", expand=False))
 
 
 def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
@@ -96,9 +107,12 @@ def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:
     point = known["point"].astype(str)  # a column of nothing but missing sweeps has no texts
     epochs = point.str.startswith("t")
     epoch = pd.to_numeric(point.where(epochs).str[1:])
+    level = _levels(point)
+    fraction = known["fraction"] if level.notna().any() else 0.0
+    left = roles.density(1 - (1 - fraction) ** level)
     known = known.assign(
-        x=epoch.where(epochs, roles.channels(known)),
-        width=pd.to_numeric(known["width"]).where(epochs),
+        x=epoch.where(epochs, left.where(level.notna(), roles.channels(known))),
+        width=pd.to_numeric(known["width"]).where(epochs | level.notna()),
         group=known["group"] if output.groups else "all",
         one=1,
     )

@@ -5,6 +5,7 @@ Lines of permutations of several epochs go from dark to light instead, the end i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from pipeline.catalog import networks
 from pipeline.report import published
@@ -42,6 +43,9 @@ ROLES: dict[str, tuple[str, Any]] = {
     "leave-out": ("leave-out:\nall but layer k from t", "-"),
     "magnitude": ("smallest weights pruned", "-"),
     "random": ("random weights pruned", "--"),
+    "dense": ("π of the dense networks", "-"),
+    "sparse": ("π of the sparse networks", (0, (3, 1, 1, 1))),
+    "one-shot": ("b pruned at once", (0, (1, 2.2))),
 }
 #: Lines in which no permutation plays a part, so that they are the same for every matcher.
 PLAIN = {"none": style.look(style.GREY, ""), "instability": style.look("#009E73", "s")}
@@ -59,7 +63,11 @@ def look_of(role: str, matcher: str) -> style.Look:
 def words_of(role: str, matcher: str) -> str:
     """A line for the legend."""
     words = ROLES[role][0]
-    return words if role in PLAIN else f"{MATCHERS.get(matcher, (matcher,))[0]}, {words}"
+    return (
+        words
+        if role in PLAIN or not matcher
+        else f"{MATCHERS.get(matcher, (matcher,))[0]}, {words}"
+    )
 
 
 def rank(matcher: str) -> tuple[int, str]:
@@ -164,6 +172,25 @@ def width_axis(panel: Axes, at: Iterable[float]) -> None:
     panel.set_xticks(values, [f"{value:g}" for value in values])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlim(values[0] / 1.15, values[-1] * 1.15)
+
+
+def density(sparsity: pd.Series) -> pd.Series:
+    """The share of weights left, in %."""
+    return 100 * (1 - sparsity)
+
+
+def density_axis(panel: Axes, at: Iterable[float]) -> None:
+    """A logarithmic axis of the share of weights left, from all of them on, as many prunes go."""
+    values = {math.log10(value): value for value in at}
+    if not values:
+        return
+    shown = [values[place] for place in style.ticks(values, least=0.13)]
+    panel.set_xscale("log")
+    panel.set_xticks(shown, [f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in shown])
+    panel.set_xticks([*values.values()], minor=True)
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    margin = 10 ** (0.04 * (max(values) - min(values)) or 0.02)
+    panel.set_xlim(max(values.values()) * margin, min(values.values()) / margin)
 
 
 def epoch_axis(panel: Axes, at: Iterable[float]) -> None:

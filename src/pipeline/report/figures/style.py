@@ -157,6 +157,14 @@ def band_line(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, style: 
         )
 
 
+def reference(axes: Axes, mean: float, std: float) -> None:
+    """The mean of a network's dense runs across a panel, their spread as a band where it is known."""
+    look = METHODS["dense"]
+    axes.axhline(mean, color=look["color"], linestyle="--", linewidth=1.0, zorder=1)
+    if std == std:
+        axes.axhspan(mean - std, mean + std, color="#000000", alpha=0.08, linewidth=0)
+
+
 def ticks(values: Iterable[float], least: float = 0.11) -> list[float]:
     """Those of the values that can stand as ticks side by side, first and last always.
 
@@ -195,10 +203,13 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str = "") -> None:
     for line in handles:
         line.set_label(_wrapped(str(line.get_label()), figure.get_figwidth() - 0.51, 0.068))
     fits = (n for n in range(len(handles), 1, -1) if _width(handles, n) <= figure.get_figwidth())
+    columns = next(fits, 1)
+    # Panels keep their height beside a long legend.
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(handles) // columns) - 3))
     box = figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=next(fits, 1),
+        ncols=columns,
         frameon=False,
         handlelength=2.2,
         columnspacing=1.6,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.study.outputs.sweep_barriers import CHILDREN, SweepBarriers
 SPLITS = {"train": "Training", "test": "Test"}
 UNITS = {"error": "points", "loss": "nats"}
 _ROW = [*NETWORK, "matcher"]
+_BY_WIDTH, _BY_LEVEL = {"direct", "indirect"}, {"dense", "sparse", "one-shot"}
 _KEYS = [*_ROW, "line", "matched_at", "x", "split", "metric"]
 
 
@@ -57,7 +58,8 @@ def build(
                 for f in (points, theirs)
             )
             roles.draw_authors(panel, beside, looks)
-            _draw(panel, own, row, looks, shades)
+            _draw(panel, own, looks, shades)
+            _axis(output)(panel, own["x"])
             if output.threshold and metric == "error":
                 panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
             panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
@@ -65,7 +67,7 @@ def build(
             if panels is axes[0]:
                 panel.set_title(f"{SPLITS[split]} {metric}\nbarrier ({UNITS[metric]})")
             if panels is axes[-1]:
-                panel.set_xlabel(_x_label(row["lines"]))
+                panel.set_xlabel(_x_label(output, row["lines"]))
             if output.x == "spawn":
                 _by_spawn(panel, own, output, metric)
         panels[0].set_ylabel(row["title"])
@@ -120,8 +122,11 @@ def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
         "fixed": lines["arm"].eq("matched"),
         "direct": lines["arm"].eq("direct"),
         "indirect": lines["arm"].eq("indirect"),
+        **{arm: lines["arm"].eq(arm) for arm in _BY_LEVEL},
     }[role]
     x = roles.channels(lines) if triples else then if role == "end" else now
+    if lines["arm"].isin(_BY_LEVEL).any():
+        x = roles.density(1 - (1 - lines["fraction"].astype(float)) ** now)
     found = lines.assign(x=x, matched_at=then if role == "fixed" else float("nan"))[chosen]
     if triples:
         found = found.assign(width=float("nan"))
@@ -130,7 +135,7 @@ def _of_role(lines: pd.DataFrame, role: str) -> pd.DataFrame:
 
 def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of panels: network, the matcher and lines shown in it, and the last epoch."""
-    by_width = bool({"direct", "indirect"} & {*output.lines})
+    by_width = bool(_BY_WIDTH & {*output.lines})
     frame = connections.assign(width=float("nan")) if by_width else connections
     places = [*frame[NETWORK].drop_duplicates().itertuples(index=False, name=None)]
     several = "fixed" in output.lines or (
@@ -170,7 +175,7 @@ def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
 
 
 def _draw(
-    panel: Axes, points: pd.DataFrame, row: dict[str, Any],
+    panel: Axes, points: pd.DataFrame,
     looks: dict[float, style.Look], shades: dict[float, style.Look],
 ) -> None:  # fmt: skip
     points = points if "spawn" in points else points.assign(spawn=float("nan"))
@@ -185,8 +190,20 @@ def _draw(
         style.band_line(panel, line["x"], line["mean"], line["std"], look)
         if role == "end":
             roles.level_of_the_end(panel, line["mean"].iloc[-1], look)
-    axis = roles.width_axis if {"direct", "indirect"} & {*row["lines"]} else roles.epoch_axis
-    axis(panel, points["x"])
+
+
+def _axis(output: SweepBarriers) -> Callable[[Axes, Iterable[float]], None]:
+    if _BY_LEVEL & {*output.lines}:
+        return roles.density_axis
+    return roles.width_axis if _BY_WIDTH & {*output.lines} else roles.epoch_axis
+
+
+def _x_label(output: SweepBarriers, lines: Sequence[str]) -> str:
+    if _BY_LEVEL & {*output.lines}:
+        return "Weights left (%)"
+    if _BY_WIDTH & {*lines}:
+        return "Width (channels of the first layer)"
+    return "Matching epoch t" if {*lines} <= {"own", "end"} else "Epoch"
 
 
 def _by_spawn(panel: Axes, points: pd.DataFrame, output: SweepBarriers, metric: str) -> None:
@@ -195,12 +212,6 @@ def _by_spawn(panel: Axes, points: pd.DataFrame, output: SweepBarriers, metric: 
     if output.threshold and metric == "error" and "instability" in output.lines:
         label += f"\n({children.draw_onset(panel, points, output.threshold)})"
     panel.set_xlabel(label)
-
-
-def _x_label(lines: Sequence[str]) -> str:
-    if {"direct", "indirect"} & {*lines}:
-        return "Width (channels of the first layer)"
-    return "Matching epoch t" if {*lines} <= {"own", "end"} else "Epoch"
 
 
 def _handles(

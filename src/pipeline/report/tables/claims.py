@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pipeline.report import claims
+from pipeline.report import claims, levels
 from pipeline.report.claims import Claim, Headline
 from pipeline.report.figures import imp_barrier, plane
 from pipeline.report.shown import Shown
@@ -38,13 +38,17 @@ def read(output: Claims, results: Results) -> list[Claim]:
     """
     sources = [results.config.outputs[name] for name in output.outputs]
     swept = [one for one in sources if isinstance(one, OfSweeps)]
-    others = [one for one in sources if not isinstance(one, OfSweeps | Landscape)]
+    rest = [one for one in sources if not isinstance(one, OfSweeps | Landscape)]
+    by_level = {e.name: e for one in rest for e in results.chosen(one) if e.levels}
+    others = [one for one in rest if not {*one.experiments} & {*by_level}]
     found = _of_the_paper(output, others, results) if others else []
-    return found + (_of_sweeps(swept, results) if swept else [])
+    return found + (_of_sweeps(swept, [*by_level.values()], results) if swept else [])
 
 
-def _of_sweeps(sources: Sequence[OfSweeps], results: Results) -> list[Claim]:
-    """The claims on sweeps; each is read once, whatever shows it."""
+def _of_sweeps(
+    sources: Sequence[OfSweeps], pruned: Sequence[Experiment], results: Results
+) -> list[Claim]:
+    """The claims on sweeps, each read once, whatever shows it, and on networks by level."""
     every = dict.fromkeys(
         (one.name, match)
         for source in sources
@@ -69,6 +73,7 @@ def _of_sweeps(sources: Sequence[OfSweeps], results: Results) -> list[Claim]:
         connections.reset_index(drop=True),
         alignments.reset_index(drop=True),
         pd.concat(verdicts).merge(whose) if verdicts else None,
+        levels.accuracies(results, pruned) if pruned else None,
     )
 
 

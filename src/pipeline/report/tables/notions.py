@@ -30,6 +30,7 @@ _JUDGES: dict[str, Callable[[list[Barrier], float], Verdict]] = {
 #: What the lines of each kind of sweep can say.
 _OF_SWEEP = {
     "epochs": ("weak (1)", "simultaneous (3)"),
+    "rounds": ("simultaneous (3)",),
     "triples": tuple(name for name in _JUDGES if name != "simultaneous (3)"),
 }
 _ROW = [*PLACE, "match"]
@@ -100,8 +101,11 @@ def _under(arm: str, point: Any, pair: tuple[int, int]) -> list[object]:
     """The names of the permutations, or assignments Π, that a line is measured under.
 
     Π by way of c permutes every network as it is matched to c, and c not at all: between two others
-    that is the line by way of c, between c and another the direct one.
+    that is the line by way of c, between c and another the direct one. A line to a network pruned
+    at once is not between networks of one level.
     """
+    if arm == "one-shot":
+        return []
     if arm == "direct":
         return [("by way of", seed) for seed in pair]
     if arm == "indirect":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,7 +91,8 @@ class Line:
     """A line that is measured: from the weights ``a``, permuted as at ``point``, to ``b``.
 
     ``arm`` says which question it answers; ``point`` is None where a stays as it is. ``matched_at``
-    and ``evaluated_at``: epochs trained of the states matched, and of those measured.
+    and ``evaluated_at``: epochs trained of the states matched, and of those measured. ``mask``: put
+    on b before it is measured.
     """
 
     arm: str
@@ -100,11 +101,12 @@ class Line:
     evaluated_at: int
     a: File
     b: File
+    mask: File | None = None
 
     @property
     def files(self) -> tuple[File, ...]:
-        """All states that are read."""
-        return (self.a, self.b)
+        """What is read for it."""
+        return (self.a, self.b, *([self.mask] if self.mask else []))
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ class Sweep(Checked):
 
     def of_network(self, model: str, where: str) -> None:
         """Raise UserError where the sweep does not fit networks of this name."""
+
+    def recipes(self) -> Mapping[str, str]:
+        """Recipes that it names, by their kind, which is the name of the setting, too."""
+        return {}
 
     def matchings(self, study: Study, networks: Sequence[Dense]) -> Iterator[Matching]:
         """The permutations that are looked for."""

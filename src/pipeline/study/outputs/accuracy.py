@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pipeline.catalog.schema import option
+from pipeline.errors import UserError
 from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import OneAccuracy
@@ -39,7 +41,11 @@ class AccuracyVsRewind(Accuracy):
 
 @dataclass(frozen=True)
 class AccuracyVsSparsity(Accuracy):
-    """Test accuracy against sparsity, a panel per width and rewind epoch: Figures 9, 10."""
+    """Test accuracy against sparsity, a panel per width and rewind epoch: Figures 9, 10.
+
+    By level (Sharma et al., Figures 2 and 13): against the share of weights left, a line for each
+    way to a mask, and one for the rounds of pruning themselves; a row per network and matcher.
+    """
 
     kind = "accuracy-vs-sparsity"
     along, panels = "sparsity", "rewind_epoch"
@@ -47,3 +53,20 @@ class AccuracyVsSparsity(Accuracy):
         "Test accuracy against the sparsity S. Bands: ± one sample standard deviation over seeds; "
         "dashed: the dense runs."
     )
+    x: Literal["sparsity", "level"] = option(
+        "sparsity", "what runs along x: S, or of experiments with levels the share of weights left"
+    )
+
+    def check_experiment(self, experiment: Experiment, where: str) -> None:
+        super().check_experiment(experiment, where)
+        if self.x == "sparsity":
+            return
+        if not experiment.levels:
+            raise UserError(f"{where}: x: level: experiment {experiment.name!r} declares no levels")
+        if len(self.rewind_epochs or experiment.rewind_epochs) > 1:
+            raise UserError(f"{where}: x: level: choose one of the rewind_epochs")
+
+    def runs(self, experiment: Experiment) -> Iterable[Run]:
+        yield from super().runs(experiment)
+        if self.x == "level":
+            yield from (block for *_, block in experiment.rounds())

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.catalog.schema import option
 from pipeline.errors import UserError
-from pipeline.runs import Match, PermutationQuality, Run
+from pipeline.runs import Align, Match, PermutationQuality, Run
 from pipeline.study.experiment import Cell, Experiment
 from pipeline.study.outputs.base import OneAccuracy, check_measured
 from pipeline.study.settings import Correction, Protocol
@@ -48,22 +48,24 @@ class AccuracyVsAlignment(OneAccuracy):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         super().check_experiment(experiment, where)
         check_measured(experiment, self.split or "train", [self.correction or "none"], where)
-        if not any(cell.run.match for cell in self.cells(experiment)):
+        if not any(match for _, match in self.cells(experiment)):
             raise UserError(
                 f"{where}: experiment {experiment.name!r} has no method that permutes; add one"
             )
 
-    def cells(self, experiment: Experiment) -> Iterator[Cell]:
-        """The runs of b under a's own mask, permuted or not."""
-        found = experiment.cells(self.sparsities, self.rewind_epochs, self.methods)
-        return (cell for cell in found if cell.run.paired and not cell.run.shuffled)
+    def cells(self, experiment: Experiment) -> Iterator[tuple[Cell, Match | None]]:
+        """The runs of b under a's own mask, and the matching of the dense ends that permuted it."""
+        for cell in experiment.cells(self.sparsities, self.rewind_epochs, self.methods):
+            run, match = cell.run, cell.run.match
+            if run.paired and not run.shuffled and not isinstance(match, Align):
+                yield cell, match
 
     def quality(self, experiment: Experiment, match: Match) -> PermutationQuality:
         """What measures a permutation."""
         return PermutationQuality(match, experiment.match, experiment.connectivity)
 
     def runs(self, experiment: Experiment) -> Iterable[Run]:
-        for cell in self.cells(experiment):
+        for cell, match in self.cells(experiment):
             yield cell.run
-            if cell.run.match:
-                yield self.quality(experiment, cell.run.match)
+            if match:
+                yield self.quality(experiment, match)

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.catalog.schema import option
+from pipeline.errors import UserError
 from pipeline.runs import Run
 from pipeline.study.experiment import Experiment
-from pipeline.study.outputs.base import OfSweeps
+from pipeline.study.outputs.base import Experiments, OfSweeps
 
 
 @dataclass(frozen=True)
 class FixedPoints(OfSweeps):
-    """Share of units on which permutations agree: π_t with π of the end, indirect with direct."""
+    """Share of units on which permutations agree: π_t with π of the end, indirect with direct, that
+    of pruned networks with that of dense ones."""
 
     kind = "fixed-points"
     what = "figure"
@@ -25,6 +27,12 @@ class FixedPoints(OfSweeps):
         "triangles of networks."
     )
     groups: bool = option(False, "a line for each group of units, the first ones dark")
+
+    def check(self, experiments: Experiments, where: str) -> None:
+        super().check(experiments, where)
+        kinds = {one.over.over for one in self.chosen(experiments) if one.over}
+        if "rounds" in kinds and len(kinds) > 1:
+            raise UserError(f"{where}: sweeps over rounds stand in a figure of their own")
 
     def runs(self, experiment: Experiment) -> Iterable[Run]:
         return self.sweeps(experiment)

@@ -20,8 +20,8 @@ class Notions(OfSweeps):
     """Weak, simultaneous and strong connectivity modulo permutation, and transitivity (Sharma et
     al., Definitions 1 to 8), as verdicts on the barriers of sweeps.
 
-    Of a sweep over epochs: weak at the end, and simultaneous. Of one over triples: weak, strong, and
-    both kinds of transitivity.
+    Of a sweep over epochs: weak at the end, and simultaneous; of one over rounds of pruning:
+    simultaneous. Of one over triples: weak, strong, and both kinds of transitivity.
     """
 
     kind = "notions"

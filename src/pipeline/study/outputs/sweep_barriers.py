@@ -13,7 +13,8 @@ from pipeline.study.outputs.base import Experiments, OfSweeps, check_measured
 from pipeline.study.settings import Correction
 
 Role = Literal[
-    "none", "own", "along", "end", "fixed", "direct", "indirect", "instability", "children"
+    "none", "own", "along", "end", "fixed", "direct", "indirect", "instability", "children",
+    "dense", "sparse", "one-shot",
 ]  # fmt: skip
 #: Roles of lines between children.
 CHILDREN = ("instability", "children")
@@ -21,13 +22,16 @@ CHILDREN = ("instability", "children")
 
 @dataclass(frozen=True)
 class SweepBarriers(OfSweeps):
-    """Barriers against the epoch or the width, a line per role and matching.
+    """Barriers against epoch, width or the share of weights left, a line per role and matching.
 
     Roles of a sweep over epochs: `none` (a and b as they are), `own` (π_t at t), `along` (π of the
     end at every epoch), `end` (π_t at the end), `fixed` (a line for each π_t, at every epoch, and a
     row for each matching). Of one over triples: `none`, `direct` and `indirect`, by width. Of one
     over spawns: `none` and `along` of the parents, `instability` (children of one network) and
     `children` (of a and b, under π of their parents).
+    row for each matching). Of one over triples: `none`, `direct` and `indirect`, by width. Of one
+    over rounds: `none`, `dense` (π of the dense ends), `sparse` (π of the level) and `one-shot` (b's
+    dense end pruned at once), by the share of weights left.
     """
 
     kind = "barrier"
