@@ -8,10 +8,10 @@ from typing import Literal
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground, loss_at_initialisation
+from pipeline.stages.lines import ground, loss_at_initialisation
 from pipeline.stages.outcome import finite
 
 METRICS: tuple[Literal["loss", "error"], ...] = ("loss", "error")

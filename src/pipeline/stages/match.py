@@ -16,7 +16,7 @@ from pipeline.stages.job import Job
 from pipeline.stages.outcome import finite
 from pipeline.streams import generator
 from pipeline.symmetry import matching
-from pipeline.symmetry.matchers import MATCHERS, Pair
+from pipeline.symmetry.matchers import Pair, find
 from pipeline.symmetry.permutation import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -40,7 +40,7 @@ def matched(
     """
     if not all(map(finite, states)):
         return "diverged", matching.Match(symmetry.identity(spec), {})
-    return "ok", MATCHERS[job.recipe.similarity](_pair(job, spec, runs, states), job.recipe)
+    return "ok", find(_pair(job, spec, runs, states), job.recipe)
 
 
 def quality(found: matching.Match) -> dict[str, dict[str, Any]]:
@@ -69,7 +69,7 @@ def _pair(
             model.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return found
 
-    def batches() -> Iterator[Tensor]:
+    def given() -> Iterator[tuple[Tensor, Tensor]]:
         data = job.data.to(job.device)
         images = data.subset(
             count,
@@ -77,8 +77,8 @@ def _pair(
             order=drawn("match-order"),
             augmentation=drawn("match-augmentation") if settings.augment else None,
         )
-        for part, _ in images:
+        for part, labels in images:
             batch = normalise(part.to(job.device, non_blocking=True), data.mean, data.std)
-            yield batch.contiguous(memory_format=torch.channels_last)
+            yield batch.contiguous(memory_format=torch.channels_last), labels
 
-    return Pair(spec, *states, networks, batches, count, drawn)
+    return Pair(spec, *states, networks, given, drawn)
