@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import fit, same, seeded
+from small import REPOSITORY, fit, same, seeded
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -291,3 +292,16 @@ def test_the_package_itself_loads_no_torch() -> None:
     assert done.stdout.split() == ["False", "False"]
     with pytest.raises(AttributeError, match="nothing"):
         pipeline.nothing  # noqa: B018
+
+
+def test_the_page_on_aligning_says_what_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "align.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    known = dict(zip("ab", (trained("convolutional", seed) for seed in (0, 1)), strict=True))
+    known |= dict.fromkeys(("train", "test"), batches("convolutional"))
+    exec(block, known)
+    assert known["after"] < known["before"]  # type: ignore[operator]
+    assert Alignment.load("a-to-b.safetensors").quality == known["found"].quality  # type: ignore[attr-defined]
