@@ -199,7 +199,7 @@ def as_the_cpu() -> None:
         losses.append(evaluate(here[0], there.test.images, there.test.labels, MEAN, STD).loss)
         pairs = own._batches(there.train.images, 100)()
         matches.append(matching.match(matching.collect(here[0], here[1], spec, pairs)))
-        ground = Ground(here[0], {"test": there.test}, MEAN, STD, there.train.images, 250)
+        ground = Ground.of_images(here[0], {"test": there.test}, MEAN, STD, there.train.images, 250)
         ends = (net.state_dict() for net in here)
         curves.append(curve(ground, *ends, alphas=[0.5], corrections=("none", "reset", "repair")))
     bits = all(torch.equal(a, b.cpu()) for a, b in zip(*epochs, strict=True))

@@ -141,7 +141,9 @@ def interpolate(
     net = _last(network(model, width, size)).to(place)
 
     def work() -> None:
-        ground = Ground(net, {"test": data.test}, MEAN, STD, data.train.images, batch_size=batch)
+        ground = Ground.of_images(
+            net, {"test": data.test}, MEAN, STD, data.train.images, batch_size=batch
+        )
         alphas = [index / (points - 1) for index in range(points)]
         curve(ground, *ends, alphas=alphas, corrections=("repair",))
 

@@ -134,7 +134,7 @@ def trained(net, seed):
 
 
 def statistics_batches(batch_size=BATCH, seed=2):
-    return Ground(None, {}, MEAN, STD, split(seed).images, batch_size).batches
+    return Ground.of_images(None, {}, MEAN, STD, split(seed).images, batch_size).batches
 
 
 def merged_and_targets(net, alpha, batches, seeds=(1, 2)):
@@ -320,7 +320,7 @@ def test_repair_at_norms_is_a_reset_by_construction(net):
 
     Ends measured in evaluation mode, by their running statistics, make all the difference there is.
     """
-    batches, alpha = Ground(None, {}, MEAN, STD, split(2, 1024).images, 1024).batches, 0.4
+    batches, alpha = Ground.of_images(None, {}, MEAN, STD, split(2, 1024).images, 1024).batches, 0.4
     a, b = (positive(net, seed) for seed in (1, 2))
     merged = interpolate(a, b, alpha)
 
@@ -515,7 +515,9 @@ def two_splits():
 
 
 def ground(model, **changes):
-    return replace(Ground(model, two_splits(), MEAN, STD, split(2).images, BATCH), **changes)
+    return replace(
+        Ground.of_images(model, two_splits(), MEAN, STD, split(2).images, BATCH), **changes
+    )
 
 
 def the_curve(net, a, b, corrections=PLAIN, **changes):
@@ -547,7 +549,9 @@ def test_curve_rows(net):
 
 
 def test_curve_does_nothing_twice(monkeypatch):
-    counts = dict.fromkeys(("endpoint_statistics", "evaluate", "repair", "reset_batch_norm"), 0)
+    counts = dict.fromkeys(
+        ("endpoint_statistics", "evaluate_batches", "repair", "reset_batch_norm"), 0
+    )
 
     def counting(name, original):
         def counted(*args, **options):
@@ -564,12 +568,12 @@ def test_curve_does_nothing_twice(monkeypatch):
         "endpoint_statistics": 2,
         "repair": 3,
         "reset_batch_norm": 3,
-        "evaluate": 2 * (3 * 3 + 2),
+        "evaluate_batches": 2 * (3 * 3 + 2),
     }
     a, b = randomised("without_norm", 1), randomised("without_norm", 2)
     counts.update(dict.fromkeys(counts, 0))
     the_curve("without_norm", a, b)
-    assert counts["evaluate"] == 2 * (3 * 2 + 2)
+    assert counts["evaluate_batches"] == 2 * (3 * 2 + 2)
     assert counts["reset_batch_norm"] == 0
 
 

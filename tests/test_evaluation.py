@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.data.augment import normalise
-from pipeline.evaluation import evaluate, evaluate_batches
+from pipeline.evaluation import evaluate, evaluate_batches, normalised
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -40,17 +40,21 @@ def net():
 def test_shares_of_the_images_add_up_to_the_whole(net, split):
     """As processes do it: each has its images, the totals are added up."""
     images, labels = split
+
+    def batches(part):
+        return normalised([(images[part], labels[part])], MEAN, STD, images.device)
+
     whole = evaluate(net, images, labels, MEAN, STD, logits=True, top5=True)
     totals = []
     parts = [
         evaluate_batches(
-            net, [(images[part], labels[part])], MEAN, STD, logits=True, top5=True,
+            net, batches(part), logits=True, top5=True,
             reduce=lambda own: totals.append(own.clone()),
         )
         for part in (slice(0, 40), slice(40, 103))
     ]  # fmt: skip
     shared = evaluate_batches(
-        net, [(images[:40], labels[:40])], MEAN, STD, top5=True,
+        net, batches(slice(0, 40)), top5=True,
         reduce=lambda own: own.add_(totals[1]),
     )  # fmt: skip
     assert shared.loss == pytest.approx(whole.loss, rel=1e-9)

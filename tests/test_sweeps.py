@@ -16,7 +16,7 @@ from studies import BASE, ROOT, config, recipes, refused
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.report.tables.cells import spread
 from pipeline.results import CONNECTIONS, Results
 from pipeline.runs import Align, Connect, Curve, Dense, Landscape, Match, Run, Snapshot, parse
@@ -26,7 +26,7 @@ from pipeline.runs.sweeps import SWEEPS
 from pipeline.runs.sweeps.triples import Triples
 from pipeline.stages import job as jobs
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground
+from pipeline.stages.lines import ground
 from pipeline.study.config import read
 from pipeline.study.cost import Costs
 from pipeline.study.graph import Graph

@@ -21,7 +21,7 @@ from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.errors import UserError
 from pipeline.models import build, traced
 from pipeline.study.settings import MatchSettings
-from pipeline.symmetry.matchers import MATCHERS, Pair
+from pipeline.symmetry.matchers import Pair, find
 from pipeline.symmetry.matching import Match, collect, match
 from pipeline.symmetry.permutation import Group, Permutation, PermutationSpec
 from pipeline.symmetry.trace import permutation_spec
@@ -368,13 +368,14 @@ def given(a: nn.Module, b: nn.Module, spec: PermutationSpec) -> Pair:
     """A pair as a stage makes it, with a hundred digits to look at."""
     images = torch.from_numpy(load_digits().images[:100]).float()[:, None] / 8 - 1
     return Pair(
-        spec, a.state_dict(), b.state_dict(), lambda: (a, b), lambda: iter(images.split(50)), 100,
+        spec, a.state_dict(), b.state_dict(), lambda: (a, b),
+        lambda: ((part, None) for part in images.split(50)),
         lambda purpose: seeded(sum(purpose.encode())),
     )  # fmt: skip
 
 
 def matched(pair: Pair, **settings: Any) -> Match:
-    return MATCHERS["weights"](pair, MatchSettings(similarity="weights", **settings))
+    return find(pair, MatchSettings(similarity="weights", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -424,7 +425,7 @@ def test_biases_may_be_left_out(two: Pair) -> None:
         for name in state:
             if name.endswith("bias"):
                 state[name] = 10 * torch.randn(state[name].shape, generator=draws)
-    changed = Pair(two.spec, a, b, two.networks, two.batches, two.images, two.generator)
+    changed = Pair(two.spec, a, b, two.networks, two.given, two.generator)
     without = matched(two, biases=False)
     assert same(matched(changed, biases=False).permutation, without.permutation)
     assert not same(matched(changed).permutation, without.permutation)

@@ -7,15 +7,49 @@ network on a GPU is otherwise slowed down by waiting for every batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.data import Split
 from pipeline.data.augment import normalise
 from pipeline.forward import arithmetic, device_of, evaluation_mode
+
+Labelled = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Gives, at every call, the same batches: normalised images [B, C, H, W], classes int64 [B]."""
+
+
+def normalised(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of uint8 [n, C, H, W] and int64 [n], their images normalised on a device."""
+    for images, labels in batches:
+        yield normalise(images.to(device, non_blocking=True), mean, std), labels
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value
+class Images:
+    """The images of a split, given in normalised batches where they are; the last may be smaller.
+
+    mean, std: per channel, for pixels in [0, 1].
+    """
+
+    split: Split
+    mean: Sequence[float]
+    std: Sequence[float]
+    batch_size: int = 512
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `Labelled`."""
+        parts = (torch.split(t, self.batch_size) for t in (self.split.images, self.split.labels))
+        batches = zip(*parts, strict=True)
+        return normalised(batches, self.mean, self.std, self.split.images.device)
 
 
 @dataclass(frozen=True)
@@ -67,24 +101,21 @@ def evaluate(
         raise ValueError(
             f"{len(images)} images and {len(labels)} labels: need as many, at least one"
         )
-    batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-    return evaluate_batches(
-        model, batches, mean, std, precision=precision, logits=logits, top5=top5
-    )
+    parts = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    batches = normalised(parts, mean, std, device_of(model))
+    return evaluate_batches(model, batches, precision=precision, logits=logits, top5=top5)
 
 
 def evaluate_batches(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
-    mean: Sequence[float],
-    std: Sequence[float],
     *,
     precision: str = "fp32",
     logits: bool = False,
     top5: bool = False,
     reduce: Callable[[Tensor], object] | None = None,
 ) -> Evaluation:
-    """``evaluate`` on a stream of batches, each (uint8 [n, C, H, W], int64 [n]).
+    """``evaluate`` on a stream of batches, each (normalised images [n, C, H, W], int64 [n]).
 
     reduce: adds up, in place, a float64 tensor of totals over the processes that share the images;
         loss and accuracies are then those of all images, and the logits those of this process.
@@ -98,7 +129,7 @@ def evaluate_batches(
             batch = images.to(device, non_blocking=True)
             target = labels.to(device, non_blocking=True)
             count += len(target)
-            output = model(normalise(batch, mean, std)).float()
+            output = model(batch).float()
             classes = output.shape[1]
             loss = functional.cross_entropy(output, target, reduction="none")
             totals[0] += loss.sum(dtype=torch.float64)

@@ -19,7 +19,7 @@ COMMANDS = {
     name: import_module(f"{__name__}.{name.replace('-', '_')}")
     for name in (
         "list", "new-study", "plan", "check", "table", "show", "diff", "stale", "trace", "watch",
-        "export", "pack", "evidence", "gc", "data", "freeze", "reference",
+        "export", "align", "pack", "evidence", "gc", "data", "freeze", "reference",
     )
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def settings(words: Sequence[str]) -> dict[str, Any]:
+def settings(words: Sequence[str], where: str = "--config") -> dict[str, Any]:
     """``KEY=VALUE`` words as Snakemake reads those behind ``--config``; a value is a YAML scalar.
 
     Raises:
@@ -67,8 +67,8 @@ def settings(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"--config: expected KEY=VALUE, got {quote(word)}")
-        found[key] = parse_yaml(value, f"--config: {key}")
+            raise UserError(f"{where}: expected KEY=VALUE, got {quote(word)}")
+        found[key] = parse_yaml(value, f"{where}: {key}")
     return found
 
 

@@ -37,6 +37,11 @@ def curve(
     return rows
 
 
+def alphas(points: int) -> list[float]:
+    """``points`` evenly spaced values of alpha in [0, 1], ends included."""
+    return [index / (points - 1) for index in range(points)]
+
+
 def barrier(
     rows: Iterable[Mapping[str, Any]],
     correction: str,

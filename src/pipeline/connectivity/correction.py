@@ -99,6 +99,14 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
+def check_place(model: nn.Module, correction: str) -> None:
+    """ValueError, of `measured_modules` or `blocks`, if a network has no place for a correction."""
+    if correction == "repair":
+        measured_modules(model)
+    elif correction == "repair-blocks":
+        blocks(model)
+
+
 @torch.no_grad()
 def endpoint_statistics(
     model: nn.Module,

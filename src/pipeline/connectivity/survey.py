@@ -6,13 +6,15 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.connectivity.correction import (
     CORRECTIONS,
+    Batches,
     ChannelStatistics,
     blocks,
     endpoint_statistics,
@@ -25,7 +27,7 @@ from pipeline.connectivity.correction import (
 from pipeline.connectivity.merge import StateDict, corner_of
 from pipeline.data import Split
 from pipeline.data.augment import normalise
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import Images, Labelled, evaluate_batches
 from pipeline.forward import device_of
 
 Row = dict[str, Any]
@@ -36,24 +38,40 @@ class Ground:
     """What networks are measured on, the same for all that are compared.
 
     model: architecture, device and memory format; it is copied, not changed.
-    splits: by name, raw images and labels; mean, std: per channel, for pixels in [0, 1].
-    images: training images uint8 [N, C, H, W], plain or augmented, kept for the statistics of the
-        corrections: only on the same images can networks be compared.
-    batch_size, precision: those of every forward pass.
+    splits: by name, what gives images and labels.
+    batches: gives training images for the statistics of the corrections, at every call the same:
+        only on the same images can networks be compared.
+    precision: that of every forward pass.
     """
 
     model: nn.Module
-    splits: Mapping[str, Split]
-    mean: Sequence[float]
-    std: Sequence[float]
-    images: Tensor
-    batch_size: int = 512
+    splits: Mapping[str, Labelled]
+    batches: Batches
     precision: str = "fp32"
 
-    def batches(self) -> Iterator[Tensor]:
-        """The images in normalised batches [B, C, H, W]; the last may be smaller."""
-        for batch in torch.split(self.images, self.batch_size):
-            yield normalise(batch, self.mean, self.std)
+    @classmethod
+    def of_images(
+        cls,
+        model: nn.Module,
+        splits: Mapping[str, Split],
+        mean: Sequence[float],
+        std: Sequence[float],
+        images: Tensor,
+        batch_size: int = 512,
+        precision: str = "fp32",
+    ) -> Self:
+        """On raw images, uint8 [N, C, H, W], where they are.
+
+        mean, std: per channel, for pixels in [0, 1]. images: for the statistics, plain or augmented.
+        """
+
+        def batches() -> Iterator[Tensor]:
+            return (normalise(part, mean, std) for part in torch.split(images, batch_size))
+
+        given = partial(Images, mean=mean, std=std, batch_size=batch_size)
+        return cls(
+            model, {name: given(split) for name, split in splits.items()}, batches, precision
+        )
 
 
 class Surveyor:
@@ -70,8 +88,8 @@ class Surveyor:
         unknown = [name for name in self.corrections if name not in CORRECTIONS]
         if unknown or not self.corrections:
             raise ValueError(f"corrections {unknown}: allowed are {', '.join(CORRECTIONS)}")
-        self._model = copy.deepcopy(ground.model)
-        device = device_of(self._model)
+        self.model = copy.deepcopy(ground.model)
+        device = device_of(self.model)
         self.endpoints = tuple(
             {name: tensor.to(device) for name, tensor in theta.items()} for theta in endpoints
         )
@@ -86,11 +104,11 @@ class Surveyor:
 
     def _measured(self, theta: StateDict, correction: str) -> ChannelStatistics:
         on = self._ground
-        self._model.load_state_dict(theta)
+        self.model.load_state_dict(theta)
         if correction == "repair":
-            return endpoint_statistics(self._model, on.batches, precision=on.precision)
+            return endpoint_statistics(self.model, on.batches, precision=on.precision)
         return endpoint_statistics(
-            self._model, on.batches, precision=on.precision, names=blocks(self._model),
+            self.model, on.batches, precision=on.precision, names=blocks(self.model),
             training=True,
         )  # fmt: skip
 
@@ -105,19 +123,19 @@ class Surveyor:
         measured: dict[str, list[Row]] = {}
         rows = []
         for correction in self.corrections:
-            idle = at_endpoint or (correction == "reset" and not has_batch_norm(self._model))
+            idle = at_endpoint or (correction == "reset" and not has_batch_norm(self.model))
             applied = "none" if idle else correction
             if applied not in measured:
-                self._model.load_state_dict(theta)
-                with self._corrected(applied, coefficients):
+                self.model.load_state_dict(theta)
+                with self.corrected(applied, coefficients):
                     measured[applied] = self._evaluate()
             rows += [{"correction": correction, **row} for row in measured[applied]]
         return rows
 
     @contextmanager
-    def _corrected(self, correction: str, coefficients: Sequence[float]) -> Iterator[None]:
-        """The model corrected, inside; its weights must be loaded anew afterwards."""
-        model, batches, precision = self._model, self._ground.batches, self._ground.precision
+    def corrected(self, correction: str, coefficients: Sequence[float]) -> Iterator[None]:
+        """The mixture that ``model`` holds corrected; its weights must be loaded anew afterwards."""
+        model, batches, precision = self.model, self._ground.batches, self._ground.precision
         if correction == "reset":
             reset_batch_norm(model, batches, precision=precision)
         if correction not in self._statistics:
@@ -134,9 +152,6 @@ class Surveyor:
     def _evaluate(self) -> list[Row]:
         on, rows = self._ground, []
         for name, split in on.splits.items():
-            result = evaluate(
-                self._model, split.images, split.labels, on.mean, on.std,
-                batch_size=on.batch_size, precision=on.precision,
-            )  # fmt: skip
+            result = evaluate_batches(self.model, split(), precision=on.precision)
             rows.append({"split": name, "loss": result.loss, "error": result.error})
         return rows

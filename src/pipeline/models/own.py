@@ -72,14 +72,14 @@ def groups_digest(spec: PermutationSpec) -> str:
 
 
 def _built(path: str, arguments: Mapping[str, Any], generator: Generator | None) -> nn.Module:
-    factory = _factory(path)
+    function = factory(path)
     seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
 
     def make() -> nn.Module:
         with torch.random.fork_rng(devices=[]), telling("fails"):
             torch.default_generator.manual_seed(seed)
-            made = factory(**arguments)
-        return _checked(made)
+            made = function(**arguments)
+        return checked(made)
 
     network = make()
     if generator is None:
@@ -95,7 +95,11 @@ def _built(path: str, arguments: Mapping[str, Any], generator: Generator | None)
     return network
 
 
-def _factory(path: str) -> Any:
+def factory(path: str) -> Any:
+    """The function ``module:name``, looked for on Python's path and then in the current folder.
+
+    Raises `UserError`, which says what is wrong behind its name.
+    """
     module, _, name = path.partition(":")
     place = str(Path().resolve())
     if place not in sys.path:
@@ -107,7 +111,7 @@ def _factory(path: str) -> Any:
     return found
 
 
-def _checked(made: object) -> nn.Module:
+def checked(made: object) -> nn.Module:
     """What was made, if training, masks and files can name each of its tensors."""
     if not isinstance(made, nn.Module):
         raise UserError(f"gives {type(made).__name__}, not a torch.nn.Module")

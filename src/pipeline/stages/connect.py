@@ -12,11 +12,11 @@ from torch import Tensor
 
 from pipeline import pruning, symmetry
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.runs import Connect
 from pipeline.runs.sweeps import Line
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground
+from pipeline.stages.lines import ground
 from pipeline.stages.outcome import finite
 from pipeline.weights import read_mask, under
 

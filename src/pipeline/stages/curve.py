@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pipeline import symmetry
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.connectivity.survey import Ground
 from pipeline.runs import Curve
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground, loss_at_initialisation
+from pipeline.stages.lines import ground, loss_at_initialisation
 from pipeline.stages.outcome import finite
 from pipeline.study.settings import ConnectivitySettings
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from pipeline.artifacts.store import read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.pruning import sparsity
 from pipeline.runs import ImpBarrier
 from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground
+from pipeline.stages.lines import ground
 from pipeline.stages.outcome import finite
 from pipeline.weights import dense_state
 

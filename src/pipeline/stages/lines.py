@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from pipeline.connectivity.correction import blocks, measured_modules, reset_batch_norm
+from pipeline.connectivity.correction import check_place, reset_batch_norm
 from pipeline.connectivity.survey import Ground
 from pipeline.data import Split
 from pipeline.data.photographs import Photographs
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import Images, evaluate_batches
 from pipeline.runs import Dense
 from pipeline.stages.job import Job
 from pipeline.streams import generator
@@ -43,16 +45,15 @@ def ground(job: Job, dense: Dense) -> Ground:
         else:
             splits[name] = _first(data.test_split(), settings.test_images)
     model = job.model(dense)
-    for correction, needs in (("repair", measured_modules), ("repair-blocks", blocks)):
+    for correction in settings.corrections:
         try:
-            if correction in settings.corrections:
-                needs(model)
+            check_place(model, correction)
         except ValueError as error:
             raise UserError(
                 f"{error}: leave {correction} out of the recipe's corrections"
             ) from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Ground(
+    return Ground.of_images(
         model, splits, data.mean, data.std, kept,
         batch_size=settings.batch_size, precision=settings.precision,
     )  # fmt: skip
@@ -73,11 +74,7 @@ def loss_at_initialisation(job: Job, dense: Dense, at: Ground) -> dict[str, dict
     reset_batch_norm(model, at.batches)
     rows = {}
     for name, split in at.splits.items():
-        found = evaluate(model, split.images, split.labels, at.mean, at.std)
+        assert isinstance(split, Images)
+        found = evaluate_batches(model, replace(split, batch_size=512)())  # as all runs had it
         rows[name] = {"loss": found.loss, "error": found.error}
     return rows
-
-
-def alphas(points: int) -> list[float]:
-    """``points`` evenly spaced values of alpha in [0, 1], ends included."""
-    return [index / (points - 1) for index in range(points)]

@@ -17,7 +17,7 @@ from pipeline.stages.outcome import finite
 from pipeline.streams import generator
 from pipeline.study.settings import MatchSettings
 from pipeline.symmetry import matching
-from pipeline.symmetry.matchers import MATCHERS, Pair
+from pipeline.symmetry.matchers import Pair, find
 from pipeline.symmetry.permutation import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -41,8 +41,7 @@ def matched(
     """
     if not all(map(finite, states)):
         return "diverged", matching.Match(symmetry.identity(spec), {})
-    found = MATCHERS[job.recipe.similarity](pair(job, spec, runs, states, job.recipe), job.recipe)
-    return "ok", found
+    return "ok", find(pair(job, spec, runs, states, job.recipe), job.recipe)
 
 
 def quality(found: matching.Match) -> dict[str, dict[str, Any]]:
@@ -74,7 +73,7 @@ def pair(
             model.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return found
 
-    def batches() -> Iterator[Tensor]:
+    def given() -> Iterator[tuple[Tensor, Tensor]]:
         data = job.data.to(job.device)
         images = data.subset(
             count,
@@ -82,8 +81,8 @@ def pair(
             order=drawn("match-order"),
             augmentation=drawn("match-augmentation") if settings.augment else None,
         )
-        for part, _ in images:
+        for part, labels in images:
             batch = normalise(part.to(job.device, non_blocking=True), data.mean, data.std)
-            yield batch.contiguous(memory_format=torch.channels_last)
+            yield batch.contiguous(memory_format=torch.channels_last), labels
 
-    return Pair(spec, *states, networks, batches, count, drawn)
+    return Pair(spec, *states, networks, given, drawn)

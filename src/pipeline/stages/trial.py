@@ -336,8 +336,9 @@ def corrected(model: nn.Module, ends: Sequence[State], images: Images) -> None:
         UserError: it cannot be merged or its statistics reset; ``NoRepair`` where only REPAIR fails.
     """
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kept = images.split.images
-    ground = Ground(model, {"train": images.split}, images.mean, images.std, kept, batch_size=2)
+    ground = Ground.of_images(
+        model, {"train": images.split}, images.mean, images.std, images.split.images, batch_size=2
+    )
     with telling("cannot be merged"):
         curve(ground, *ends, alphas=[0.5], corrections=("none", "reset"))
     try:

@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.data import DataSet
 from pipeline.data.augment import Augmenter
-from pipeline.evaluation import Evaluation, evaluate_batches
+from pipeline.evaluation import Evaluation, evaluate_batches, normalised
 from pipeline.machine.team import Team
 from pipeline.streams import generator
 from pipeline.study.settings import TrainSettings
@@ -69,9 +69,10 @@ class Feed(ABC):
         self, model: nn.Module, precision: str, logits: bool = False, split: str = "test"
     ) -> Evaluation:
         """Evaluation on a whole split, top-1 and top-5; logits in process 0 alone."""
+        batches = normalised(self.plain(split), self.mean, self.std, self._device)
         found = evaluate_batches(
-            model, self.plain(split), self.mean, self.std, precision=precision, logits=logits,
-            top5=True, reduce=self._team.add_up,
+            model, batches, precision=precision, logits=logits, top5=True,
+            reduce=self._team.add_up,
         )  # fmt: skip
         if found.logits is None:
             return found

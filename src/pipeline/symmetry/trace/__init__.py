@@ -20,6 +20,8 @@ read off the result, `proof` shows that it is right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -34,7 +36,7 @@ from pipeline.symmetry.trace.walk import Walk
 
 __all__ = [
     "Call", "Labels", "Place", "Side", "Traced", "Value", "join", "operation", "permutation_spec", "prove",
-    "rules", "stay", "trace",
+    "rules", "spec_of", "stay", "trace",
 ]  # fmt: skip
 
 #: Classes of torch that stand around a module; by name, for to import them is slow.
@@ -50,7 +52,12 @@ IMAGES = 16
 
 
 def permutation_spec(model: nn.Module, *, channels: int, size: int) -> Traced:
-    """Groups of a network that reads images [N, channels, size, size], traced and proven.
+    """Groups of a network that reads images [N, channels, size, size]: see `spec_of`."""
+    return spec_of(model, (channels, size, size))
+
+
+def spec_of(model: nn.Module, shape: Sequence[int]) -> Traced:
+    """Groups of a network that reads inputs [N, *shape] of real numbers, traced and proven.
 
     The network is left as it is; its weights do not matter, because the proof draws its own. The
     result is a function of the architecture alone. A group is observed after its last activation,
@@ -64,7 +71,7 @@ def permutation_spec(model: nn.Module, *, channels: int, size: int) -> Traced:
     _check(model)
     generator = torch.Generator().manual_seed(0)
     network = drawn(model, generator)
-    images = torch.randn(IMAGES, channels, size, size, generator=generator, dtype=torch.float64)
+    images = torch.randn(IMAGES, *shape, generator=generator, dtype=torch.float64)
     try:
         with torch.inference_mode():
             network(images[:1])
