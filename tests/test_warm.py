@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.machine import warm
+from pipeline.machine.handing import PASSED_ON
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server needs Linux")
 
@@ -241,7 +242,7 @@ def test_no_other_user_is_trusted_and_what_is_no_call_disturbs_nothing(
 
 def test_a_server_refuses_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
-    before = {number: signal.getsignal(number) for number in warm._PASSED_ON}
+    before = {number: signal.getsignal(number) for number in PASSED_ON}
     try:
         serving = warm._Serving(socket.socket(socket.AF_UNIX), os.pipe()[0], {})
     finally:

@@ -7,6 +7,7 @@ hardware lacks never means slow kernels in silence.
 from __future__ import annotations
 
 import platform
+import threading
 import warnings
 from collections.abc import Iterable
 
@@ -18,7 +19,7 @@ from pipeline.machine.gpu_slots import present
 #: Compute capability from which on a GPU multiplies in TF32 and bf16.
 AMPERE = (8, 0)
 
-_told = False
+_told = threading.local()
 
 
 def usable(wanted: str) -> bool:
@@ -96,8 +97,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def _say(line: str) -> None:
-    """Print a line, once a process."""
-    global _told
-    if not _told:
+    """Print a line, once a run."""
+    if line not in vars(_told):
         print(line, flush=True)
-    _told = True
+    vars(_told)[line] = True
