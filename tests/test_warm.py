@@ -56,6 +56,11 @@ sys.exit(3 if sys.argv[1] == "three" else 0)
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return written(SCRIPT, tmp_path, monkeypatch)
+
+
+def written(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A script that jobs and a server call, in an environment that is the same for both."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLER", str(os.getpid()))
     monkeypatch.setenv(TEST, "")
@@ -63,7 +68,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in warm.THREADS:
         monkeypatch.setenv(name, "1")
     path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
+    path.write_text(script)
     return path
 
 
