@@ -125,6 +125,16 @@ def test_all_kinds_of_jobs_end_on_the_device(kind: str) -> None:
         assert found["written"] > 0
 
 
+def test_trainings_in_threads_do_on_the_device_what_each_does_by_itself() -> None:
+    """On a stream and in a recording of their own, and the host waits no more often."""
+    alone, threads = (seen("study", "nano", how, True) for how in (False, True))
+    assert not threads["broken"] and threads["captures"] > 0
+    for name in ("runs", "written", "graphs", "captures", "waits", "launches"):
+        assert threads[name] == alone[name], name
+    assert set(alone["streams"]) == {0} and len(set(threads["streams"])) > 2
+    assert 0 not in threads["streams"]
+
+
 @pytest.mark.parametrize(("model", "precision"), [("resnet20", "bf16"), ("vgg11", "tf32")])
 def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
     model: str, precision: str
@@ -134,6 +144,12 @@ def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
 
 def test_a_fork_of_the_warm_server_uses_the_device() -> None:
     assert seen("forked") == 0
+
+
+def test_trainings_of_a_workflow_share_a_process_on_the_device() -> None:
+    found = seen("hosted")
+    assert found["ends"] == [0, 0] and found["hosts"] == 1
+    assert all("cpu" not in device for device in found["where"])
 
 
 @pytest.mark.parametrize("name", first_gpu.ITEMS)

@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from micro import Checkout
+from side import levels, side_by_side
 from small import RECIPES, REPOSITORY, Tiny, write_study
 from test_warm import WORKFLOW, begun, facts, gone, until, workflow_of, written
 
@@ -27,7 +28,7 @@ from pipeline.artifacts.unfinished import RESUME
 from pipeline.cli import STOPPED
 from pipeline.errors import UserError
 from pipeline.machine import baton, warm
-from pipeline.machine.baton import Baton, Ended, Seat
+from pipeline.machine.baton import Ended, Seat
 from pipeline.progress.job import running
 from pipeline.runs import Run
 from pipeline.stages import together as shared
@@ -180,29 +181,6 @@ def test_a_job_that_is_elsewhere_has_a_process_of_its_own(
 # --- the baton -------------------------------------------------------------------------------------
 
 
-def side_by_side(*works: Callable[[], object]) -> None:
-    """Do works as runs of one process, and raise what one of them raises."""
-    row, errors = Baton(), list[BaseException]()
-    seats = [Seat(row, sys.stdout, sys.stderr) for _ in works]
-
-    def sit(seat: Seat, work: Callable[[], object]) -> None:
-        with seat.taken():
-            try:
-                work()
-            except BaseException as error:
-                errors.append(error)
-
-    threads = [threading.Thread(target=sit, args=pair) for pair in zip(seats, works, strict=True)]
-    row.take()
-    for thread in threads:
-        thread.start()
-    row.give()
-    for thread in threads:
-        thread.join()
-    for error in errors:
-        raise error
-
-
 def test_one_run_computes_at_a_time_and_each_has_its_turn() -> None:
     inside, order = 0, list[int]()
 
@@ -310,15 +288,8 @@ def test_trainings_side_by_side_have_the_bits_of_each_by_itself(root: Path, tmp_
     order = [alone.dense(3, "half"), alone.dense(4, "wild"), *alone.graph.closure(ends)]
     for run in order:
         alone.run(run)
-    left = list(order)
-    while left:
-        done = set(order) - set(left)
-        ready = [
-            run for run in left
-            if not any(file.run not in done for file in alone.graph.inputs(run).values())
-        ]  # fmt: skip
-        side_by_side(*(lambda run=run: together.run(run) for run in ready))  # type: ignore[misc]
-        left = [run for run in left if run not in ready]
+    for level in levels(together.graph, order):
+        side_by_side(*(lambda run=run: together.run(run) for run in level))  # type: ignore[misc]
     for run in order:
         assert payload(alone, run) == payload(together, run)
 
