@@ -1,37 +1,19 @@
-"""Runs side by side as threads of this process, as a host has them."""
+"""Which runs of a study can be side by side, and how: as threads of this process."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from pipeline.machine.baton import Baton, Seat
+from small import REPOSITORY
+
 from pipeline.runs import Run
 from pipeline.study.graph import Graph
 
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+from beside import side_by_side
 
-def side_by_side(*works: Callable[[], object]) -> None:
-    """Do works as runs of one process, and raise what one of them raises."""
-    row, errors = Baton(), list[BaseException]()
-    seats = [Seat(row, sys.stdout, sys.stderr) for _ in works]
-
-    def sit(seat: Seat, work: Callable[[], object]) -> None:
-        with seat.taken():
-            try:
-                work()
-            except BaseException as error:
-                errors.append(error)
-
-    threads = [threading.Thread(target=sit, args=pair) for pair in zip(seats, works, strict=True)]
-    row.take()
-    for thread in threads:
-        thread.start()
-    row.give()
-    for thread in threads:
-        thread.join()
-    for error in errors:
-        raise error
+__all__ = ["levels", "side_by_side"]
 
 
 def levels(graph: Graph, runs: Sequence[Run]) -> Iterator[list[Run]]:

@@ -170,12 +170,16 @@ def test_the_page_of_the_first_minutes_says_what_was_found() -> None:
         single | {"width": 1, "recorded": True, "ms": 1.0},
         single | {"width": 4, "recorded": True, "ms": 4.0},
         {"item": "side_by_side", "ok": None, "processes": 8, "mps": True, "ms": 0.25},
-        {"item": "streams", "ok": False, "end": -9, "seconds": 60},
+        {"item": "threads", "ok": True, "what": "three runs in threads, as each by itself"},
+        {"item": "threads", "ok": None, "runs": 12, "ms": 0.2},
+        {"item": "kernels", "ok": False, "end": -9, "seconds": 60},
     ])  # fmt: skip
     assert "Machine: device a GPU." in text
     assert "| recorded | **WRONG** | apart: 1.0 |" in text
-    assert "| streams | **WRONG** | end: -9, seconds: 60 |" in text
+    assert "| kernels | **WRONG** | end: -9, seconds: 60 |" in text
     assert "| 8 | processes under MPS | 0.25 | 16.0 | 0.098 | 1.6 |" in text
+    assert "| 12 | threads of one process | 0.2 | 20.0 | 0.078 | 1.2 |" in text
+    assert "Fastest: `sharing: threads` with `PIPELINE_PER_GPU=12`." in text
     assert "| one run at least 3 times eager fp32 | 4.0 |" in text
     few, many = (3 * 128 * NETWORKS["resnet20"].forward_flops(width, 32) for width in (1, 4))
     assert f"{(many - few) / 0.003:.2g} FLOP/s" in text

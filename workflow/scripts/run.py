@@ -1,13 +1,18 @@
 """Execute one run: ``run.py STAGE KEY --digest D``, in as many processes as config.yaml says."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.cli import main
 from pipeline.machine import warm
-from pipeline.machine.host import Work
+
+if TYPE_CHECKING:
+    from pipeline.machine.host import Work
 
 
 def job(words: Sequence[str]) -> None:

@@ -56,11 +56,14 @@ class Ended(BaseException):
 
 
 class Seat:
-    """What a run of such a process has that others have of the system: output files and signals."""
+    """What a run of such a process has that others have of their process: output, signals, and what
+    it has said and need not say again.
+    """
 
     def __init__(self, baton: Baton, output: TextIO, errors: TextIO) -> None:
         self.baton, self.stdout, self.stderr = baton, output, errors
         self.handlers: dict[int, Handler] = {}
+        self.said = set[str]()
         self._ending = 0
 
     @contextmanager

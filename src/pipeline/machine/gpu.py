@@ -7,19 +7,19 @@ hardware lacks never means slow kernels in silence.
 from __future__ import annotations
 
 import platform
-import threading
 import warnings
 from collections.abc import Iterable
 
 import torch
 
 from pipeline.errors import UserError
+from pipeline.machine.baton import seat
 from pipeline.machine.gpu_slots import present
 
 #: Compute capability from which on a GPU multiplies in TF32 and bf16.
 AMPERE = (8, 0)
 
-_told = threading.local()
+_said = set[str]()
 
 
 def usable(wanted: str) -> bool:
@@ -98,6 +98,8 @@ def _cpu_has_bf16() -> bool:
 
 def _say(line: str) -> None:
     """Print a line, once a run."""
-    if line not in vars(_told):
+    run = seat()
+    said = run.said if run else _said
+    if line not in said:
         print(line, flush=True)
-    vars(_told)[line] = True
+    said.add(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import ctypes
 import json
 import os
 import signal
@@ -60,6 +59,8 @@ def received(source: socket.socket, count: int) -> bytes:
 
 def end_with(parent: int) -> None:
     """Ask the kernel to kill this process, a fork, when its parent ends."""
+    import ctypes
+
     set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
     if os.getppid() != parent:  # it was too late to ask

@@ -14,16 +14,16 @@ import select
 import signal
 import socket
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TextIO, cast
 
 from pipeline.machine.baton import Baton, Ended, Seat, seat
-from pipeline.machine.gpu_slots import VISIBLE
+from pipeline.machine.gpu_slots import LEVELS, VISIBLE
 from pipeline.machine.handing import PASSED_ON, STATUS, end_with, hand, taken
 
 
@@ -161,6 +161,8 @@ class _Hosting:
         self._seats: dict[int, tuple[socket.socket, Seat]] = {}
         self._poll = select.poll()
         self._poll.register(server, select.POLLIN)
+        # A thread that is used again knows the algorithms that cuDNN has found fast in it.
+        self._threads = ThreadPoolExecutor(LEVELS)
         sys.stdout = cast(TextIO, _Streams("stdout", sys.stdout))
         sys.stderr = cast(TextIO, _Streams("stderr", sys.stderr))
 
@@ -192,7 +194,7 @@ class _Hosting:
         )  # fmt: skip
         self._seats[number] = connection, told
         self._poll.register(number, select.POLLIN)
-        threading.Thread(target=self._job, args=(words, told, connection, end), daemon=True).start()
+        self._threads.submit(self._job, words, told, connection, end)
 
     def _pass_on(self, source: int) -> None:
         """Signals to a job reach its run; the end of a job ends it."""
@@ -212,17 +214,21 @@ class _Hosting:
         self, words: Sequence[str], told: Seat, connection: socket.socket, end: int
     ) -> None:  # fmt: skip
         """Run a job, and say how it ended."""
-        with told.taken():
-            with warnings.catch_warnings():  # what is warned of once is so in each run
-                pass
-            status = self._ran(words, told)
-            gc.collect()  # the device's memory with what only cycles hold
-        for file in (told.stdout, told.stderr):
-            with suppress(OSError):
-                file.close()
-        with suppress(OSError):  # the job may have gone
-            connection.sendall(STATUS.pack(status))
-        os.close(end)
+        answer = b""  # after which a job runs by itself
+        try:
+            with told.taken():
+                with warnings.catch_warnings():  # what is warned of once is so in each run
+                    pass
+                answer = STATUS.pack(self._ran(words, told))
+                gc.collect()  # the device's memory with what only cycles hold
+        finally:
+            for file in (told.stdout, told.stderr):
+                with suppress(OSError):
+                    file.close()
+            with suppress(OSError):  # the job may have gone
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_RDWR)
+            os.close(end)
 
     def _ran(self, words: Sequence[str], told: Seat) -> int:
         try:

@@ -29,9 +29,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pipeline.machine.handing import PASSED_ON, STATUS, end_with, hand, received, taken
-from pipeline.machine.host import Hosts, Work
+
+if TYPE_CHECKING:
+    from pipeline.machine.host import Hosts, Work
 
 #: Where jobs find the server.
 PLACE = "PIPELINE_SERVER"
@@ -213,7 +216,12 @@ class _Serving:
         self._poll = select.poll()
         for source in (listening.fileno(), workflow):
             self._poll.register(source, select.POLLIN | select.POLLHUP)
-        self._hosts = Hosts(work, self._poll, self._let_go) if work else None
+        self._hosts = self._start(work) if work else None
+
+    def _start(self, work: Work) -> Hosts:
+        from pipeline.machine.host import Hosts
+
+        return Hosts(work, self._poll, self._let_go)
 
     def _see(self, number: int, frame: FrameType | None) -> None:
         """A signal to the whole group: it is for the jobs, and forks have it, too."""

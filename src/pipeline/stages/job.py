@@ -76,7 +76,9 @@ class Job:
         )
         if not self.team.alone:
             self.team.meet(cuda=self.device.type == "cuda")
-        if baton.seat():  # others compute meanwhile, so not in a property, which they would wait for
+        if (
+            baton.seat()
+        ):  # others compute meanwhile, so not in a property, which they would wait for
             with baton.aside():
                 self.data = self._loaded()
         return self
