@@ -23,6 +23,7 @@ from side import levels, side_by_side
 from small import RECIPES, REPOSITORY, Tiny, write_study
 from test_warm import WORKFLOW, begun, facts, gone, until, workflow_of, written
 
+from pipeline.artifacts.lock import LOCK, Lock
 from pipeline.artifacts.store import read_json
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.cli import STOPPED
@@ -292,6 +293,19 @@ def test_trainings_side_by_side_have_the_bits_of_each_by_itself(root: Path, tmp_
         side_by_side(*(lambda run=run: together.run(run) for run in level))  # type: ignore[misc]
     for run in order:
         assert payload(alone, run) == payload(together, run)
+
+
+def test_a_run_that_fails_holds_nothing_of_its_folder(root: Path, tmp_path: Path) -> None:
+    """In a process of its own the end of that would give it back."""
+    tiny = Tiny(root, tmp_path / "results")
+    data = root / "data" / "few.npz"
+    data.rename(data.with_suffix(".away"))
+    try:
+        with pytest.raises(UserError, match="few"):
+            side_by_side(lambda: tiny.run(tiny.dense()))
+    finally:
+        data.with_suffix(".away").rename(data)
+    assert Lock(tiny.folder(tiny.dense()) / LOCK).acquire(wait=False) is False
 
 
 def test_what_differs_in_what_a_process_has_is_not_shared(

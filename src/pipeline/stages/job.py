@@ -70,17 +70,15 @@ class Job:
         self._volatile: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        if baton.seat():  # not when a property is asked: its lock would hold up the others
+            with baton.aside():
+                self.data = self._loaded()
         self.waited = self.leads and self._take()
         self.progress = (
             progress.Writer(self.config.results, self.run) if self.leads else progress.Silent()
         )
         if not self.team.alone:
             self.team.meet(cuda=self.device.type == "cuda")
-        if (
-            baton.seat()
-        ):  # others compute meanwhile, so not in a property, which they would wait for
-            with baton.aside():
-                self.data = self._loaded()
         return self
 
     def _take(self) -> bool:

@@ -32,7 +32,7 @@ def work(config: Config, run: Callable[[Sequence[str]], None]) -> Work | None:
         try:
             _, stage, key, *_ = words
             return alike(graph, stage, key)
-        except (UserError, ValueError):  # told by a process of the job's own
+        except (UserError, ValueError, LookupError):  # told by a process of the job's own
             return False
 
     return Work(gpus, shares, run, sound)
