@@ -18,10 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
+import beside
 import own
 import torch
 from drawn import MEAN, STD, network
@@ -35,6 +38,7 @@ from pipeline.data.augment import Augmenter, normalise
 from pipeline.errors import Interrupted
 from pipeline.evaluation import evaluate
 from pipeline.machine import mps
+from pipeline.machine.baton import aside, hand_on
 from pipeline.stages.job import device_name, settle
 from pipeline.streams import generator
 from pipeline.study.config import read
@@ -400,31 +404,53 @@ def kernels() -> None:
         top=[[round(time), count, name] for time, count, name in rows[:20]])  # fmt: skip
 
 
-def streams() -> None:
-    """Several runs in one process, each with a stream and a recording of its own, in turns."""
+def threads() -> None:
+    """Runs as threads of one process that pass a baton, a stream and a recording each.
+
+    First that they have the bits of each by itself, then how fast they are together.
+    """
+    ready(deterministic=True)
+    data, found = own._data(BATCH * (6 if QUICK else 20), 32, 500), list[list[dict[str, Tensor]]]()
+    for together in (False, True):
+        nets = [network("resnet20", 1, 32, seed) for seed in range(3)]
+        works = [partial(_trained, data, net) for net in nets]
+        for some in [works] if together else [[each] for each in works]:
+            beside.side_by_side(*some)
+        found.append([{n: t.cpu() for n, t in net.state_dict().items()} for net in nets])
+    say(all(map(same, *found)), what="three runs in threads, as each by itself")
+    torch.use_deterministic_algorithms(False)
     ready()
+    for count in (2,) if QUICK else (1, 4, 8, 12, 16):
+        rates, meet = list[float](), Barrier(count, timeout=60)
+        beside.side_by_side(*(partial(_steps, meet, rates, seed) for seed in range(count)))
+        memory = torch.cuda.memory_reserved() >> 20 if DEVICE.type == "cuda" else None
+        say(None, runs=count, ms=round(1e3 / sum(rates), 4), mib=memory)
+
+
+def _trained(data: Any, net: nn.Module) -> None:
+    settings = SparseSettings(batch_size=BATCH, precision="bf16", evaluate_every=1)
+    schedule = Schedule(0, 2, 2)
+    Trainer(data, settings, DEVICE).train(net, Training(schedule, partial(generator, 0)))
+
+
+def _steps(meet: Barrier, rates: list[float], seed: int) -> None:
+    """Steps a second of one of several runs, all of them begun."""
+    seconds = 0.1 if QUICK else 4
     images, labels = pixels(4 if QUICK else 64)
-    runs: list[tuple[Step, torch.cuda.Stream]] = []
-    for count in (1, 2) if QUICK else (1, 2, 4, 8, 16, 32):
-        while len(runs) < count:
-            stream = torch.cuda.Stream()
-            with torch.cuda.stream(stream):
-                step = step_of(network("resnet20", 1, 32, len(runs)), "bf16")
-                take(step, images, labels, 6)
-            runs.append((step, stream))
-        wait()
-        rounds = 5 if QUICK else max(40, 1600 // count)
-        started = time.perf_counter()
-        for number in range(rounds):
-            place = slice(number * BATCH % len(images), number * BATCH % len(images) + BATCH)
-            for step, stream in runs:
-                with torch.cuda.stream(stream):
-                    step([(images[place], labels[place])])
-        host = time.perf_counter() - started
-        wait()
-        each = 1e3 / rounds / count
-        say(None, runs=count, ms=round(each * (time.perf_counter() - started), 4),
-            host_ms=round(each * host, 4), mib=torch.cuda.memory_reserved() >> 20)  # fmt: skip
+    step = step_of(network("resnet20", 1, 32, seed), "bf16")
+    take(step, images, labels, 6 if QUICK else 50)
+    wait()
+    with aside():
+        meet.wait()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        take(step, images, labels, 1)
+        count += 1
+        hand_on()
+    with aside():
+        meet.wait()
+    wait()
+    rates.append(count / (time.perf_counter() - started))
 
 
 def side_by_side() -> None:

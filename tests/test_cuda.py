@@ -125,6 +125,16 @@ def test_all_kinds_of_jobs_end_on_the_device(kind: str) -> None:
         assert found["written"] > 0
 
 
+def test_trainings_in_threads_do_on_the_device_what_each_does_by_itself() -> None:
+    """On a stream and in a recording of their own, and the host waits no more often."""
+    alone, threads = (seen("study", "nano", how, True) for how in (False, True))
+    assert not threads["broken"] and threads["captures"] > 0
+    for name in ("runs", "written", "graphs", "captures", "waits", "launches"):
+        assert threads[name] == alone[name], name
+    assert set(alone["streams"]) == {0} and len(set(threads["streams"])) > 2
+    assert 0 not in threads["streams"]
+
+
 @pytest.mark.parametrize(("model", "precision"), [("resnet20", "bf16"), ("vgg11", "tf32")])
 def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
     model: str, precision: str
@@ -134,6 +144,12 @@ def test_a_step_mixes_no_devices_and_an_evaluation_is_read_once_at_its_end(
 
 def test_a_fork_of_the_warm_server_uses_the_device() -> None:
     assert seen("forked") == 0
+
+
+def test_trainings_of_a_workflow_share_a_process_on_the_device() -> None:
+    found = seen("hosted")
+    assert found["ends"] == [0, 0] and found["hosts"] == 1
+    assert all("cpu" not in device for device in found["where"])
 
 
 @pytest.mark.parametrize("name", first_gpu.ITEMS)
@@ -154,12 +170,16 @@ def test_the_page_of_the_first_minutes_says_what_was_found() -> None:
         single | {"width": 1, "recorded": True, "ms": 1.0},
         single | {"width": 4, "recorded": True, "ms": 4.0},
         {"item": "side_by_side", "ok": None, "processes": 8, "mps": True, "ms": 0.25},
-        {"item": "streams", "ok": False, "end": -9, "seconds": 60},
+        {"item": "threads", "ok": True, "what": "three runs in threads, as each by itself"},
+        {"item": "threads", "ok": None, "runs": 12, "ms": 0.2},
+        {"item": "kernels", "ok": False, "end": -9, "seconds": 60},
     ])  # fmt: skip
     assert "Machine: device a GPU." in text
     assert "| recorded | **WRONG** | apart: 1.0 |" in text
-    assert "| streams | **WRONG** | end: -9, seconds: 60 |" in text
+    assert "| kernels | **WRONG** | end: -9, seconds: 60 |" in text
     assert "| 8 | processes under MPS | 0.25 | 16.0 | 0.098 | 1.6 |" in text
+    assert "| 12 | threads of one process | 0.2 | 20.0 | 0.078 | 1.2 |" in text
+    assert "Fastest: `sharing: threads` with `PIPELINE_PER_GPU=12`." in text
     assert "| one run at least 3 times eager fp32 | 4.0 |" in text
     few, many = (3 * 128 * NETWORKS["resnet20"].forward_flops(width, 32) for width in (1, 4))
     assert f"{(many - few) / 0.003:.2g} FLOP/s" in text

@@ -809,4 +809,4 @@ def test_masks_and_targets_have_their_own_runs(tiny: Tiny) -> None:
 
 def test_the_flag_of_a_stop_does_not_outlive_it(fresh: Tiny) -> None:
     interrupt(fresh, fresh.dense(), 2)
-    assert training._stop_requested is False
+    assert not training._stop_requested()

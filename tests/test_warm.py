@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.machine import warm
+from pipeline.machine.handing import PASSED_ON
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server needs Linux")
 
@@ -55,6 +56,11 @@ sys.exit(3 if sys.argv[1] == "three" else 0)
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return written(SCRIPT, tmp_path, monkeypatch)
+
+
+def written(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A script that jobs and a server call, in an environment that is the same for both."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLER", str(os.getpid()))
     monkeypatch.setenv(TEST, "")
@@ -62,7 +68,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in warm.THREADS:
         monkeypatch.setenv(name, "1")
     path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
+    path.write_text(script)
     return path
 
 
@@ -241,7 +247,7 @@ def test_no_other_user_is_trusted_and_what_is_no_call_disturbs_nothing(
 
 def test_a_server_refuses_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
-    before = {number: signal.getsignal(number) for number in warm._PASSED_ON}
+    before = {number: signal.getsignal(number) for number in PASSED_ON}
     try:
         serving = warm._Serving(socket.socket(socket.AF_UNIX), os.pipe()[0], {})
     finally:

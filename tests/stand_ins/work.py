@@ -10,25 +10,31 @@ import ctypes
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import team
 import torch
+from side import levels, side_by_side
 from small import Tiny, few, seeded, write_study
 from test_sweeps import SWEEP_RECIPES, SWEEP_STUDY, dense
 from torch import Tensor, nn
 
 from pipeline import models, stages
+from pipeline.artifacts.store import read_json
 from pipeline.connectivity import plane
 from pipeline.data.augment import normalise
 from pipeline.errors import UserError
 from pipeline.evaluation import evaluate
-from pipeline.machine import gpu, gpu_slots
+from pipeline.machine import gpu, gpu_slots, warm
+from pipeline.progress.job import running
 from pipeline.report import build
 from pipeline.runs import (
     Align,
@@ -43,7 +49,7 @@ from pipeline.runs import (
     Run,
 )
 from pipeline.stages.job import settle
-from pipeline.study.config import Config, read
+from pipeline.study.config import Config, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.settings import TrainSettings
 from pipeline.symmetry import matching
@@ -318,14 +324,21 @@ def micro_batches() -> dict[str, int]:
     return brief(counted())
 
 
-def study(kind: str) -> dict[str, Any]:
-    """All runs of study nano with its tables and figures, or a run of every kind."""
+def study(kind: str, threads: bool = False, deterministic: bool = False) -> dict[str, Any]:
+    """All runs of study nano with its tables and figures, or a run of every kind.
+
+    ``threads``: what needs nothing of each other runs side by side in this process.
+    ``deterministic``: cuDNN tries no algorithms, as it does anew in every thread.
+    """
     pretend()
     done: Counter[str] = Counter()
+    streams = noted_streams()
     with tempfile.TemporaryDirectory() as place:
         if kind == "nano":
             root = Path(__file__).parents[2]
-            config = read(root, {"study": "nano", "device": "cuda", "results": place})
+            config = read(root, {
+                "study": "nano", "device": "cuda", "results": place, "deterministic": deterministic,
+            })  # fmt: skip
             graph = Graph(config)
             work = [(config, graph.closure(graph.outputs(config.outputs)))]
         else:
@@ -335,15 +348,32 @@ def study(kind: str) -> dict[str, Any]:
             work.append((swept.config, swept.graph.closure(sweeps())))
         with contextlib.redirect_stdout(sys.stderr):
             for config, runs in work:
-                for run in runs:
-                    stages.run(config, run.stage, run.key)
-                    done[run.stage] += 1
+                for level in levels(Graph(config), runs):
+                    works = [partial(stages.run, config, run.stage, run.key) for run in level]
+                    if threads:
+                        side_by_side(*works)
+                    else:
+                        for work_of in works:
+                            work_of()
+                    done.update(run.stage for run in level)
         written = outputs(config) if kind == "nano" else 0
-    return brief(counted()) | {"runs": done, "written": written}
+    return brief(counted()) | {"runs": done, "written": written, "streams": streams}
 
 
-def tiny_on_the_device(place: Path, *content: str) -> Tiny:
-    return Tiny(write_study(place, *content), place / "results", device="cuda")
+def noted_streams() -> list[int]:
+    """The stream of each training from now on."""
+    found, train = list[int](), Trainer.train
+
+    def noted(self: Trainer, model: nn.Module, training: Training) -> Any:
+        found.append(torch.cuda.current_stream().cuda_stream)
+        return train(self, model, training)
+
+    Trainer.train = noted  # type: ignore[method-assign]
+    return found
+
+
+def tiny_on_the_device(place: Path, *content: str, **main: Any) -> Tiny:
+    return Tiny(write_study(place, *content), place / "results", device="cuda", **main)
 
 
 def sweeps() -> list[Run]:
@@ -386,6 +416,33 @@ def forked() -> int:
             step(batch)
         os._exit(0 if step.recorded and gpu.usable("cuda") else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def hosted() -> dict[str, Any]:
+    """Two dense runs as jobs of a workflow: how they end, the processes that tell of them, where."""
+    os.environ |= dict.fromkeys(warm.THREADS, "1") | {gpu_slots.VISIBLE: "0"}
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    os.chdir(Path(__file__).parents[2])
+    with tempfile.TemporaryDirectory() as place:
+        tiny = tiny_on_the_device(Path(place), sharing="threads")
+        freeze(tiny.config, Path(place))
+        script, told = Path("workflow/scripts/run.py"), set[int]()
+        server = warm.start(script)
+        assert server is not None
+        runs = [tiny.dense(seed) for seed in (0, 1)]
+        jobs = [
+            subprocess.Popen(
+                [sys.executable, str(script), run.stage, run.key], env=os.environ,
+                stdout=subprocess.DEVNULL,
+            ) for run in runs
+        ]  # fmt: skip
+        while any(job.poll() is None for job in jobs):
+            told |= {record["pid"] for record in running(tiny.results)}
+            time.sleep(0.01)
+        server.stop()
+        where = [read_json(tiny.folder(run) / "provenance.json")["device"] for run in runs]
+    own = {job.pid for job in jobs}
+    return {"ends": [job.returncode for job in jobs], "hosts": len(told - own), "where": where}
 
 
 def item(name: str) -> int:

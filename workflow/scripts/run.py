@@ -1,13 +1,21 @@
 """Execute one run: ``run.py STAGE KEY --digest D``, in as many processes as config.yaml says."""
 
+from __future__ import annotations
+
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.cli import main
 from pipeline.machine import warm
 
+if TYPE_CHECKING:
+    from pipeline.machine.host import Work
 
-def job() -> None:
+
+def job(words: Sequence[str]) -> None:
     import argparse
     from pathlib import Path
 
@@ -17,7 +25,7 @@ def job() -> None:
     parser.add_argument("stage")
     parser.add_argument("key")
     parser.add_argument("--digest", help="digest of the settings at submission")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words[1:])
     from pipeline.machine import launch
 
     if launch.started():
@@ -30,19 +38,28 @@ def job() -> None:
     count = Graph(config).processes(parse(arguments.stage, arguments.key))
     if count > 1 and not launch.started():
         gpus = config.main.device != "cpu"
-        sys.exit(launch.launch(sys.argv, count, config.main.nodes, gpus=gpus))
+        sys.exit(launch.launch(words, count, config.main.nodes, gpus=gpus))
     stages.run(config, arguments.stage, arguments.key, arguments.digest)
 
 
-def prepare() -> None:
-    """Import what every job imports, and read the study of the workflow."""
+def execute(words: Sequence[str]) -> None:
+    """Execute the run of a call; ends as a script does."""
+    main(partial(job, words))
+
+
+def prepare() -> Work | None:
+    """Import what every job imports, and read the study of the workflow; what jobs of it share."""
     from pipeline import stages
+    from pipeline.stages import together
+    from pipeline.study.config import frozen
 
     stages.prepare()
+    config = frozen()
+    return together.work(config, execute) if config else None
 
 
 if sys.argv[1:2] == [warm.SERVE]:
     warm.serve(prepare)
 elif (status := warm.ask()) is not None:
     os._exit(status)
-main(job)
+execute(sys.argv)

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 import torch
 
 from pipeline.errors import UserError
+from pipeline.machine.baton import seat
 from pipeline.machine.gpu_slots import present
 
 #: Compute capability from which on a GPU multiplies in TF32 and bf16.
 AMPERE = (8, 0)
 
-_told = False
+_said = set[str]()
 
 
 def usable(wanted: str) -> bool:
@@ -96,8 +97,9 @@ def _cpu_has_bf16() -> bool:
 
 
 def _say(line: str) -> None:
-    """Print a line, once a process."""
-    global _told
-    if not _told:
+    """Print a line, once a run."""
+    run = seat()
+    said = run.said if run else _said
+    if line not in said:
         print(line, flush=True)
-    _told = True
+    said.add(line)

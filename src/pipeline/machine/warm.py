@@ -5,16 +5,14 @@ finds it by a socket, hands over its arguments, folder, environment and open fil
 on, and ends as its fork ends; server and forks are of the workflow's process group. Nothing is
 served that a process of its own would do otherwise: not in another environment, and not once a file
 of the program has changed. Then, without a server, and when it has ended before the job, the job
-runs in its own process.
+runs in its own process. Trainings that share a GPU are handed on to a host (`pipeline.machine.host`).
 
 The server ends with its workflow, and its forks end with it and with their jobs, after a kill too.
 """
 
 from __future__ import annotations
 
-import array
 import gc
-import json
 import math
 import os
 import secrets
@@ -31,7 +29,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pipeline.machine.handing import PASSED_ON, STATUS, end_with, hand, received, taken
+
+if TYPE_CHECKING:
+    from pipeline.machine.host import Hosts, Work
 
 #: Where jobs find the server.
 PLACE = "PIPELINE_SERVER"
@@ -45,8 +48,6 @@ THREADS = (
 #: What may differ between the environments of the server and of a job, since nothing reads it before
 #: a job does: what shells write, and Snakemake's folder for temporary files.
 _FREE = {"_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", PLACE}
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_STATUS = struct.Struct("i")
 #: Seconds within which a signal to the group and to a job is one.
 _ONCE = 1.0
 #: Seconds in which a job that has connected must have said what it wants.
@@ -110,12 +111,12 @@ def ask() -> int | None:
                 return None
             with _passed_on(server):
                 _send(server)
-                answer = _received(server, _STATUS.size)
+                answer = received(server, STATUS.size)
         except OSError:
             return None
-    if len(answer) < _STATUS.size:
+    if len(answer) < STATUS.size:
         return None
-    (status,) = _STATUS.unpack(answer)
+    (status,) = STATUS.unpack(answer)
     if os.WIFSIGNALED(status):
         signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
@@ -123,15 +124,13 @@ def ask() -> int | None:
 
 
 def _send(server: socket.socket) -> None:
+    hand(server, [sys.argv, str(Path.cwd()), dict(os.environ), _mask()], (0, 1, 2))
+
+
+def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    call = json.dumps(
-        [sys.argv, str(Path.cwd()), dict(os.environ), mask], ensure_ascii=True
-    ).encode()
-    standard = array.array("i", (0, 1, 2))
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, standard)]
-    server.sendmsg([_STATUS.pack(len(call))], rights)
-    server.sendall(call)
+    return mask
 
 
 @contextmanager
@@ -142,20 +141,12 @@ def _passed_on(server: socket.socket) -> Iterator[None]:
         del frame
         server.send(bytes([number]))
 
-    before = {number: signal.signal(number, send) for number in _PASSED_ON}
+    before = {number: signal.signal(number, send) for number in PASSED_ON}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _received(source: socket.socket, count: int) -> bytes:
-    """So many bytes; fewer at the end of the connection."""
-    found = b""
-    while len(found) < count and (part := source.recv(count - len(found))):
-        found += part
-    return found
 
 
 def _peer(other: socket.socket) -> tuple[int, int, int]:
@@ -179,20 +170,21 @@ class _Call:
     mask: int
 
 
-def serve(prepare: Callable[[], object]) -> None:
+def serve(prepare: Callable[[], Work | None]) -> None:
     """Serve, as ``SERVE`` in the arguments says, until the workflow ends; returns in forks alone.
 
     A fork has the arguments, folder, environment and standard files of its job, and goes on in the
     script as a process of its own would. ``prepare`` imports what jobs import; it must not compute.
+    It gives the work of which several jobs share a process, if there is such.
     """
     listening = socket.socket(fileno=int(sys.argv[2]))
     workflow = int(sys.argv[3])
-    for number in _PASSED_ON:
+    for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
-    prepare()
+    work = prepare()
     gc.collect()
     gc.freeze()
-    _Serving(listening, workflow, _files()).loop()
+    _Serving(listening, workflow, _files(), work).loop()
 
 
 def _files() -> dict[str, int]:
@@ -210,17 +202,26 @@ class _Fork(Exception):
 class _Serving:
     """Jobs by their connection: the process that works for each."""
 
-    def __init__(self, listening: socket.socket, workflow: int, files: dict[str, int]) -> None:
+    def __init__(
+        self, listening: socket.socket, workflow: int, files: dict[str, int],
+        work: Work | None = None,
+    ) -> None:  # fmt: skip
         self._listening, self._workflow, self._files = listening, workflow, files
-        self._environment = _compared(dict(os.environ))
-        self._seen = dict.fromkeys(map(int, _PASSED_ON), -math.inf)
-        for number in _PASSED_ON:
+        self._environment, self._here = _compared(dict(os.environ)), (str(Path.cwd()), _mask())
+        self._seen = dict.fromkeys(map(int, PASSED_ON), -math.inf)
+        for number in PASSED_ON:
             signal.signal(number, self._see)
         self._forks: dict[socket.socket, int] = {}
         self._ends: dict[int, socket.socket] = {}
         self._poll = select.poll()
         for source in (listening.fileno(), workflow):
             self._poll.register(source, select.POLLIN | select.POLLHUP)
+        self._hosts = self._start(work) if work else None
+
+    def _start(self, work: Work) -> Hosts:
+        from pipeline.machine.host import Hosts
+
+        return Hosts(work, self._poll, self._let_go)
 
     def _see(self, number: int, frame: FrameType | None) -> None:
         """A signal to the whole group: it is for the jobs, and forks have it, too."""
@@ -229,10 +230,12 @@ class _Serving:
 
     def loop(self) -> None:
         """Until the workflow has ended and its last job; returns in a fork at once."""
-        alive = True
+        alive, hosts = True, self._hosts
         connections: dict[int, socket.socket] = {}
-        while alive or self._forks:
+        while alive or self._forks or (hosts and hosts.busy):
             for source, _ in self._poll.poll():
+                if hosts and hosts.heard(source):
+                    continue
                 if source == self._workflow:
                     alive = False
                     self._poll.unregister(source)
@@ -260,24 +263,25 @@ class _Serving:
         if os.getpgid(process) != os.getpgrp():
             raise ValueError("another group, whose signals its fork would not get")
         connection.settimeout(_PATIENCE)
-        call = _taken(connection)
-        if call is None or not self._same(call):
+        found = taken(connection, 3)
+        call = _Call(found[1], *found[0]) if found else None
+        if call is None or not self._same(call) or self._hosted(call, connection):
             for number in call.files if call else ():
                 os.close(number)
             connection.close()
             return
         server = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         process = os.fork()
         if process == 0:
             _become(call, server)
-            for other in (*self._forks, connection, self._listening):
-                other.close()
-            for number in (*self._ends, self._workflow):
-                os.close(number)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+            connection.close()
+            self._let_go()
+            if self._hosts:
+                self._hosts.let_go()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             raise _Fork
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         for number in call.files:
             os.close(number)
         connection.setblocking(False)
@@ -286,6 +290,19 @@ class _Serving:
         connections[connection.fileno()] = connection
         self._poll.register(end, select.POLLIN)
         self._poll.register(connection, select.POLLIN | select.POLLHUP)
+
+    def _let_go(self) -> None:
+        """In a fork: close what is the server's alone."""
+        for other in (*self._forks, self._listening):
+            other.close()
+        for number in (*self._ends, self._workflow):
+            os.close(number)
+
+    def _hosted(self, call: _Call, connection: socket.socket) -> bool:
+        """Whether a host has taken the job: one that is where the server is."""
+        if self._hosts is None or (call.folder, call.mask) != self._here:
+            return False
+        return self._hosts.take(call.words, call.files, connection)
 
     def _same(self, call: _Call) -> bool:
         """Whether a process of the job's own would be as this one is."""
@@ -321,7 +338,7 @@ class _Serving:
             self._poll.unregister(connection)
             with suppress(OSError):  # it may have gone
                 connection.setblocking(True)
-                connection.send(_STATUS.pack(status))
+                connection.send(STATUS.pack(status))
         connection.close()
 
 
@@ -329,28 +346,10 @@ def _compared(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in _FREE}
 
 
-def _taken(connection: socket.socket) -> _Call | None:
-    """A job's call; None of what is none."""
-    space = socket.CMSG_SPACE(3 * array.array("i").itemsize)
-    head, rights, *_ = connection.recvmsg(_STATUS.size, space)
-    files = array.array("i")
-    for _, kind, data in rights:
-        if kind == socket.SCM_RIGHTS:
-            files.frombytes(data[: len(data) - len(data) % files.itemsize])
-    content: Any = None
-    if len(head) == _STATUS.size and len(files) == 3:
-        content = json.loads(_received(connection, _STATUS.unpack(head)[0]))
-    if content is None:
-        for number in files:
-            os.close(number)
-        return None
-    return _Call(tuple(files), *content)
-
-
 def _become(call: _Call, server: int) -> None:
     """Be the process that a job would be: what a fork does first."""
-    _end_with_server(server)
-    for each in _PASSED_ON:
+    end_with(server)
+    for each in PASSED_ON:
         signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for target, number in enumerate(call.files):
@@ -362,12 +361,3 @@ def _become(call: _Call, server: int) -> None:
     os.environ.update(call.environment)
     tempfile.tempdir = None
     sys.argv[:] = call.words
-
-
-def _end_with_server(server: int) -> None:
-    import ctypes
-
-    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-    if os.getppid() != server:  # it was too late to ask
-        os._exit(1)

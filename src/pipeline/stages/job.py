@@ -24,7 +24,7 @@ from pipeline.data import DataSet, load
 from pipeline.errors import UserError
 from pipeline.kernels.accelerate import accelerate
 from pipeline.kernels.build import in_use
-from pipeline.machine import gpu
+from pipeline.machine import baton, gpu
 from pipeline.machine.gpu_slots import take_slot
 from pipeline.machine.team import ALONE, Team
 from pipeline.progress import job as progress
@@ -70,6 +70,9 @@ class Job:
         self._volatile: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        if baton.seat():  # not when a property is asked: its lock would hold up the others
+            with baton.aside():
+                self.data = self._loaded()
         self.waited = self.leads and self._take()
         self.progress = (
             progress.Writer(self.config.results, self.run) if self.leads else progress.Silent()
@@ -80,7 +83,7 @@ class Job:
 
     def _take(self) -> bool:
         """Take the folder's lock; whether that meant to wait."""
-        with writing(self.folder):
+        with writing(self.folder), baton.aside():
             self._lock = Lock(self.folder / LOCK)
             # A cluster's controller that was started again submits jobs that still run: theirs wait.
             return self._lock.acquire(wait="SLURM_JOB_ID" in os.environ)
@@ -142,6 +145,9 @@ class Job:
     @cached_property
     def data(self) -> DataSet | Photographs:
         """The run's data set, on the CPU; the same as when it was first read."""
+        return self._loaded()
+
+    def _loaded(self) -> DataSet | Photographs:
         info = self.config.datasets[self.run.home.dataset]
         found = load(info, self.config.data_root, download=False)
         if self.team.local == 0:  # once on each machine
@@ -161,6 +167,8 @@ class Job:
         cuda = gpu.usable(wanted)
         if cuda:
             settle(self.config.main.deterministic)
+            if baton.seat():  # the other runs of this process go on meanwhile
+                torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
         found = self._own(torch.device("cuda" if cuda else "cpu"))
         gpu.check(found, getattr(self.recipe, "precision", "fp32"))
         return found

@@ -280,7 +280,8 @@ class Call:
         main = self.config.main
         if main.device != "cpu" and main.sharing == "mps" and (service := mps.start()):
             self._served.append(service)
-        if main.warm and runs >= SERVED and (server := warm.start(SCRIPT)):
+        enough = 2 if main.sharing == "threads" else SERVED
+        if main.warm and runs >= enough and (server := warm.start(SCRIPT)):
             self._served.append(server)
 
     def _reserve(self, jobs: list[Job]) -> None:

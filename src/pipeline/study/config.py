@@ -49,9 +49,7 @@ from pipeline.study.recipes import Library
 from pipeline.study.settings import RECIPES, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
 
-FROZEN = "PIPELINE_CONFIG"
-COMMAND = "command line"
-DATA_ROOT = "DATA_ROOT"
+FROZEN, DATA_ROOT, COMMAND = "PIPELINE_CONFIG", "DATA_ROOT", "command line"
 #: Folders below the results that no study may be named after.
 RESERVED = {*STAGES, "data", "trials", "logs", "benchmarks", "tensorboard", "wandb"}
 
@@ -77,9 +75,9 @@ class Main(Checked):
     warm: bool = option(
         True, "jobs of this machine start as forks of one process that has imported what they need"
     )
-    sharing: Literal["mps", "turns"] = option(
+    sharing: Literal["mps", "threads", "turns"] = option(
         "mps", "how runs share a GPU of this machine: side by side by NVIDIA MPS, which is started "
-        "where it is installed, or by turns",
+        "where it is installed; trainings as threads of one process; or by turns",
     )  # fmt: skip
     processes: int = option(
         1, "processes that share a training on photographs, one GPU each; no bit more than rounding "
@@ -111,6 +109,8 @@ class Main(Checked):
                     f"{at(package)}: {package}: true needs a package that is not installed: "
                     f"pip install {package}"
                 )
+        if self.sharing == "threads" and not self.warm:
+            raise UserError(f"{at('sharing')}: sharing: threads needs warm: true")
         if self.processes % self.nodes:
             place = at("nodes" if "nodes" in given else "processes")
             raise UserError(f"{place}: processes ({self.processes}) must be a multiple of nodes")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from pipeline.artifacts.unfinished import RESUME
 from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import Evaluation
+from pipeline.machine import baton
 from pipeline.machine.team import ALONE, Team
 from pipeline.study.settings import TrainSettings
 from pipeline.study.shares import shares
@@ -166,26 +168,33 @@ class Training:
     keep_logits: bool = False
 
 
-_stop_requested = False
+class _Stop(threading.local):
+    """Whether the run of this thread is asked to stop: what a signal's handler sets."""
+
+    asked: list[bool] | None = None
+
+
+_stop = _Stop()
 
 
 @contextmanager
 def graceful() -> Iterator[None]:
     """Inside, SIGTERM asks the loop to save and to raise ``Interrupted`` after the current step."""
-    global _stop_requested
-    _stop_requested = False
+    asked = _stop.asked = [False]
 
     def request(signum: int, frame: object) -> None:
-        global _stop_requested
         del signum, frame
-        _stop_requested = True
+        asked[0] = True
 
-    before = signal.signal(signal.SIGTERM, request)
     try:
-        yield
+        with baton.handling(signal.SIGTERM, request):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        _stop_requested = False
+        _stop.asked = None
+
+
+def _stop_requested() -> bool:
+    return _stop.asked == [True]
 
 
 class Trainer:
@@ -243,6 +252,7 @@ class Trainer:
                 if step.lr != rate:
                     step.lr = rate
                 step(batches)
+                baton.hand_on()
                 taken += 1
                 place.step += 1
                 if training.step and team.leads:
@@ -332,7 +342,7 @@ def _pause(step: Step, place: Place, keeper: Keeper | None, team: Team) -> None:
     """
     if keeper is None:
         return
-    stop, due = team.any(_stop_requested, team.leads and keeper.due())
+    stop, due = team.any(_stop_requested(), team.leads and keeper.due())
     if stop or due:
         totals = team.collect(step.totals[None])
         if totals is not None:
