@@ -43,8 +43,10 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
 #: What may differ between the environments of the server and of a job, since nothing reads it before
-#: a job does: what shells write, and Snakemake's folder for temporary files.
-_FREE = {"_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", PLACE}
+#: a job does: what shells write, Snakemake's folder for temporary files, and which study it is.
+_FREE = {
+    "_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", "PIPELINE_CONFIG", PLACE,
+}  # fmt: skip
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _STATUS = struct.Struct("i")
 #: Seconds within which a signal to the group and to a job is one.
