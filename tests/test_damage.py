@@ -29,19 +29,20 @@ from pipeline.runs import (
 )
 
 OUTPUTS = """
+  less: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1]}
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}
   swept: {<<: *tiny, sparsities: [], rewind_epochs: [], sweep: tiny}
 outputs:
-  grid: {kind: rewind-grid, experiments: [tiny]}
-  cost: {kind: cost, experiments: [tiny]}
+  grid: {kind: rewind-grid, experiments: [less]}
+  cost: {kind: cost, experiments: [less]}
   diverse:
     {kind: diversity, experiments: [again], sparsity: 0.6, rewind_epoch: 1, imp_seeds: [0, 1]}
-  line: {kind: interpolation, experiments: [tiny]}
-  rounds: {kind: imp-barrier, experiments: [tiny]}
-  surface: {kind: plane, experiments: [tiny], sparsity: 0.6, rewind_epoch: 1, correction: none}
-  curves: {kind: training-curves, experiments: [tiny], sparsity: 0.6, rewind_epoch: 1}
-  layers: {kind: mask-sparsity, experiments: [tiny]}
-  quality: {kind: matching-quality, experiments: [tiny]}
+  line: {kind: interpolation, experiments: [less]}
+  rounds: {kind: imp-barrier, experiments: [less]}
+  surface: {kind: plane, experiments: [less], sparsity: 0.6, rewind_epoch: 1, correction: none}
+  curves: {kind: training-curves, experiments: [less], sparsity: 0.6, rewind_epoch: 1}
+  layers: {kind: mask-sparsity, experiments: [less]}
+  quality: {kind: matching-quality, experiments: [less]}
 """
 
 
