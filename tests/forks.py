@@ -27,7 +27,7 @@ IMPORTED = (
     "pipeline.study.call", "pipeline.study.jobs", "pipeline.study.targets",
 )  # fmt: skip
 #: Seconds within which a call has ended.
-LIMIT = 300
+LIMIT = 600
 
 
 class Server:
