@@ -34,8 +34,12 @@ class Server:
     """A process that runs a script that calls `calls`; it ends with the one that started it."""
 
     def __init__(self, script: str | Path, environment: dict[str, str]) -> None:
+        self._command, self._environment = [sys.executable, str(script)], environment
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(script)], env=environment, text=True, stdin=subprocess.PIPE,
+            self._command, env=self._environment, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )  # fmt: skip
 
@@ -48,6 +52,7 @@ class Server:
             print(json.dumps([files, arguments]), file=asked, flush=True)
             if not select.select([told], [], [], LIMIT)[0]:
                 self._process.kill()
+                self._start()
                 raise TimeoutError(f"{arguments}: not at its end after {LIMIT} s")
             status = int(told.readline())
             out, err = (Path(file).read_text("utf-8", errors="replace") for file in files)
