@@ -168,7 +168,6 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
             assert told == path
         asked = told if told.name in STAGES[part].files else told.with_name(STAGES[part].files[0])
         assert f"rm '{asked}' && snakemake -c1 '{asked}'" in text and "\n" not in text
-        assert any(str(path) in line for line in damaged(study.results))
         for folder in {path.parent, other.parent}:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(whole.results / folder.relative_to(study.results), folder)
