@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from pipeline.symmetry import trace
+from pipeline.symmetry.trace import Traced
 
 PAGE = Path(__file__).parents[1] / "docs/how-to/own-model.md"
 BEGIN, END = "<!-- python tests/families.py -->\n", "<!-- end -->\n"
@@ -116,33 +119,49 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def table() -> str:
-    """The table of the page, from tracing each network."""
-    from pipeline.symmetry import trace
+@dataclass(frozen=True)
+class Seen:
+    """A family's network, and what of its symmetry is found."""
 
-    lines = [
-        "| family | its smallest network | convolutions and linear layers | groups of units | "
-        "of blocks | what stays |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for family in FAMILIES:
+    family: Family
+    model: nn.Module
+    found: Traced
+
+    @classmethod
+    def of(cls, family: Family) -> Seen:
         model = family.build()
-        found = trace.trace(model, torch.zeros(2, 3, family.size, family.size))
-        layers = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules())
-        blocks = {group.within for group in found.spec.groups if group.within}
-        units = len(found.spec.groups) - len(blocks)
-        stays = family.stays if found.stay else "nothing"
-        lines.append(
-            f"| {family.name} | `{family.network}` | {layers} | {units} | {len(blocks)} | {stays} |"
-        )
-    return "\n".join(lines) + "\n"
+        images = torch.zeros(2, 3, family.size, family.size)
+        return cls(family, model, trace.trace(model, images))
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """How many groups of units there are, and how many of blocks."""
+        blocks = {group.within for group in self.found.spec.groups if group.within}
+        return len(self.found.spec.groups) - len(blocks), len(blocks)
+
+    @property
+    def row(self) -> str:
+        """Its line of the table."""
+        family, (units, blocks) = self.family, self.groups
+        layers = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in self.model.modules())
+        stays = family.stays if self.found.stay else "nothing"
+        return f"| {family.name} | `{family.network}` | {layers} | {units} | {blocks} | {stays} |\n"
+
+
+def table(rows: Iterable[str]) -> str:
+    """The table of the page, from the line of each network."""
+    return (
+        "| family | its smallest network | convolutions and linear layers | groups of units | "
+        "of blocks | what stays |\n"
+        f"| --- | --- | --- | --- | --- | --- |\n{''.join(rows)}"
+    )
 
 
 def main() -> None:
     """Write the table into the page."""
-    sys.path.insert(0, str(PAGE.parents[2] / "src"))
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2])
+    found = table(Seen.of(family).row for family in FAMILIES)
+    PAGE.write_text(before + BEGIN + "\n" + found + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":

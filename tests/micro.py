@@ -8,11 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import forks
+import pytest
 import yaml
 from small import REPOSITORY
+
+from pipeline.machine import memory, warm
+from pipeline.study.call import SCRIPT
 
 PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml")
 STUDY: dict[str, Any] = {
@@ -54,11 +61,39 @@ def copy_workflow(folder: Path) -> None:
         copy(source, folder / part)
 
 
+def on_few_images(folder: Path, images: int, *names: str) -> None:
+    """Let the trainings of these recipes see so many images only, in a copy of the workflow."""
+    path = folder / "config/recipes.yaml"
+    recipes = yaml.safe_load(path.read_text())
+    for kind in ("dense", "imp", "sparse"):
+        for name in recipes[kind].keys() & set(names):
+            recipes[kind][name]["images"] = images
+    path.write_text(yaml.safe_dump(recipes, sort_keys=False))
+
+
 def environment(**more: str) -> dict[str, str]:
     """Variables of a user's shell in which the environment of these tests is active."""
-    found = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))}
+    ours = ("PIPELINE_", "SNAKEMAKE", "PYTEST_")
+    found = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     found["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{found['PATH']}"
     return found | more
+
+
+@cache
+def served() -> dict[str, str]:
+    """The same, with a warm server for all workflows of these tests, in place of one for each."""
+    variables = environment(PYTHONUTF8="1")
+    with pytest.MonkeyPatch.context() as patch, chdir(REPOSITORY):
+        for name in os.environ.keys() - variables.keys():
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        memory.tune()
+        _kept.append(warm.Server(SCRIPT))
+        return dict(os.environ)
+
+
+_kept: list[warm.Server] = []
 
 
 class Checkout:
@@ -85,22 +120,33 @@ class Checkout:
         shutil.copytree(self.folder, folder, symlinks=True)
         return self.at(folder)
 
+    def tried(self, other: Checkout) -> Self:
+        """The same, its networks being those that another one has tried."""
+        shutil.copytree(other.folder / "results/trials", self.folder / "results/trials")
+        return self
+
     def write(self, name: str, content: object) -> None:
         (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
 
     def study(self, content: object) -> None:
         self.write("config/studies/micro.yaml", content)
 
-    def snakemake(self, *words: str, study: str = "micro") -> subprocess.CompletedProcess[str]:
-        """Run snakemake as a user would; output as text."""
-        return subprocess.run(
-            ["snakemake", *words, "-c2", "--config", f"study={study}"], cwd=self.folder,
-            env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    def snakemake(
+        self, *words: str, study: str = "micro", alone: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run snakemake as a user would; output as text. ``alone``: with a server of its own."""
+        return forks.called(
+            "snakemake", *words, "-c2", "--config", f"study={study}", folder=self.folder,
+            environment=environment() if alone else served(),
         )  # fmt: skip
 
-    def run(self, *targets: str) -> dict[str, int]:
+    def pipeline(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What ``python -m pipeline`` says to a user, and how it ends."""
+        return forks.called("pipeline", *words, folder=self.folder, environment=environment())
+
+    def run(self, *targets: str, alone: bool = False) -> dict[str, int]:
         """Run targets; the jobs that ran, by rule."""
-        done = self.snakemake(*targets)
+        done = self.snakemake(*targets, alone=alone)
         assert done.returncode == 0, done.stdout + done.stderr
         logs = (self.folder / ".snakemake" / "log").glob("*.snakemake.log")
         return jobs(max(logs, key=lambda path: path.stat().st_mtime_ns).read_text())
@@ -113,7 +159,7 @@ class Checkout:
 
     def finish(self) -> None:
         """Run one cell, then everything, and note the jobs of both."""
-        ran = [self.run(f"results/{CELL}/metrics.json"), self.run("tables")]
+        ran = [self.run(f"results/{CELL}/metrics.json", alone=True), self.run("tables")]
         (self.folder / _JOBS).write_text(json.dumps(ran))
 
     def ran(self) -> list[dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,32 @@ from pipeline.study.graph import Graph
 TABLE = {"kind": "rewind-grid", "experiments": ["tiny"], "rewind_epochs": [0]}
 
 
+def with_a_table(root: Path) -> Path:
+    study = yaml.safe_load(STUDY) | {"outputs": {"table_tiny": TABLE}}
+    return write_study(root, study=yaml.safe_dump(study))
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """A small study of one's own with a table, that may be edited, as the current folder."""
-    study = yaml.safe_load(STUDY) | {"outputs": {"table_tiny": TABLE}}
-    write_study(tmp_path / "own", study=yaml.safe_dump(study))
-    monkeypatch.chdir(tmp_path / "own")
+    monkeypatch.chdir(with_a_table(tmp_path / "own"))
     return Tiny(Path(), Path("results"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of all runs that the table shows."""
+    study = Tiny(with_a_table(tmp_path_factory.mktemp("made")), tmp_path_factory.mktemp("results"))
+    for run in shown(study):
+        study.make(run)
+    return study.results
+
+
+@pytest.fixture
+def full(own: Tiny, made: Path) -> Tiny:
+    """The study with all runs of its table."""
+    shutil.copytree(made, own.results)
+    return own
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -148,12 +168,10 @@ def test_show_refuses_a_damaged_file(own: Tiny, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("name", ["metrics.json", "history.csv", "provenance.json"])
 def test_a_table_without_partial_refuses_whatever_file_of_a_run_is_gone(
-    own: Tiny, capsys: pytest.CaptureFixture[str], name: str
+    full: Tiny, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    for run in shown(own):
-        own.make(run)
     assert "±" in said(capsys, "table", "table_tiny")
-    own.path(shown(own)[0], name).unlink()
+    full.path(shown(full)[0], name).unlink()
     text = told(capsys, "table", "table_tiny")
     assert "1 run is missing" in text and "snakemake table_tiny -c2 --config study=tiny" in text
     if name == "provenance.json":  # a number without its record is believed by nobody
@@ -163,10 +181,8 @@ def test_a_table_without_partial_refuses_whatever_file_of_a_run_is_gone(
 
 
 def test_after_a_changed_recipe_the_command_that_mends_names_the_table(
-    own: Tiny, capsys: pytest.CaptureFixture[str]
+    full: Tiny, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run in shown(own):
-        own.make(run)
     edit(lr=0.04)
     text = told(capsys, "table", "table_tiny")
     assert "other settings" in text and "mend it: snakemake table_tiny -c2" in text

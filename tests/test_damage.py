@@ -31,20 +31,21 @@ from pipeline.runs import (
 )
 
 OUTPUTS = """
+  less: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1]}
   again: {<<: *tiny, sparsities: [0.6], rewind_epochs: [1], replicates: 2}
   swept: {<<: *tiny, sparsities: [], rewind_epochs: [], sweep: tiny}
 outputs:
-  grid: {kind: rewind-grid, experiments: [tiny]}
-  cost: {kind: cost, experiments: [tiny]}
+  grid: {kind: rewind-grid, experiments: [less]}
+  cost: {kind: cost, experiments: [less]}
   diverse:
     {kind: diversity, experiments: [again], sparsity: 0.6, rewind_epoch: 1, imp_seeds: [0, 1]}
-  line: {kind: interpolation, experiments: [tiny]}
-  rounds: {kind: imp-barrier, experiments: [tiny]}
-  surface: {kind: plane, experiments: [tiny], sparsity: 0.6, rewind_epoch: 1, correction: none}
-  curves: {kind: training-curves, experiments: [tiny], sparsity: 0.6, rewind_epoch: 1}
-  layers: {kind: mask-sparsity, experiments: [tiny]}
-  quality: {kind: matching-quality, experiments: [tiny]}
-  alignment: {kind: accuracy-vs-alignment, experiments: [tiny]}
+  line: {kind: interpolation, experiments: [less]}
+  rounds: {kind: imp-barrier, experiments: [less]}
+  surface: {kind: plane, experiments: [less], sparsity: 0.6, rewind_epoch: 1, correction: none}
+  curves: {kind: training-curves, experiments: [less], sparsity: 0.6, rewind_epoch: 1}
+  layers: {kind: mask-sparsity, experiments: [less]}
+  quality: {kind: matching-quality, experiments: [less]}
+  alignment: {kind: accuracy-vs-alignment, experiments: [less]}
 """
 
 
@@ -175,7 +176,6 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
             assert told == path
         asked = told if told.name in STAGES[part].files else told.with_name(STAGES[part].files[0])
         assert f"rm '{asked}' && snakemake -c1 '{asked}'" in text and "\n" not in text
-        assert any(str(path) in line for line in damaged(study.results))
         for folder in {path.parent, other.parent}:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(whole.results / folder.relative_to(study.results), folder)

@@ -31,6 +31,7 @@ from pipeline.study.config import Config, read
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
 from pipeline.study.state import output_of, resolve, run_of
+from pipeline.study.strict_yaml import read_yaml
 from pipeline.study.targets import COMPARISON, FIGURE, TABLE
 from pipeline.training.loop import HISTORY
 
@@ -220,10 +221,27 @@ def each_reader() -> pytest.MarkDecorator:
 
 
 @functools.cache
+def entries(root: Path) -> dict[tuple[str, str, str], Any]:
+    """What studies may name, by its file, its kind and its name."""
+    found = {}
+    for name in ("recipes", "datasets", "models"):
+        path = root / "config" / f"{name}.yaml"
+        content = (read_yaml(path) if path.exists() else None) or {}
+        for kind, part in (content if name == "recipes" else {name: content}).items():
+            found |= {(name, kind, entry): settings for entry, settings in (part or {}).items()}
+    return found
+
+
+@functools.cache
 def check(own: Path) -> None:
-    """Read every study and find all its runs; once for the pages that change none."""
+    """Read every study and find its runs; those of our studies only where what is there was changed."""
+    here, there = entries(ROOT), entries(own)
+    only_adds = all(there.get(name) == settings for name, settings in here.items())
     for study in (own / "config" / "studies").glob("*.yaml"):
         config = read(own, {"study": study.stem})
+        ours = ROOT / "config" / "studies" / study.name
+        if own != ROOT and only_adds and ours.exists() and ours.read_text() == study.read_text():
+            continue
         graph = Graph(config)
         graph.closure(graph.outputs(config.outputs))
 

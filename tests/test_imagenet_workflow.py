@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import yaml
+from micro import copy_workflow, environment
 from pictures import folder
 
 pytestmark = pytest.mark.workflow
 
-ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml")
 ENTRY = {
     "kind": "image_folder", "path": "pictures", "classes": 6, "size": 32, "train_images": 48,
     "test_images": 18, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "flip": True,
@@ -53,25 +50,17 @@ STUDY = {
 
 def workflow(place: Path, *words: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     """Run snakemake as a user would, with the pictures below DATA_ROOT."""
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "SNAKEMAKE"))
-    }
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["DATA_ROOT"] = str(place / "photographs")
-    options = ["-c2", "--config", "study=drawn", f"processes={processes}", "device=cpu"]
-    return subprocess.run(
-        ["snakemake", *words, *options], cwd=place, env=environment, capture_output=True, text=True,
-        timeout=500, check=False,
+    options = ("study=drawn", f"processes={processes}", "device=cpu")
+    return forks.called(
+        "snakemake", *words, "-c2", "--config", *options, folder=place,
+        environment=environment(DATA_ROOT=str(place / "photographs")),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("imagenet")
-    for part in PARTS:
-        source = ROOT / part
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, place / part)
+    copy_workflow(place)
     folder(place / "photographs" / "pictures", classes=6, train=8, test=3)
     recipes = yaml.safe_load((place / "config/recipes.yaml").read_text())
     for kind, entries in RECIPES.items():

@@ -138,6 +138,14 @@ def test_jobs_load_no_more_than_they_need() -> None:
     assert "torch" in found
 
 
+def test_tables_and_the_page_load_neither_torch_nor_matplotlib() -> None:
+    """But those that need them: diversity, and claims on what figures read."""
+    found = _loaded(
+        "report.page", "report.comparison", "report.claims", "report.tables.rewind_grid"
+    )
+    assert "pandas" in found and not found & {"torch", "matplotlib"}
+
+
 def test_networks_and_their_groups_load_no_scipy() -> None:
     assert "scipy" not in _loaded(
         "symmetry.trace", "models.resnet", "models.vgg", "models.resnet50"

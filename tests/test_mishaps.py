@@ -8,14 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from micro import Checkout, environment
+from micro import Checkout, environment, served
 
 pytestmark = pytest.mark.workflow
 
@@ -104,10 +103,7 @@ def test_results_on_a_read_only_mount_can_be_read(
         done = checkout.snakemake(TARGET)
         assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
         for words in (["check", "--results"], ["show", RUN], ["plan", TARGET]):
-            command = [sys.executable, "-m", "pipeline", *words, "--study", "micro"]
-            told = subprocess.run(
-                command, cwd=checkout.folder, capture_output=True, text=True, check=False
-            )
+            told = checkout.pipeline(*words, "--study", "micro")
             assert told.returncode == 0, told.stderr
         assert payload(checkout) == reference
 
@@ -135,11 +131,10 @@ def running(checkout: Checkout, *words: str) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_a_second_workflow_is_refused_wherever_it_is_started_and_a_kill_frees_the_results(
-    tmp_path: Path, reference: dict[str, str]
+    micro: Checkout, tmp_path: Path, reference: dict[str, str]
 ) -> None:
-    checkout, other = Checkout(tmp_path / "one"), Checkout(tmp_path / "two")
+    checkout, other = Checkout(tmp_path / "one").tried(micro), Checkout(tmp_path / "two")
     (other.folder / "results").symlink_to(checkout.folder / "results")
-    (checkout.folder / "results").mkdir()
     with running(checkout, TARGET) as first:
         os.killpg(first.pid, signal.SIGSTOP)  # so that it is there until both were refused
         for second in (checkout, other):
@@ -162,23 +157,19 @@ def test_the_command_that_mends_is_one_that_works(
     content[-1] ^= 1
     path.write_bytes(content)
 
-    def check() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipeline", "check", "--results", "--study", "micro"]
-        return subprocess.run(
-            command, cwd=checkout.folder, capture_output=True, text=True, check=False
-        )
-
-    found = check()
+    check = ("check", "--results", "--study", "micro")
+    found = checkout.pipeline(*check)
     assert found.returncode == 1
     (line,) = found.stderr.splitlines()
     advice = line.split("ask for it again: ")[1]
     assert advice == f"rm '{RUN}/trunk.safetensors' && snakemake -c1 '{RUN}/trunk.safetensors'"
     command = ["bash", "-c", advice]
     subprocess.run(
-        command, cwd=checkout.folder, env=environment(), check=True, capture_output=True,
+        command, cwd=checkout.folder, env=served(), check=True, capture_output=True,
         timeout=300,
     )  # fmt: skip
-    assert payload(checkout) == reference and check().returncode == 0
+    assert payload(checkout) == reference
+    assert checkout.pipeline(*check).returncode == 0
 
 
 def test_the_pages_beside_the_report_are_asked_for_themselves(tmp_path: Path) -> None:

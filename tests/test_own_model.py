@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from micro import copy_workflow, environment
+from micro import copy_workflow, on_few_images, served
 from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, recipes, refused
 from torch import nn
@@ -376,11 +376,12 @@ def test_an_untraceable_network_is_refused_before_it_is_trained(own: Tiny, nets:
 @pytest.mark.workflow
 def test_the_how_to_works_as_it_is_written(tmp_path: Path) -> None:
     copy_workflow(tmp_path)
+    on_few_images(tmp_path, 256, "dense-tiny", "imp-ft-tiny", "sparse-tiny")
     (tmp_path / "nets.py").write_text(NETS)
     for language, text in BLOCKS:
         if language == "yaml":
             (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    variables = environment(PYTHONPATH=str(REPOSITORY / "src"))
+    variables = served()
     (command,) = (text for language, text in BLOCKS if language == "sh")
     done = subprocess.run(
         command,

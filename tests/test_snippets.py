@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from how_to.run import edited
-from micro import copy_workflow, environment
+from micro import copy_workflow, environment, on_few_images
 from small import REPOSITORY
 from test_docs import blocks
 
@@ -53,8 +53,9 @@ def test_the_arrays_of_the_page_on_data_sets_are_written_declared_and_read(copy:
 
 
 def test_the_python_of_the_page_on_results_runs_on_the_demo(copy: Path) -> None:
-    """On the runs that it names; of the others the frame says that they are missing."""
+    """On the runs that it names, of few images; of the others the frame says that they are missing."""
     torch.set_num_threads(1)
+    on_few_images(copy, 128, "dense-digits", "imp-ft-digits", "sparse-digits")
     config = read(copy, {"study": "demo", "results": str(copy / "results"), "device": "cpu"})
     graph = Graph(config)
     write_facts(config, "digits")

@@ -34,6 +34,7 @@ from pipeline.artifacts.unfinished import RESUME
 from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import evaluate
+from pipeline.kernels import build
 from pipeline.runs import (
     Curve,
     Dense,
@@ -682,6 +683,8 @@ def test_the_bits_do_not_depend_on_place_language_or_company(
     tiny.make(run)
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
+    if build.compiled():  # kernels, found in the home of the other process, too
+        shutil.copytree(build._folder(), tmp_path / "home/.cache/pipeline-kernels")
     variables = environment(
         fresh, tmp_path, LC_ALL="C", LANG="C", TZ="Pacific/Chatham", PYTHONHASHSEED="5",
         HOME=str(tmp_path / "home"), OMP_NUM_THREADS="2", MKL_NUM_THREADS="2", COLUMNS="20",

@@ -288,9 +288,11 @@ def test_a_sweep_holds_two_states_however_many_epochs_it_has(
         """Most states in memory at once, and how many were read."""
         study.make(run)
         alive.clear(), counts.clear()
+        gc.freeze()  # to collect what comes now is quick
         with monkeypatch.context() as patched:
             patched.setattr(jobs, "read_state", watched)
             study.run(run)
+        gc.unfreeze()
         return max(counts), len(counts)
 
     for kind in (

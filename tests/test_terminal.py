@@ -20,7 +20,6 @@ TERMINALS = [
 ]
 COMMANDS = [
     ("reference",),
-    ("reference", "--claims"),
     ("--help",),
     ("table", "--help"),
     ("plan", "--study", "tiny"),

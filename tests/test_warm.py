@@ -121,7 +121,7 @@ def test_a_job_is_the_same_with_a_server_and_without(
     place.mkdir()
     before = os.umask(0o027)
     try:
-        environment = os.environ | {"TMPDIR": "/somewhere"}
+        environment = os.environ | {"TMPDIR": "/somewhere", "PIPELINE_CONFIG": "/any/study"}
         job = begun(script, "read", "a b", "", cwd=place, env=environment)
     finally:
         os.umask(before)

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from forks import Server
+
 HERE = Path(__file__).parent
 SOURCES = ("runtime.cpp", "libraries.cpp")
 #: Headers of the packages that PyTorch's CUDA build needs: the runtime's, and Triton's for what it lacks.
@@ -65,24 +67,27 @@ def library() -> Path:
     return path
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Variables of a process with the pretended GPU.
 
-    ``STAND_IN_CAPABILITY``: 90 where it is not set, for 9.0. ``STAND_IN_DRIVER``: the newest CUDA
-    version that the driver knows, 12080 for 12.8.
+    ``STAND_IN_CAPABILITY``, which a process may set for itself: 90 where it is not set, for 9.0.
+    ``STAND_IN_DRIVER``: the newest CUDA version that the driver knows, 12080 for 12.8.
     """
     paths = os.pathsep.join((str(HERE.parent), str(HERE.parents[1] / "benchmarks")))
     found = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    return found | {"LD_PRELOAD": str(library()), "PYTHONPATH": paths} | more
+    return found | {"LD_PRELOAD": str(library()), "PYTHONPATH": paths}
+
+
+@cache
+def _server() -> Server:
+    """Of processes that have imported PyTorch, and have not used the GPU yet."""
+    return Server(HERE / "work.py", environment())
 
 
 @cache
 def together(*works: tuple[Any, ...], **more: str) -> list[Any]:
     """What functions of ``work.py``, each with its arguments, found in one process with the GPU."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "work.py"), json.dumps(works)],
-        env=environment(**more), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = _server().call(works, more)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -1,4 +1,4 @@
-"""What tests/test_cuda.py lets a process with the pretended GPU do: ``work.py [[NAME, ARGUMENT...]...]``.
+"""What tests/test_cuda.py lets a process with the pretended GPU do: a fork for each.
 
 Each function returns what was counted, as JSON. No number that the device computed is looked at.
 """
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forks
 import team
 import torch
 from side import levels, side_by_side
@@ -497,5 +498,7 @@ def tf32() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = [globals()[name](*arguments) for name, *arguments in json.loads(sys.argv[1])]
+    works, variables = forks.calls()
+    os.environ.update(variables)
+    found = [globals()[name](*arguments) for name, *arguments in works]
     print(json.dumps(found), flush=True)

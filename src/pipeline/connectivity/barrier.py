@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.connectivity.merge import StateDict, interpolate
-from pipeline.connectivity.survey import Ground, Row, Surveyor
+if TYPE_CHECKING:
+    from pipeline.connectivity.merge import StateDict
+    from pipeline.connectivity.survey import Ground, Row
 
 
 def curve(
@@ -28,6 +29,10 @@ def curve(
     network is evaluated once per split and correction; the end points once, uncorrected. A merged
     network whose logits are not finite has an infinite loss.
     """
+    # They bring torch; who reads a curve that was measured does without.
+    from pipeline.connectivity.merge import interpolate
+    from pipeline.connectivity.survey import Surveyor
+
     surveyor = Surveyor(ground, (theta_a, theta_b), corrections)
     a, b = surveyor.endpoints
     rows = []

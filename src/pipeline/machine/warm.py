@@ -46,8 +46,10 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
 #: What may differ between the environments of the server and of a job, since nothing reads it before
-#: a job does: what shells write, and Snakemake's folder for temporary files.
-_FREE = {"_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", PLACE}
+#: a job does: what shells write, Snakemake's folder for temporary files, and which study it is.
+_FREE = {
+    "_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", "PIPELINE_CONFIG", PLACE,
+}  # fmt: skip
 #: Seconds within which a signal to the group and to a job is one.
 _ONCE = 1.0
 #: Seconds in which a job that has connected must have said what it wants.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.catalog.schema import suggest
 from pipeline.errors import UserError
-from pipeline.report import comparison, figures, tables
-from pipeline.report.figures import style
+from pipeline.report import tables
 from pipeline.report.shown import Shown
 from pipeline.report.tables import Table
 from pipeline.results import Results
@@ -21,6 +18,9 @@ from pipeline.study.config import Config
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import Output
 from pipeline.study.state import States
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def find(config: Config, name: str, what: str) -> Output:
@@ -45,6 +45,10 @@ def builder(kind: type[Output]) -> Any:
 
 def draw(output: Output, shown: Shown, data: Any) -> tuple[Figure, pd.DataFrame]:
     """The figure of an output and the frame that it shows, in the look of all figures."""
+    import matplotlib  # slow to start: a table does without
+
+    from pipeline.report.figures import style
+
     with matplotlib.rc_context(style.RC):
         figure, frame = builder(type(output)).build(output, shown, data)
         style.titled(figure, output.title)
@@ -86,6 +90,8 @@ def comparison_of(config: Config, name: str) -> Table:
     """A table beside the published numbers."""
     if not find(config, name, "table").published:
         raise UserError(f"{name}: has no 'published' table to be compared with")
+    from pipeline.report import comparison
+
     return comparison.build(*_asked(config, name, "table"))
 
 
@@ -102,6 +108,8 @@ def figure(config: Config, name: str) -> tuple[Figure, pd.DataFrame]:
 
 def write_figure(config: Config, name: str) -> list[Path]:
     """Write a figure as PDF, PNG and SVG, with the data it shows as CSV."""
+    from pipeline.report import figures
+
     return figures.save(*figure(config, name), _stem(config, "figures", name))
 
 

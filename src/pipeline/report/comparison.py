@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.shown import Shown
-from pipeline.report.statistics import LEVEL, clusters, quantile, welch
+from pipeline.report.statistics import LEVEL, clusters, quantile, two_sided, welch
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import KEYS, aggregate, filters, places, select, sort, varying
 from pipeline.report.tables.diversity import COLUMNS as DIVERSITY
@@ -70,18 +69,23 @@ def standard_error(s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -
 def uncertainty(s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -> Any:
     """t·√(s₁²/n₁ + s₂²/n₂) with Student's quantile t; NaN as `standard_error`."""
     error = standard_error(s1, n1, s2, n2)
+    return np.where(error > 0, quantile(_freedom(error, s1, n1, s2, n2)) * error, error)
+
+
+def _freedom(error: Any, s1: ArrayLike, n1: ArrayLike, s2: ArrayLike, n2: ArrayLike) -> Any:
+    """Welch's degrees of freedom of a difference with this standard error; 1 without one."""
     parts = np.array(np.broadcast_arrays(s1, s2, n1, n2), dtype=float)
     spreads, counts = parts[:2], np.where(parts[2:] < 2, np.nan, parts[2:])
-    df = np.where(error > 0, welch(spreads**2 / counts, counts - 1), 1.0)
-    return np.where(error > 0, quantile(df) * error, error)
+    return np.where(error > 0, welch(spreads**2 / counts, counts - 1), 1.0)
 
 
 def welch_p(
     m1: ArrayLike, s1: ArrayLike, n1: ArrayLike, m2: ArrayLike, s2: ArrayLike, n2: ArrayLike
 ) -> Any:
     """Two-sided p of Welch's t-test; NaN for n < 2, an unknown spread or no spread at all."""
-    known = np.where(standard_error(s1, n1, s2, n2) > 0, 1.0, np.nan)
-    return stats.ttest_ind_from_stats(m1, s1 * known, n1, m2, s2 * known, n2, equal_var=False)[1]
+    error = standard_error(s1, n1, s2, n2)
+    t = np.abs(np.subtract(m1, m2)) / np.where(error > 0, error, np.nan)
+    return two_sided(t, _freedom(error, s1, n1, s2, n2))
 
 
 def build(output: Output, shown: Shown, data: pd.DataFrame) -> Table:
@@ -215,7 +219,7 @@ def _together(judged: pd.DataFrame) -> list[str]:
     outside, outside_two = (
         cells - int(judged[rule].sum()) for rule in ("within", "within_two_errors")
     )
-    expected_two = float((2 * stats.t.sf(2, n1 + n2 - 2)).sum())
+    expected_two = float(two_sided(2.0, n1 + n2 - 2).sum())
     errors = np.array([(s1 / n1**0.5).mean(), (s2 / n2**0.5).mean()])
     df = welch(errors**2, np.array([n1.min(), n2.min()]) - 1)
     mean, reach = judged["difference"].mean(), quantile(df) * math.hypot(*errors)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 #: Fewer independent values than this decide nothing.
@@ -43,7 +44,7 @@ class Estimate:
     def p(self) -> Any:
         """Two-sided p of "the value is 0"; NaN without an error, or where it is 0."""
         error = np.where(np.asarray(self.error) > 0, self.error, np.nan)
-        return 2 * stats.t.sf(np.abs(self.value) / error, self.df)
+        return two_sided(np.abs(self.value) / error, self.df)
 
     @property
     def decides(self) -> bool:
@@ -53,7 +54,12 @@ class Estimate:
 
 def quantile(df: ArrayLike) -> Any:
     """97.5 % quantile of Student's distribution."""
-    return stats.t.ppf((1 + LEVEL) / 2, df)
+    return stdtrit(df, (1 + LEVEL) / 2)
+
+
+def two_sided(t: ArrayLike, df: ArrayLike) -> Any:
+    """Probability that a value of Student's distribution is farther from 0 than t, which is positive."""
+    return 2 * stdtr(df, np.negative(t))
 
 
 def welch(variances: ArrayLike, dfs: ArrayLike) -> Any:

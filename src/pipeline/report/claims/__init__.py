@@ -9,6 +9,7 @@ network, a data set), each with its cells and a measure that the claim says is a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -66,8 +67,12 @@ def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None
     )
 
 
+@cache
 def on_published() -> list[Claim]:
-    """The claims on the published numbers; curves and barriers were not published as numbers."""
+    """The claims on the published numbers; curves and barriers were not published as numbers.
+
+    They are judged once, since nothing changes them.
+    """
     return evaluate(published_numbers(published.cells(), published.diversity()))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Case:
     values: Values
     measure: Measure
     part: str = ""
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What its cells say of the measure."""
+        return self.values.read(self.measure)
 
 
 Formula = Callable[[Numbers], Iterable[Case]]
@@ -130,7 +136,7 @@ def gather(cases: Iterable[Case], over: str) -> list[Part]:
     """Every part of a claim over its cases, which are called ``over``."""
     by_part: defaultdict[str, list[Reading]] = defaultdict(list)
     for case in cases:
-        by_part[case.part].append(case.values.read(case.measure))
+        by_part[case.part].append(case.reading)
     return [Part(name, *pooled(readings, over)) for name, readings in by_part.items()]
 
 
@@ -224,7 +230,7 @@ def _rows(cases: Sequence[Case], literal: Sequence[Sequence[bool | None]]) -> pd
     """A row per case: estimate and interval of its own, how many entries hold, and the profile."""
     rows = []
     for case, held in zip(cases, literal, strict=True):
-        reading = case.values.read(case.measure)
+        reading = case.reading
         one, other = reading.estimate, alone(reading)
         values = profile_text(case.measure, case.values.means.dropna(), held)
         rows.append(

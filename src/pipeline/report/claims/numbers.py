@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import RegularGridInterpolator
 
 from pipeline.connectivity.barrier import barrier
 from pipeline.report.claims.values import Values, printed, read_off, sampled
@@ -141,6 +140,8 @@ def of_planes(planes: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Values | N
 
 def _on_plane(grid: pd.DataFrame, points: pd.DataFrame) -> float:
     """Barrier of eq. 3 in the error (%) between two points of a plane, linear between grid points."""
+    from scipy.interpolate import RegularGridInterpolator  # slow to start
+
     errors = grid.pivot(index="x", columns="y", values="error").sort_index().sort_index(axis=1)
     alphas = np.linspace(0, 1, 101)[:, None]
     line = (1 - alphas) * points.loc["LTH"].to_numpy() + alphas * points.loc["permuted"].to_numpy()

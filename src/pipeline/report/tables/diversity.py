@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from pipeline.data import load
-from pipeline.diversity import Variants, diversity
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import by_seeds, highest, places
@@ -58,6 +55,12 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
 
     runs: how many are there, of those that are ``declared``.
     """
+    import torch  # slow to start: of all tables, this one alone needs it
+
+    from pipeline.data import load
+    from pipeline.diversity import Variants, diversity
+
+    variants = Variants(output.ensemble, output.kl, output.js, output.js_unit)
     rows = []
     for experiment in results.chosen(output):
         sparsity, k = output.at(experiment)
@@ -75,7 +78,7 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
                     info = results.config.datasets[experiment.dataset]
                     labels = load(info, results.config.data_root, download=False).test.labels
                 stacked = torch.stack(logits)
-                row |= vars(diversity(stacked, labels, _variants(output)))
+                row |= vars(diversity(stacked, labels, variants))
             rows.append(row)
     columns = [*PLACE, "method", "sparsity", "rewind_epoch", "test_accuracy_mean",
                "test_accuracy_std", "ensemble_accuracy", "disagreement", "kl", "js",
@@ -183,10 +186,6 @@ def _seeds(members: Sequence[Run]) -> pd.DataFrame:
 def _accuracies(members: Sequence[Run], results: Results) -> pd.Series:
     found = (results.metrics(run) or {} for run in members)
     return pd.Series([one.get("test_accuracy") for one in found], dtype=float)
-
-
-def _variants(output: Diversity) -> Variants:
-    return Variants(output.ensemble, output.kl, output.js, output.js_unit)
 
 
 def _definitions(output: Diversity) -> list[str]:
