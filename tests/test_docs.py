@@ -28,6 +28,7 @@ from pipeline.results import COLUMNS
 from pipeline.runs import STAGES
 from pipeline.study import config as configuration
 from pipeline.study.config import Config, read
+from pipeline.study.exchange import Exchange
 from pipeline.study.graph import Graph
 from pipeline.study.outputs import KINDS
 from pipeline.study.state import output_of, resolve, run_of
@@ -40,6 +41,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+EXCHANGE = "workflow/exchange.smk"
 #: Folders and files at the root that documentation may name.
 TOP = {path.name for path in ROOT.iterdir()} - {"results", "data", "build", ".venv", ".snakemake"}
 
@@ -309,6 +311,10 @@ def test_every_snakemake_command_names_targets_that_exist(
         if words[0] != "snakemake":
             continue
         targets, given, profiles = snakemake(words)
+        if EXCHANGE in words:  # has rules, and keys of --config, of its own
+            Exchange.asked(given)
+            assert set(targets) <= {"pull", "push"} and read(own, given)
+            continue
         config = read(own, given)
         files = shown(config)
         found = resolve(config, [target for target in targets if target not in files])

@@ -246,6 +246,29 @@ def _note(folder: Path, file: str) -> Path:
     return folder.joinpath(*(f"@{part}" for part in first), last)
 
 
+def stored(file: Any) -> bool:
+    """Whether an object is there, of a file in S3 storage as a rule names it.
+
+    The plugin itself takes whatever a server or the way to it says for "no".
+
+    Raises:
+        UserError: nothing can be known of it: no credentials, no server, no access.
+    """
+    place = file.flags["storage_object"]
+    try:
+        place.s3obj().load()
+    except Exception as error:
+        answer = getattr(error, "response", {}).get("Error", {}).get("Code")
+        if answer == "404":
+            return False
+        server = place.provider.settings.endpoint_url or "the endpoint of AWS"
+        raise UserError(
+            f"{place.query}: at {server}: {' '.join(str(error).split())}; endpoint and keys: "
+            "SNAKEMAKE_STORAGE_S3_ENDPOINT_URL, ..._ACCESS_KEY, ..._SECRET_KEY"
+        ) from None
+    return True
+
+
 _TITLE, _END = "<title>Snakemake Report</title>", "</body>"
 
 

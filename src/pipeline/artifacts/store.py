@@ -88,7 +88,7 @@ def clear_all(results: Path, but: str) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in a file's folder; what was written there is flushed and takes its place.
 
     Nothing half-written is left. OSErrors go on.
@@ -110,7 +110,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full; nothing half-written is left.
     """
-    with writing(path), _replacing(path) as unfinished:
+    with writing(path), replacing(path) as unfinished:
         unfinished.write_bytes(content)
 
 
@@ -179,7 +179,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
         if ready[name].data_ptr() in seen:  # safetensors refuses two names for one memory
             ready[name] = ready[name].clone()
         seen.add(ready[name].data_ptr())
-    with writing(path), _replacing(path) as unfinished:
+    with writing(path), replacing(path) as unfinished:
         unfinished.touch()
         mode = unfinished.stat().st_mode  # safetensors would give the file to its owner alone
         try:
@@ -218,7 +218,7 @@ def put(source: Path, target: Path, moment: int) -> None:
 
     ``moment`` is the time of its last change, in ns. OSErrors go on.
     """
-    with _replacing(target) as unfinished:
+    with replacing(target) as unfinished:
         try:
             os.link(source.resolve(), unfinished)
         except OSError:

@@ -19,7 +19,7 @@ COMMANDS = {
     name: import_module(f"{__name__}.{name.replace('-', '_')}")
     for name in (
         "list", "new-study", "plan", "check", "table", "show", "diff", "stale", "trace", "watch",
-        "export", "align", "pack", "evidence", "gc", "data", "freeze", "reference",
+        "export", "align", "pack", "unpack", "evidence", "gc", "data", "freeze", "reference",
     )
 }  # fmt: skip
 
