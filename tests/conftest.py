@@ -27,7 +27,8 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 SLOW = {
     "workflow": 170, "cuda": 105, "imagenet_workflow": 95, "slices": 90, "families": 90,
     "stages": 60, "own_model": 55, "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33,
-    "trial": 30, "sweeps": 30, "commands": 25, "terminal": 25, "limits": 20, "share": 20, "snippets": 31, "figures": 20,
+    "trial": 30, "sweeps": 30, "commands": 25, "terminal": 25, "limits": 20, "share": 20, "snippets": 31,
+    "figures": 20,
     "weight_matching": 18, "host": 30, "resnet50": 17, "kernels": 16, "events": 15, "two_parameters": 15,
     "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 20, "evidence": 10, "verdicts": 10,
     "symmetry": 9, "children": 9, "alignment": 8, "align_command": 4, "tracing": 8, "interop": 7, "warm": 7,

@@ -19,7 +19,7 @@ class FixedPoints(OfSweeps):
 
     kind = "fixed-points"
     what = "figure"
-    goes_over = ("epochs", "triples")
+    goes_over = ("epochs", "layers", "rounds", "triples")
     shows = (
         "Share of units that two permutations put to the same place, over all groups of units: that "
         "of an epoch and that of the end, or an indirect one and the direct one. Dotted: the share "

@@ -11,9 +11,6 @@ from pipeline.study.experiment import Experiment
 from pipeline.study.outputs.base import OfSweeps, check_measured
 from pipeline.study.settings import Correction
 
-#: Kinds of sweep whose lines can say something of a definition.
-JUDGED = ("epochs", "triples")
-
 
 @dataclass(frozen=True)
 class Notions(OfSweeps):
@@ -25,7 +22,7 @@ class Notions(OfSweeps):
     """
 
     kind = "notions"
-    goes_over = ("epochs", "triples")
+    goes_over = ("epochs", "rounds", "triples")
     shows = (
         "Whether networks are linearly connected modulo permutation in the sense of each definition, "
         "by the permutations that were found; beside it the largest error barrier that is left, in "
@@ -40,10 +37,5 @@ class Notions(OfSweeps):
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         super().check_experiment(experiment, where)
         check_measured(experiment, self.split, (self.correction,), where)
-        if experiment.over and experiment.over.over not in JUDGED:
-            raise UserError(
-                f"{where}: experiment {experiment.name!r}: no definition is judged on a sweep over "
-                f"{experiment.over.over}; allowed: {', '.join(JUDGED)}"
-            )
         if self.published:
             raise UserError(f"{where}: published: the authors gave no verdicts to put beside")
