@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from small import RECIPES, Tiny, contents, same, write_study
-from studies import ROOT, config, recipes, refused
+from studies import BASE, ROOT, config, recipes, refused
 
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
 from pipeline.commands import trace
@@ -425,3 +425,8 @@ def test_a_mistake_in_a_sweep_over_spawns_is_one_line(
     found = recipes()
     found["sweep"]["mine"] = {"over": "spawns", **raw}
     refused(lambda: config(recipes=found), "sweep: mine", *words)
+
+
+def test_pairs_of_a_study_are_of_runs_from_their_initialisation() -> None:
+    one = BASE | {"pairs": [["0t5n1", 1]]}
+    refused(lambda: config({"one": one}), "pairs[0][0]", "expected a whole number, got '0t5n1'")

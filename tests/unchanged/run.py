@@ -26,13 +26,14 @@ PROTOCOLS = ("paper", "authors-code")
 def declared(study: str) -> list[str]:
     """Names of a study's tables and figures, optional ones too.
 
-    Those that extend another study's show its runs (tests/test_works.py), which stand in its list.
+    Those that extend another study's show its runs (tests/test_works.py), which stand in its list; null
+    drops one.
     """
     import yaml
 
     text = (ROOT / "config" / "studies" / f"{study}.yaml").read_text(encoding="utf-8")
     outputs = yaml.safe_load(text).get("outputs") or {}
-    return [name for name, entry in outputs.items() if "extends" not in entry]
+    return [name for name, entry in outputs.items() if entry and "extends" not in entry]
 
 
 def runs(study: str, protocol: str, results: str) -> set[str]:
