@@ -42,7 +42,7 @@ def build(output: Accuracy, shown: Shown, runs: pd.DataFrame) -> tuple[Figure, p
     The dashed line is the mean of our own dense runs, with their spread. The frame holds the cells.
     """
     if _by_level(output):
-        return levels.build(output, shown, runs, _Y[output.metric])
+        return levels.draw(output, shown, runs, _Y[output.metric])
     cells = aggregate(select(runs, output, shown.end), output.metric)
     cells = cells[cells["matching_epoch"].isna()]
     networks = cells[NETWORK].drop_duplicates()

@@ -29,7 +29,7 @@ def read(output: Accuracy, results: Results) -> pd.DataFrame:
     return levels.accuracies(results, results.chosen(output))
 
 
-def build(
+def draw(
     output: Accuracy, shown: Shown, runs: pd.DataFrame, label: str
 ) -> tuple[Figure, pd.DataFrame]:
     """A row per network and matcher; columns: what is rewound before each retraining.
