@@ -120,6 +120,11 @@ class Checkout:
         shutil.copytree(self.folder, folder, symlinks=True)
         return self.at(folder)
 
+    def tried(self, other: Checkout) -> Self:
+        """The same, its networks being those that another one has tried."""
+        shutil.copytree(other.folder / "results/trials", self.folder / "results/trials")
+        return self
+
     def write(self, name: str, content: object) -> None:
         (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
 

@@ -131,11 +131,10 @@ def running(checkout: Checkout, *words: str) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_a_second_workflow_is_refused_wherever_it_is_started_and_a_kill_frees_the_results(
-    tmp_path: Path, reference: dict[str, str]
+    micro: Checkout, tmp_path: Path, reference: dict[str, str]
 ) -> None:
-    checkout, other = Checkout(tmp_path / "one"), Checkout(tmp_path / "two")
+    checkout, other = Checkout(tmp_path / "one").tried(micro), Checkout(tmp_path / "two")
     (other.folder / "results").symlink_to(checkout.folder / "results")
-    (checkout.folder / "results").mkdir()
     with running(checkout, TARGET) as first:
         os.killpg(first.pid, signal.SIGSTOP)  # so that it is there until both were refused
         for second in (checkout, other):
