@@ -25,17 +25,15 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 #: processor time that they take alone: not for ``make check``, and the dearest first. The second
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
-    "workflow": 170, "cuda": 105, "imagenet_workflow": 95, "slices": 90, "families": 90,
-    "stages": 60, "own_model": 55, "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33,
-    "trial": 30, "sweeps": 30, "commands": 25, "terminal": 25, "limits": 20, "share": 20, "snippets": 31,
-    "figures": 20,
-    "weight_matching": 18, "host": 30, "resnet50": 17, "kernels": 16, "events": 15, "two_parameters": 15,
-    "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 20, "evidence": 10, "verdicts": 10,
-    "symmetry": 9, "children": 9, "alignment": 8, "align_command": 4, "tracing": 8, "interop": 7, "warm": 7,
-    "keys": 6, "photographs": 6,
-    "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5, "pruning": 5, "export": 5,
-    "times": 4, "layers": 12, "rounds": 14,
-    "graphed": 4, "show": 4, "finished": 4, "watch": 3,
+    "workflow": 40, "slices": 35, "damage": 33, "imagenet_workflow": 32, "cuda": 30,
+    "distributed": 30, "families": 25, "stages": 25, "mishaps": 25, "figures": 25, "own_model": 14,
+    "matching": 14, "terminal": 13, "weight_matching": 13, "fuzz_study": 13, "commands": 11,
+    "training": 11, "evidence": 11, "trial": 10, "resnet50": 10, "golden": 10, "limits": 9,
+    "snippets": 9, "notebook": 8, "tracing": 8, "kernels": 7, "events": 7, "verdicts": 7,
+    "symmetry": 7, "interop": 7, "warm": 7, "sweeps": 6, "two_parameters": 6, "keys": 6,
+    "host": 20, "share": 15, "rounds": 14, "layers": 12, "children": 9, "alignment": 8, "align_command": 4,
+    "photographs": 6, "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5,
+    "pruning": 5, "export": 5, "times": 4, "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
 
 

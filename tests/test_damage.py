@@ -172,6 +172,7 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
             assert told in (path, other)
         elif damage is exchanged:
             assert told.parent in (path.parent, other.parent)
+            assert any(str(path) in line for line in damaged(study.results))
         else:
             assert told == path
         asked = told if told.name in STAGES[part].files else told.with_name(STAGES[part].files[0])
@@ -201,6 +202,8 @@ def test_the_check_of_results_names_every_damaged_file_and_what_mends_it(
         found = [line for line in damaged(study.results) if str(path.parent) in line]
         asked = set(re.findall(r"rm '(.+?)' && snakemake -c1 '(.+?)'", "\n".join(found)))
         assert found and all("\n" not in line for line in found), name
+        if name != PROVENANCE and damage is not exchanged:
+            assert any(str(path) in line for line in found), name
         assert all(gone == again for gone, again in asked)
         # What is asked for is a file that the workflow knows how to make, and of this very run.
         known = {str(study.path(run, each)) for each in STAGES[stage].files}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
+from micro import environment
 from studies import BASE, ROOT, STUDY, config, digests, graph, raw, recipes, refused
 
 from pipeline.errors import UserError
@@ -370,14 +369,6 @@ def test_files_that_are_missing_or_broken(checkout: Path) -> None:
     refused(lambda: read(checkout / "nowhere"), "no such file")
 
 
-def _snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *words]
-    paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PATH": path}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
 SEED = "dense/digits/resnet20-w0.5/dense-digits/seed0"
 
 
@@ -410,7 +401,7 @@ def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> No
 def test_the_command_line_tells_a_mistake_in_one_line(
     checkout: Path, words: list[str], expected: str
 ) -> None:
-    done = _snakemake(checkout, *words)
+    done = forks.called("snakemake", *words, folder=checkout, environment=environment())
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1
     assert len(lines) == 1 and lines[0].startswith(expected), done.stderr
