@@ -25,7 +25,7 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 #: processor time that they take alone: not for ``make check``, and the dearest first. The second
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
-    "workflow": 170, "cuda": 105, "imagenet_workflow": 95, "slices": 90, "families": 90,
+    "workflow": 170, "cuda": 125, "imagenet_workflow": 95, "slices": 90, "families": 90,
     "stages": 60, "own_model": 55, "mishaps": 55, "damage": 45, "distributed": 40, "matching": 33,
     "trial": 30, "sweeps": 30, "commands": 25, "terminal": 25, "limits": 20, "snippets": 31, "figures": 20,
     "weight_matching": 18, "host": 30, "resnet50": 17, "kernels": 16, "events": 15, "two_parameters": 15,
