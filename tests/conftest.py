@@ -25,7 +25,7 @@ torch.set_num_threads(1)  # as the runs have; bits depend on it
 #: processor time that they take alone: not for ``make check``, and the dearest first. The second
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
-    "workflow": 40, "slices": 35, "damage": 33, "imagenet_workflow": 32, "cuda": 30,
+    "workflow": 40, "slices": 35, "damage": 33, "imagenet_workflow": 32, "cuda": 45,
     "distributed": 30, "families": 25, "stages": 25, "mishaps": 25, "figures": 25, "own_model": 14,
     "matching": 14, "terminal": 13, "weight_matching": 13, "fuzz_study": 13, "commands": 11,
     "training": 11, "evidence": 11, "trial": 10, "resnet50": 10, "golden": 10, "limits": 9,
