@@ -9,10 +9,12 @@ network, a data set), each with its cells and a measure that the claim says is a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
 
+from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.claims import (
     accuracy,
@@ -22,7 +24,6 @@ from pipeline.report.claims import (
     numbers,
     reuse,
     rewinding,
-    sharma,
 )
 from pipeline.report.claims.judge import CONTRADICTED, STATED, SUPPORTED, UNDECIDED, Claim, judge
 from pipeline.report.claims.numbers import Headline, Numbers
@@ -35,7 +36,7 @@ from pipeline.report.claims.page import (
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results",
+    "claims_table", "evaluate", "on_connections", "on_points", "on_published", "on_results", "on_work",
     "points_page", "published_numbers", "published_page",
 ]  # fmt: skip
 
@@ -43,9 +44,25 @@ __all__ = [
 SUBJECTS = (accuracy, growth, rewinding, diversity, reuse, barriers)
 
 
-def evaluate(found: Numbers) -> list[Claim]:
-    """All claims on one set of numbers, in the order of the paper."""
-    return judge([one for part in SUBJECTS for one in STATED[part.__name__]], found)
+def evaluate(found: Numbers, work: str = "") -> list[Claim]:
+    """All claims on one set of numbers, in the order of the paper.
+
+    ``work``: those of another work, in the module of its name, a page of their own.
+
+    Raises:
+        UserError: that module states none.
+    """
+    parts = [import_module(f"{__name__}.{work}")] if work else SUBJECTS
+    stated = [one for part in parts for one in STATED[part.__name__]]
+    if not stated:
+        raise UserError(f"src/pipeline/report/claims/{work}.py: states no claim")
+    return judge(stated, found)
+
+
+def on_work(work: str, cells: pd.DataFrame) -> list[Claim]:
+    """The claims of a further work on its own numbers, a cell frame."""
+    top1, top5 = (numbers.of_published(cells, metric) for metric in ("top1", "top5"))
+    return evaluate(Numbers(cells=top1, top5=top5), work)
 
 
 def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None) -> Numbers:
@@ -66,22 +83,21 @@ def on_published() -> list[Claim]:
 
 def on_points() -> list[Claim]:
     """The claims of Sharma et al. on the points of their curves that were read."""
-    return _of_sharma(Numbers(connections=numbers.of_points(published.sharma())))
+    return evaluate(Numbers(connections=numbers.of_points(published.sharma())), "sharma")
 
 
 def on_connections(connections: pd.DataFrame) -> list[Claim]:
     """The claims of Sharma et al. on our sweeps; a frame as of `pipeline.results.Results.connections`."""
-    return _of_sharma(Numbers(connections=numbers.of_connections(connections)))
+    return evaluate(Numbers(connections=numbers.of_connections(connections)), "sharma")
 
 
-def _of_sharma(found: Numbers) -> list[Claim]:
-    return judge(STATED[sharma.__name__], found)
-
-
-def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:
+def on_results(
+    runs: pd.DataFrame, *, reuse: Sequence[str] = (), work: str = "", **others: Any
+) -> list[Claim]:
     """The claims on our runs and what else was measured; all frames as in `pipeline.results`.
 
     ``reuse``: experiments whose masks come from another data set; not among the other cells.
+    ``work``: as of `evaluate`.
     ``others``: headline; diversity, curves and imp_barriers, a frame each; planes and costs, lists of
     what their outputs read.
     """
@@ -100,5 +116,6 @@ def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) 
             planes=numbers.of_planes(others.get("planes", ())),
             seconds=numbers.of_costs(others.get("costs", ())),
             headline=headline,
-        )
+        ),
+        work,
     )

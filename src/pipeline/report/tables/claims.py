@@ -1,4 +1,4 @@
-"""The claims of paper and thesis on the runs of a study, beside those on the published numbers."""
+"""The claims of a work on the runs of a study, beside those on the published numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.report import claims
 from pipeline.report.claims import Claim, Headline
 from pipeline.report.figures import imp_barrier, plane
+from pipeline.report.published import cells_of
 from pipeline.report.shown import Shown
 from pipeline.report.tables import cost, diversity
 from pipeline.report.tables.table import Table
@@ -42,6 +43,7 @@ def read(output: Claims, results: Results) -> list[Claim]:
     return claims.on_results(
         _matched_at_the_end(runs, config.experiments),
         reuse=output.reuse,
+        work=output.work,
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
         curves=results.curves(curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
@@ -60,4 +62,6 @@ def _matched_at_the_end(runs: pd.DataFrame, experiments: Mapping[str, Experiment
 
 def build(output: Claims, shown: Shown, judged: list[Claim]) -> Table:
     """A row per claim; the tidy frame has a row per unit of every claim."""
-    return claims.claims_table(output, shown, judged, beside=claims.on_published())
+    rows = shown.works.rows(output.work)
+    beside = claims.on_work(output.work, cells_of(rows)) if rows else claims.on_published()
+    return claims.claims_table(output, shown, judged, beside=beside)
