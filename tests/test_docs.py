@@ -42,6 +42,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 EXCHANGE = "workflow/exchange.smk"
+#: Blocks of a page that its reader writes into a file of the configuration.
+CONFIGURATION = ("yaml", "diff", "csv")
 #: Folders and files at the root that documentation may name.
 TOP = {path.name for path in ROOT.iterdir()} - {"results", "data", "build", ".venv", ".snakemake"}
 
@@ -196,12 +198,12 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """The configuration with what a page tells its reader to paste into it; nothing: this one."""
     page: Path = request.param
     text = as_it_is(page)
-    if not blocks(text, "yaml", "diff"):
+    if not blocks(text, *CONFIGURATION):
         return ROOT
     folder = tmp_path_factory.mktemp("docs")
     shutil.copy(ROOT / "config.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
-    pasted = [(kind, block) for kind, block in FENCE.findall(text) if kind in ("yaml", "diff")]
+    pasted = [(kind, block) for kind, block in FENCE.findall(text) if kind in CONFIGURATION]
     for language, block in pasted:
         first, _, content = block.partition("\n")
         name = first.removeprefix("# ")
@@ -211,6 +213,7 @@ def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         if name.startswith("~"):  # a file outside of the repository
             continue
         path = folder / name
+        path.parent.mkdir(exist_ok=True)
         path.write_text(edited(path.read_text() if path.exists() else "", language, content))
     return folder
 

@@ -25,6 +25,8 @@ PAGES = {
     "table.md#A table of a new kind": 2,
     "table.md#A figure of a new kind": 2,
     "matcher.md": 2,
+    "fourth-work.md#Numbers and a table": 0,
+    "fourth-work.md#A claim": 1,
     "model.md": 2,
     "method.md": 0,
     "data-set.md#Of torchvision": 1,
@@ -128,6 +130,7 @@ class Copy:
             text = edited(known, language, content)
         except Failure as failure:
             raise Failure(f"{path}: {failure}") from None
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

@@ -64,7 +64,7 @@ def _asked(config: Config, name: str, what: str) -> tuple[Output, Shown, Any]:
     methods, correction = config.recipes.methods, config.protocol.correction
     pruned = {(one.model, s): one.pruned(s) for one in experiments for s in one.sparsities}
     pruned = {at: share for at, share in pruned.items() if abs(share - at[1]) > 5e-5}
-    shown = Shown(name, config.main.protocol, correction, methods, end, pruned)
+    shown = Shown(name, config.main.protocol, correction, methods, end, pruned, config.works)
     return output, shown, builder(type(output)).read(output, Results(config, name))
 
 

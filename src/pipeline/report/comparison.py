@@ -102,27 +102,32 @@ def build(output: Output, shown: Shown, data: pd.DataFrame) -> Table:
 
 
 def _cells(output: RewindGrid | EarlyMatching, shown: Shown, runs: pd.DataFrame) -> Table:
-    """Every cell of an output beside its published value, from the paper's table or the thesis'.
+    """Every cell of an output beside its published value, from the paper's table, the thesis' or another's.
 
     Every published cell that the output's filters let pass has a row, also when no run of ours is
     there (status missing); cells of ours that were not published follow. Cells meet by sparsity,
     method, rewind epoch, matching epoch and metric; a note says so when data set, model or width
     differ.
     """
-    label = str(output.published)
-    theirs = published.table(label)
+    theirs, source = _published(str(output.published), shown)
     chosen = select(runs, output, shown.end)
     ours = pd.concat([aggregate(chosen, metric) for metric in output.metrics], ignore_index=True)
     theirs = theirs[theirs["metric"].isin(output.metrics)]
     for column, wanted in filters(output).items():
         theirs = theirs[theirs[column].isin(wanted)]
-    source = f"{'thesis' if '.' in label else 'paper'} Table {label}"
     shared = _shared(chosen)
     if shared:  # a spread over runs that vary together says nothing of the mean's uncertainty
         ours = ours.assign(std=math.nan)
     frame = sort(_beside(ours, theirs, _KEYS), [*KEYS, "metric"])
     notes = shown.notes(output, *_foreign(ours, theirs, source), *shared, _RULE)
     return _table(output, shown, source, frame, notes)
+
+
+def _published(label: str, shown: Shown) -> tuple[pd.DataFrame, str]:
+    """The published cells that a label names, and what it names."""
+    if rows := shown.works.rows(label):
+        return published.cells_of(rows), f"{rows[0]['work']} Table {rows[0]['table']}"
+    return published.table(label), f"{'thesis' if '.' in label else 'paper'} Table {label}"
 
 
 def _diversity(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:

@@ -11,6 +11,7 @@ from pipeline.report.tables import names
 from pipeline.report.tables.table import Legend, Table
 from pipeline.study.outputs import Output
 from pipeline.study.settings import Correction, Method
+from pipeline.study.works import NONE, Works
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Shown:
     protocol: its name. correction: the one that the protocol means where it names a barrier.
     methods: those of the recipes. end: epochs of a complete dense run, None where experiments
     differ in them. pruned: by model and S, the share that the protocol really prunes where it is
-    another one than S.
+    another one than S. works: what further works have published.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Shown:
     methods: Mapping[str, Method] = field(default_factory=dict)
     end: int | None = None
     pruned: Mapping[tuple[str, float], float] = field(default_factory=dict)
+    works: Works = NONE
 
     @property
     def labels(self) -> dict[str, str]:

@@ -48,6 +48,7 @@ from pipeline.study.outputs import Linked, Output, parse_output
 from pipeline.study.recipes import Library
 from pipeline.study.settings import RECIPES, Method, Protocol
 from pipeline.study.strict_yaml import read_yaml
+from pipeline.study.works import FOLDER, Works, texts
 
 FROZEN, DATA_ROOT, COMMAND = "PIPELINE_CONFIG", "DATA_ROOT", "command line"
 #: Folders below the results that no study may be named after.
@@ -171,18 +172,14 @@ class Config:
             for model, prunes in (protocol.sparsity_prunes or {}).items():
                 choose(model, self.models, f"{place}: sparsity_prunes", "model")
                 check_prunes(prunes, f"{place}: sparsity_prunes: {model}")
-        self.protocol: Protocol = protocols[
-            choose(
-                self.main.protocol,
-                protocols,
-                COMMAND if "protocol" in given else "config.yaml",
-                "protocol",
-            )
-        ]
+        place = COMMAND if "protocol" in given else "config.yaml"
+        name = choose(self.main.protocol, protocols, place, "protocol")
+        self.protocol: Protocol = protocols[name]
         self.datasets = {
             **data_catalog.INFO,
             **data_catalog.own_data_sets(raw["datasets"], self.results),
         }
+        self.works = Works.read(raw.get("works"), self.datasets, self.models, self.recipes.methods)
         self.where = f"config/studies/{self.main.study}.yaml"
         study: StudyFile = parse(StudyFile, raw["study"], self.where)
         self.title = study.title or self.main.study
@@ -201,6 +198,7 @@ class Config:
             for name, raw in self._outputs.items()
         }
         for name, output in found.items():
+            output.cite(self.works, f"{place}: {name}")
             if isinstance(output, Linked):
                 output.link(found, self.experiments, f"{place}: {name}")
         return found
@@ -414,6 +412,7 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
             "datasets": read_yaml(datasets) if datasets.exists() else {},
             "models": read_yaml(models) if models.exists() else {},
             "study": study,
+            "works": texts(folder / FOLDER),
         },
         given,
     )

@@ -78,13 +78,15 @@ class Targets:
         return [f"{self.results}/{run.path()}" for run in runs]
 
     def spec(self, name: str) -> dict[str, Any]:
-        """What decides an output: its entry, its runs and their settings."""
+        """What decides an output: its entry, its runs and their settings, and a further work's numbers."""
         output = self.outputs[name]
         runs = {run.key: self.graph.digest(run) for run in self.graph.outputs([name])}
         experiments = self.config.experiments
         chosen = [one for part in self._parts(output) for one in part.chosen(experiments)]
         methods = sorted({item for one in chosen for item in one.ways.items()}, key=itemgetter(0))
+        cited = self.config.works.rows(output.cited)
         return {
+            **({"cited": digest(cited)} if cited else {}),
             "algorithm": ALGORITHM["figure" if output.what == "figure" else "table"],
             "labels": {name: [method.label, method.color] for name, method in methods},
             "output": output.declared(),

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
+from pipeline.errors import UserError
 from pipeline.report import published
 from pipeline.report.claims import (
     accuracy,
@@ -42,8 +44,8 @@ from pipeline.report.claims.page import (
 
 __all__ = [
     "CONTRADICTED", "SUPPORTED", "UNDECIDED", "Claim", "Headline", "Numbers", "claims_markdown",
-    "claims_table", "evaluate", "on_points", "on_published", "on_results", "on_sweeps", "points_page",
-    "published_numbers", "published_page",
+    "claims_table", "evaluate", "on_points", "on_published", "on_results", "on_sweeps", "on_work",
+    "points_page", "published_numbers", "published_page",
 ]  # fmt: skip
 
 #: The modules that state claims, in the order of the paper; and those of Sharma et al.
@@ -54,6 +56,26 @@ OF_SWEEPS = (sharma_trajectories, sharma_children, sharma_sparse, sharma, sharma
 def evaluate(found: Numbers, subjects: Iterable[ModuleType] = SUBJECTS) -> list[Claim]:
     """All claims of these modules on one set of numbers, in their order; one page of tests."""
     return judge([one for part in subjects for one in STATED[part.__name__]], found)
+
+
+def subjects_of(work: str) -> Sequence[ModuleType]:
+    """The module of a further work's claims; of none, those of paper and thesis.
+
+    Raises:
+        UserError: that module states none.
+    """
+    if not work:
+        return SUBJECTS
+    part = import_module(f"{__name__}.{work}")
+    if not STATED[part.__name__]:
+        raise UserError(f"src/pipeline/report/claims/{work}.py: states no claim")
+    return [part]
+
+
+def on_work(work: str, cells: pd.DataFrame) -> list[Claim]:
+    """The claims of a further work on its own numbers, a cell frame."""
+    top1, top5 = (numbers.of_published(cells, metric) for metric in ("top1", "top5"))
+    return evaluate(Numbers(cells=top1, top5=top5), subjects_of(work))
 
 
 def published_numbers(cells: pd.DataFrame, diversity: pd.DataFrame | None = None) -> Numbers:
@@ -103,10 +125,13 @@ def on_sweeps(
     return evaluate(found, OF_SWEEPS)
 
 
-def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) -> list[Claim]:
+def on_results(
+    runs: pd.DataFrame, *, reuse: Sequence[str] = (), work: str = "", **others: Any
+) -> list[Claim]:
     """The claims on our runs and what else was measured; all frames as in `pipeline.results`.
 
     ``reuse``: experiments whose masks come from another data set; not among the other cells.
+    ``work``: as of `subjects_of`.
     ``others``: headline; diversity, curves and imp_barriers, a frame each; planes and costs, lists of
     what their outputs read.
     """
@@ -125,5 +150,6 @@ def on_results(runs: pd.DataFrame, *, reuse: Sequence[str] = (), **others: Any) 
             planes=numbers.of_planes(others.get("planes", ())),
             seconds=numbers.of_costs(others.get("costs", ())),
             headline=headline,
-        )
+        ),
+        subjects_of(work),
     )

@@ -9,7 +9,9 @@ mean, std (both in %), n, n_diverged, n_missing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,12 @@ def table(label: str) -> pd.DataFrame:
         known = sorted({*frame["paper_table"].dropna(), *frame["thesis_table"].dropna()})
         raise KeyError(f"no published table {label!r}; known: {', '.join(known)}")
     return found.reset_index(drop=True)
+
+
+def cells_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The cells of a further work (`pipeline.study.works`) as a cell frame."""
+    numbers = dict.fromkeys(("width", "sparsity", "rewind_epoch", "matching_epoch", "std"), float)
+    return pd.DataFrame(rows).astype(numbers).assign(n_diverged=0, n_missing=0)
 
 
 def diversity() -> pd.DataFrame:

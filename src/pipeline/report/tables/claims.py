@@ -1,4 +1,4 @@
-"""The claims of the works on the runs of a study, beside those on the published numbers."""
+"""The claims of a work on the runs of a study, beside those on the published numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.report import claims, levels
 from pipeline.report.claims import Claim, Headline
 from pipeline.report.figures import imp_barrier, plane
+from pipeline.report.published import cells_of
 from pipeline.report.shown import Shown
 from pipeline.report.tables import cost, diversity, notions
 from pipeline.report.tables.table import Table
@@ -92,6 +93,7 @@ def _of_the_paper(output: Claims, sources: Sequence[Output], results: Results) -
     return claims.on_results(
         _matched_at_the_end(runs, config.experiments),
         reuse=output.reuse,
+        work=output.work,
         diversity=pd.concat(diverse, ignore_index=True) if diverse else None,
         curves=results.curves(curves) if curves else None,
         imp_barriers=pd.concat(barriers, ignore_index=True) if barriers else None,
@@ -110,5 +112,7 @@ def _matched_at_the_end(runs: pd.DataFrame, experiments: Mapping[str, Experiment
 
 def build(output: Claims, shown: Shown, judged: list[Claim]) -> Table:
     """A row per claim; the tidy frame has a row per unit of every claim."""
+    rows = shown.works.rows(output.work)
     known = [*claims.on_published(), *claims.on_points()]
-    return claims.claims_table(output, shown, judged, beside=known)
+    beside = claims.on_work(output.work, cells_of(rows)) if rows else known
+    return claims.claims_table(output, shown, judged, beside=beside)

@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.runs import STAGES, Align, Connect, Curve, Run
 from pipeline.study.experiment import Experiment
 from pipeline.study.settings import Protocol
+from pipeline.study.works import Works
 
 Experiments = Mapping[str, Experiment]
 
@@ -56,7 +57,11 @@ class Output:
     title: str = option("", "title, printed above")
     note: str = option("", "a sentence for the note below")
     experiments: tuple[str, ...] = option((), "experiments of the study", unique=True)
-    published: str | None = option(None, "number of the paper's table beside which it is put")
+    published: str | None = option(
+        None,
+        "number of the paper's or the thesis' table beside which it is put; of a further work: its "
+        "name and the number",
+    )
     optional: bool = option(False, "built when asked for by name only, not with the others")
 
     def __init_subclass__(cls) -> None:
@@ -74,6 +79,21 @@ class Output:
 
     def check_experiment(self, experiment: Experiment, where: str) -> None:
         """Raise UserError where an experiment does not have what the entry shows."""
+
+    def cite(self, works: Works, where: str) -> None:
+        """Raise UserError where the entry names a table, or a work, that was not published."""
+        if isinstance(self.published, str):
+            if not self.numbers:
+                raise UserError(
+                    f"{where}: published: no numbers were published for kind {self.kind!r}"
+                )
+            further = works.labels if self.numbers is ACCURACIES else ()
+            choose(self.published, (*self.numbers, *further), f"{where}: published", "table")
+
+    @property
+    def cited(self) -> str:
+        """The further work, or the table of one, whose numbers are shown; or no such one."""
+        return self.published if isinstance(self.published, str) else ""
 
     def under(self, protocol: Protocol) -> Output:
         """The output with what it leaves to the protocol filled in."""
@@ -274,9 +294,5 @@ def parse_output(
     entry = dict(mapping(raw, where))
     kind = choose(entry.pop("kind", None), KINDS, where, "kind")
     output = parse(KINDS[kind], entry, where).under(protocol)
-    if isinstance(output.published, str):
-        if not output.numbers:
-            raise UserError(f"{where}: published: no numbers were published for kind {kind!r}")
-        choose(output.published, output.numbers, f"{where}: published", "table")
     output.check(experiments, where)
     return output

@@ -1,12 +1,15 @@
-"""The claims of the works on a study's own runs."""
+"""The claims of a work on a study's own runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 
 from pipeline.catalog.schema import choose, option
+from pipeline.errors import UserError
 from pipeline.study.outputs.base import Experiments, Linked, Output
+from pipeline.study.works import Works
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,20 @@ class Claims(Linked):
     reuse: tuple[str, ...] = option(
         (), "experiments whose masks come from other data; judged apart", unique=True
     )
+
+    work: str = option("", "a further work, whose claims these are; empty: paper and thesis")
+
+    def cite(self, works: Works, where: str) -> None:
+        super().cite(works, where)
+        if self.work:
+            choose(self.work, works.cells, f"{where}: work", "work")
+            name = f"report/claims/{self.work}.py"
+            if not files("pipeline").joinpath(name).is_file():
+                raise UserError(f"{where}: work: its claims are missing: src/pipeline/{name}")
+
+    @property
+    def cited(self) -> str:
+        return self.work
 
     def link(self, outputs: Mapping[str, Output], experiments: Experiments, where: str) -> None:
         super().link(outputs, experiments, where)
