@@ -30,9 +30,9 @@ SLOW = {
     "trial": 30, "sweeps": 30, "commands": 25, "terminal": 25, "limits": 20, "snippets": 31, "figures": 20,
     "weight_matching": 18, "resnet50": 17, "kernels": 16, "events": 15, "two_parameters": 15,
     "golden": 14, "fuzz_study": 14, "training": 13, "notebook": 20, "evidence": 10, "verdicts": 10,
-    "symmetry": 9, "alignment": 8, "align_command": 4, "tracing": 8, "interop": 7, "warm": 7,
-    "keys": 6, "photographs": 6,
-    "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5, "pruning": 5, "export": 5,
+    "symmetry": 9, "matchers": 9, "alignment": 8, "criteria": 8, "tracing": 8, "interop": 7, "warm": 7,
+    "keys": 6, "photographs": 6, "align_command": 4, "fuzz_files": 6,
+    "tracing_forms": 6, "facts": 6, "models_groups": 5, "pruning": 5, "export": 5,
     "times": 4,
     "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
