@@ -1,13 +1,13 @@
-"""The mask of a sparsity target, cut from the weights after one IMP round."""
+"""The mask of a sparsity target, cut from the weights after one IMP round or read from a file."""
 
 from __future__ import annotations
 
 from pipeline import models, pruning
 from pipeline.runs import Mask
-from pipeline.stages.imp import masked_state
+from pipeline.stages.imp import masked_state, scored
 from pipeline.stages.job import Job
 from pipeline.stages.outcome import emptied, finite
-from pipeline.weights import write_mask
+from pipeline.weights import own_mask, write_mask
 
 
 def execute(job: Job) -> None:
@@ -17,11 +17,14 @@ def execute(job: Job) -> None:
     model = job.model(run.dense)
     names = models.prunable_parameters(model, job.recipe.prunable)
     state, before = masked_state(job, "weights", model, names)
-    weights = {name: state[name] for name in names}
-    if run.target[0] == "P":
-        mask = pruning.prune_fraction(weights, before, job.recipe.fraction)
+    if (path := run.own(job.graph)) is not None:
+        mask = own_mask(path, {name: state[name] for name in names}, run.target[1:])
     else:
-        mask = pruning.prune_to(weights, before, float(run.target[1:]))
+        scores = scored(job, model, names, state, before, run.prunes(job.graph))
+        if run.target[0] == "P":
+            mask = pruning.prune_fraction(scores, before, job.recipe.fraction)
+        else:
+            mask = pruning.prune_to(scores, before, float(run.target[1:]))
     write_mask(job.path("mask.safetensors"), mask)
     zeros, entries = pruning.count(mask)
     job.metrics(
