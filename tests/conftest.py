@@ -29,9 +29,10 @@ SLOW = {
     "distributed": 30, "families": 25, "stages": 25, "mishaps": 25, "figures": 25, "own_model": 14,
     "matching": 14, "terminal": 13, "weight_matching": 13, "fuzz_study": 13, "commands": 11,
     "training": 11, "evidence": 11, "trial": 10, "resnet50": 10, "golden": 10, "limits": 9,
-    "snippets": 9, "notebook": 8, "tracing": 8, "kernels": 7, "events": 7, "verdicts": 7,
+    "snippets": 9, "notebook": 16, "tracing": 8, "kernels": 7, "events": 7, "verdicts": 7,
     "symmetry": 7, "interop": 7, "warm": 7, "sweeps": 6, "two_parameters": 6, "keys": 6,
-    "host": 20, "share": 15, "rounds": 14, "layers": 12, "children": 9, "alignment": 8, "align_command": 4,
+    "host": 20, "share": 15, "rounds": 14, "layers": 12, "children": 9, "alignment": 8,
+    "matchers": 9, "criteria": 8, "align_command": 4,
     "photographs": 6, "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5,
     "pruning": 5, "export": 5, "times": 4, "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip

@@ -47,6 +47,30 @@ def read_mask(path: Path) -> pruning.Mask:
         raise UserError(f"{path}: {error}") from None
 
 
+def own_mask(path: Path, weights: Mapping[str, Tensor], sparsity: str) -> pruning.Mask:
+    """A mask from anywhere: one that ``write_mask`` wrote, or tensors that are 0 where it prunes.
+
+    weights: those that may be pruned; the mask says of each what is kept. sparsity: what it has, as it
+    stands in paths, but for what its digits do not tell.
+
+    Raises:
+        UserError: missing or damaged, not of these weights, or of another sparsity.
+    """
+    tensors = read_tensors(path)
+    packed = all(tensor.dtype == torch.uint8 and tensor.ndim == 1 for tensor in tensors.values())
+    mask = read_mask(path) if packed else {name: tensor != 0 for name, tensor in tensors.items()}
+    if odd := sorted(set(mask) ^ set(weights)):
+        raise UserError(f"{path}: not a mask of the weights that may be pruned: {', '.join(odd)}")
+    for name, weight in weights.items():
+        if mask[name].shape != weight.shape:
+            shapes = f"{list(mask[name].shape)}, expected {list(weight.shape)}"
+            raise UserError(f"{path}: {name} is {shapes}")
+    found, half = pruning.sparsity(mask), 0.5 * 10.0 ** -len(sparsity.partition(".")[2])
+    if not abs(found - float(sparsity)) <= half:
+        raise UserError(f"{path}: prunes {found:.6g} of the weights, expected {sparsity}")
+    return {name: mask[name] for name in weights}
+
+
 def sparse_state(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state as bits and values of what the mask keeps, and the other tensors as they are."""
     packed = {_BITS + name: bits for name, bits in pruning.pack(mask).items()}

@@ -253,7 +253,7 @@ def align_all(
     networks: Sequence[nn.Module],
     batches: Batches,
     *,
-    matcher: str = "weights",
+    matcher: str = "c2m3",
     groups: PermutationSpec | None = None,
     seed: int = 0,
     **settings: Any,

@@ -7,7 +7,11 @@ or ``O<n>``: one prune of the dense weights, by as many as n full prunes take.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from pipeline.artifacts.store import file_digest
+from pipeline.errors import UserError
 from pipeline.runs.base import File, Run, Study
 from pipeline.runs.dense import BASE, Dense
 from pipeline.runs.form import Form, sparsity_text
@@ -47,17 +51,50 @@ class Mask(Run):
 
     def prunes(self, study: Study) -> int:
         """Prunes that lead to the target, the last one from `source`."""
+        if study.recipe(self).prune_at == "start":
+            return 1
         return target_rounds(self.target, study.recipe(self).fraction)
 
     def source(self, study: Study) -> File:
-        """The weights from which the mask is cut: those after one round less than its prunes."""
+        """The weights from which the mask is cut: those after one round less than its prunes.
+
+        Or those of the initialisation, if the recipe prunes at the start.
+        """
         recipe = study.recipe(self)
+        if recipe.prune_at == "start":
+            return weights_at(study, self.dense, 0)
         if self.target[0] == "O" and recipe.one_shot == "rewound":
             return weights_at(study, self.dense, recipe.rewind_epoch)
         return round_weights(study, self.dense, self.recipe, self.prunes(study) - 1)
 
     def inputs(self, study: Study) -> dict[str, File]:
         return {"weights": self.source(study)}
+
+    def own(self, study: Study) -> Path | None:
+        """The file of the user's own that is its mask, if its recipe names one."""
+        name: str | None = study.recipe(self).mask_file
+        if name is None:
+            return None
+        words = {"seed": self.dense.who, "sparsity": self.target[1:]}
+        for word, value in words.items():
+            name = name.replace(f"{{{word}}}", str(value))
+        return Path(name)
+
+    def beside(self, study: Study) -> dict[str, Any]:
+        path = self.own(study)
+        if path is None:
+            return {}
+        try:
+            return {"mask_file": file_digest(path)}
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}: the mask_file of {self.recipe}") from None
+
+    def check(self, study: Study) -> None:
+        if study.recipe(self).prune_at == "start" and self.target[0] != "S":
+            raise UserError(
+                f"{self.folder}: pruning at the start meets S itself, with no number of prunes; take "
+                "a protocol without sparsity_prunes and sparsity_tolerance for it"
+            )
 
     def obstacle(self, study: Study, trial: Trial) -> str | None:
         recipe = study.recipe(self)

@@ -60,7 +60,8 @@ class Match(Run):
         return {"a": solution_of(self.a), "b": weights_at(study, self.b, end)}
 
     def obstacle(self, study: Study, trial: Trial) -> str | None:
-        return trial.problems.get("groups")
+        similarity = study.recipe(self).similarity
+        return trial.problems.get("groups") or trial.problems.get(similarity)
 
     def limits(self, study: Study) -> dict[str, int]:
         return {} if self.epoch is None else {"matching epoch t": self.epoch}
@@ -78,4 +79,6 @@ def passes_of(recipe: Any, available: int) -> float:
     if not recipe.looks:
         return 0.0
     share = min(1.0, recipe.images / available) if recipe.images else 1.0
+    if recipe.learns:
+        return float(recipe.steps * recipe.batch_size) / available
     return 2 * share / 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.errors import UserError
 from pipeline.runs.base import File, Study
 from pipeline.runs.imp import Rounds
 from pipeline.runs.mask import Mask
@@ -24,6 +25,13 @@ class Solution(Rounds):
     @property
     def what(self) -> str:
         return f"IMP solution {self.mask.sparsity_words} seed {self.mask.dense.who}"
+
+    def check(self, study: Study) -> None:
+        if study.recipe(self).prune_at == "start":
+            raise UserError(
+                f"{self.folder}: what is pruned at the start has no round of training after it; its "
+                "recipe has sparse runs, and no IMP solution"
+            )
 
     def inputs(self, study: Study) -> dict[str, File]:
         return {

@@ -13,8 +13,8 @@ class Trial:
     ``parameters`` are trainable numbers, ``activations`` those that the layers give for one image.
     ``prunable`` are the weights that pruning may remove, by the setting of the same name.
     ``problems`` say why it cannot do what not every run asks of it: "groups" (no units of it can be
-    permuted), "repair". ``groups`` is the digest of its permutation groups. Until it is ``done``,
-    only the first two are known.
+    permuted), "repair", and matchers that do not know its units. ``groups`` is the digest of its
+    permutation groups. Until it is ``done``, only the first two are known.
     """
 
     parameters: int

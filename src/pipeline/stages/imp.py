@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from pipeline import models, pruning
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
+from pipeline.data.augment import normalise
 from pipeline.errors import UserError
+from pipeline.pruning.criteria import CRITERIA, Occasion
 from pipeline.runs import ImpBlock
 from pipeline.runs.imp import round_prefix
 from pipeline.stages.job import Job
@@ -64,6 +69,42 @@ def masked_state(
     return tensors, pruning.full({name: tensors[name] for name in names})
 
 
+def scored(
+    job: Job,
+    model: nn.Module,
+    names: Sequence[str],
+    state: Mapping[str, Tensor],
+    mask: pruning.Mask,
+    number: int,
+) -> Mapping[str, Tensor]:
+    """Scores of the weights of ``state`` by the recipe's criterion, at prune ``number``.
+
+    Gradients are taken on the CPU, in training mode, of the loss on plain training images.
+    """
+    seed, settings = job.run.home.stream, job.recipe
+
+    def gradients() -> Mapping[str, Tensor]:
+        drawn = job.data.subset(
+            settings.score_images, batch_size=settings.score_images,
+            order=generator(seed, "prune-images", number),
+        )  # fmt: skip
+        images, labels = next(iter(drawn))
+        torch.set_num_threads(settings.threads)
+        network = copy.deepcopy(model).cpu().train()
+        network.load_state_dict(state)
+        loss = cross_entropy(network(normalise(images, job.data.mean, job.data.std)), labels)
+        weights = dict(network.named_parameters())
+        found = torch.autograd.grad(loss, [weights[name] for name in names])
+        return dict(zip(names, found, strict=True))
+
+    return CRITERIA[settings.criterion](
+        Occasion(
+            {name: state[name] for name in names}, mask, gradients,
+            lambda purpose: generator(seed, f"prune-{purpose}", number),
+        )
+    )  # fmt: skip
+
+
 def execute(job: Job) -> None:
     """Prune and train each round of the block; write the sparse weights of all of them."""
     run = job.run
@@ -79,8 +120,8 @@ def execute(job: Job) -> None:
     status = "ok"
     with graceful():
         for number in run.rounds(job.graph):
-            weights = {name: state[name] for name in names}
-            mask = pruning.prune_fraction(weights, mask, job.recipe.fraction)
+            scores = scored(job, model, names, state, mask, number)
+            mask = pruning.prune_fraction(scores, mask, job.recipe.fraction)
             part = job.folder / f".round{number:02d}.safetensors"
             done = _finished(part, job.digest) if job.leads else None
             if job.team.any(done is not None)[0]:

@@ -39,6 +39,7 @@ from pipeline.study import trials
 from pipeline.study.config import Config
 from pipeline.study.settings import TrainSettings
 from pipeline.symmetry.permutation import PermutationSpec
+from pipeline.symmetry.relaxation import refused
 from pipeline.symmetry.trace.proof import drawn
 from pipeline.training.step import Step
 from pipeline.weights import read_state, sparse_state, state_of
@@ -130,6 +131,7 @@ class Life:
         spec = None
         try:
             spec = groups(self.subject, model)
+            problems |= refused(spec)
         except UserError as error:
             problems["groups"] = str(error)
         prunable = {which: models.prunable_parameters(model, which) for which in models.PRUNABLE}

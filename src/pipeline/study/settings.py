@@ -152,6 +152,22 @@ class ImpSettings(TrainSettings):
         "trained",
         "weights that masks of one prune rank: those of the end of training, or of rewind_epoch",
     )
+    criterion: Literal["magnitude", "layerwise", "random", "snip"] = option(
+        "magnitude",
+        "what is pruned first: the smallest weights of all layers together, or of each layer alike; "
+        "any; those whose cut changes the loss least (SNIP)",
+    )
+    prune_at: Literal["rounds", "start"] = option(
+        "rounds", "where masks are cut: after rounds of training, or once, from the initialisation"
+    )
+    score_images: int = option(
+        128, "criterion snip: training images on which the loss is taken", AT_LEAST_ONE
+    )
+    mask_file: str | None = option(
+        None,
+        "prune_at start: a mask of one's own in place of a criterion's, a safetensors file below the "
+        "folder of config.yaml; {seed} and {sparsity} stand for those of a run",
+    )
 
     def check(self, where: str) -> None:
         super().check(where)
@@ -160,16 +176,29 @@ class ImpSettings(TrainSettings):
                 raise UserError(f"{where}: rewind_epoch goes with style: rewind only")
             if self.one_shot == "rewound":
                 raise UserError(f"{where}: one_shot: rewound goes with style: rewind only")
+        if self.mask_file is not None and self.prune_at != "start":
+            raise UserError(f"{where}: mask_file goes with prune_at: start")
+        if self.mask_file is not None and self.criterion != "magnitude":
+            raise UserError(f"{where}: mask_file: criterion {self.criterion} would prune nothing")
 
 
 @dataclass(frozen=True)
 class MatchSettings(Checked):
     """Matching of a onto b, by activations (paper, eq. 1 and 2) or by weights (Sharma et al.)."""
 
-    similarity: Literal["correlation", "inner", "weights", "random"] = option(
+    similarity: Literal[
+        "correlation",
+        "inner",
+        "weights",
+        "c2m3",
+        "sinkhorn",
+        "straight-through",
+        "random",
+    ] = option(
         "correlation",
         "what the assignment maximises: correlation or inner product of activations, inner product "
-        "of weights; random is a control",
+        "of weights, by ascent or (c2m3) with cycle consistency; sinkhorn and straight-through learn "
+        "it by gradients; random is a control",
     )
     std: Literal["pooled", "batch-mean"] = option("pooled", "standard deviation of an activation")
     epsilon: float = option(1e-4, "added to the product of standard deviations", NOT_NEGATIVE)
@@ -180,8 +209,8 @@ class MatchSettings(Checked):
     )
     start: Literal["identity", "activations", "random"] = option(
         "identity",
-        "similarity weights: where the ascent starts; activations: from what the inner product of "
-        "activations finds",
+        "similarity weights, c2m3: where the ascent starts; activations: from what the inner product "
+        "of activations finds (weights alone)",
     )
     starts: int = option(
         1, "similarity weights: ascents, of which the best counts; the others start at random",
@@ -191,17 +220,44 @@ class MatchSettings(Checked):
     order: Literal["random", "forward"] = option(
         "random", "similarity weights: order of the groups in a sweep"
     )
-    biases: bool = option(True, "similarity weights: biases take part, those of norms as well")
+    biases: bool = option(
+        True, "similarity weights, c2m3: biases take part, those of norms as well"
+    )
+    steps: int = option(
+        200, "similarity c2m3, sinkhorn, straight-through: steps, for c2m3 at most", AT_LEAST_ONE
+    )
+    rate: float = option(
+        0.1, "similarity sinkhorn, straight-through: learning rate of Adam; weights learn at 0.01 of it",
+        POSITIVE,
+    )  # fmt: skip
+    cost: Literal["distance", "midpoint", "line"] = option(
+        "distance",
+        "similarity sinkhorn: what is lowered: the distance of the weights, or the loss half way "
+        "between the networks, or anywhere on the line",
+    )
+    temperature: float = option(
+        1.0, "similarity sinkhorn: of its scores; less is nearer to a permutation", POSITIVE
+    )
     augment: bool = option(True, "augmented training images (as in training), or plain ones")
     images: int | None = option(None, "how many training images; empty: all", AT_LEAST_ONE)
     batch_size: int = option(128, "images per forward pass", AT_LEAST_ONE)
     threads: int = option(1, "compute threads", AT_LEAST_ONE)
 
+    def check(self, where: str) -> None:
+        if self.similarity == "c2m3" and self.start == "activations":
+            raise UserError(f"{where}: start: activations goes with similarity: weights")
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss of merged networks is lowered, so that labels are needed."""
+        by_loss = self.similarity == "sinkhorn" and self.cost != "distance"
+        return by_loss or self.similarity == "straight-through"
+
     @property
     def looks(self) -> bool:
         """Whether images are looked at."""
         by_weights = self.similarity == "weights" and self.start != "activations"
-        return not by_weights and self.similarity != "random"
+        return self.learns or not (by_weights or self.similarity in ("c2m3", "sinkhorn", "random"))
 
 
 @dataclass(frozen=True)

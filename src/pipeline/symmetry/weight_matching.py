@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
@@ -168,6 +169,20 @@ class Problem:
         one, two = axes[0], axes[1] + 1  # behind the entries that the first one owns
         return tensor.movedim((one, two), (-2, -1)).flatten(0, -3)
 
+    def assigned(
+        self, family: str, scores: Mapping[str, Tensor]
+    ) -> dict[str, tuple[Scored, np.ndarray]]:
+        """For each group of a family its scores, and the assignment of the largest total one.
+
+        Scores are [units of b, units of a]; units that score 0 with everything stay in order.
+        """
+        blocks, scored = self.spec.blocks, {}
+        for group in self.families[family]:
+            values = scores[group].cpu().numpy()
+            dead_a, dead_b = ((values == 0).all(axis) for axis in (0, 1))
+            scored[group] = Scored(values, dead_a, dead_b, blocks.get(group))
+        return assign(scored)
+
     def climb(
         self,
         start: Permutation,
@@ -264,16 +279,13 @@ class Place:
 
     def improve(self, family: str) -> bool:
         """Put a family to its best, if that gains anything beyond rounding; whether it moved."""
-        problem, blocks = self.problem, self.problem.spec.blocks
-        scored = {}
-        for group in problem.families[family]:
-            scores = self.scores(group).cpu().numpy()
-            dead_a, dead_b = ((scores == 0).all(axis) for axis in (0, 1))
-            scored[group] = Scored(scores, dead_a, dead_b, blocks.get(group))
-        best = {name: torch.from_numpy(index) for name, (_, index) in assign(scored).items()}
+        problem = self.problem
+        scores = {group: self.scores(group) for group in problem.families[family]}
+        found = problem.assigned(family, scores)
+        best = {name: torch.from_numpy(index) for name, (_, index) in found.items()}
         gain = sum(
-            float(each.scores[range(len(best[name])), best[name]].sum() - each.scores.trace())
-            for name, each in scored.items()
+            float(each.scores[range(len(index)), index].sum() - each.scores.trace())
+            for each, index in (found[group] for group in scores)
         )
         least = GAIN * problem.norm
         if gain <= least:

@@ -1,4 +1,7 @@
-"""Global magnitude masks and the schedule of iterative magnitude pruning (paper, A.3)."""
+"""Global magnitude masks and the schedule of iterative magnitude pruning (paper, A.3).
+
+What is pruned first may be said by scores in place of weights: see `pipeline.pruning.criteria`.
+"""
 
 from __future__ import annotations
 
