@@ -70,7 +70,7 @@ class Mask(Run):
     def inputs(self, study: Study) -> dict[str, File]:
         return {"weights": self.source(study)}
 
-    def own(self, study: Study) -> Path | None:
+    def own_file(self, study: Study) -> Path | None:
         """The file of the user's own that is its mask, if its recipe names one."""
         name: str | None = study.recipe(self).mask_file
         if name is None:
@@ -81,7 +81,7 @@ class Mask(Run):
         return Path(name)
 
     def beside(self, study: Study) -> dict[str, Any]:
-        path = self.own(study)
+        path = self.own_file(study)
         if path is None:
             return {}
         try:

@@ -21,7 +21,7 @@ def execute(job: Job) -> None:
     model = job.model(run.dense)
     names = models.prunable_parameters(model, job.recipe.prunable)
     state, before = masked_state(job, "weights", model, names)
-    if (path := run.own(job.graph)) is not None:
+    if (path := run.own_file(job.graph)) is not None:
         mask = own_mask(path, {name: state[name] for name in names}, run.target[1:])
     else:
         scores = scored(job, model, names, state, before, run.prunes(job.graph))
