@@ -403,7 +403,7 @@ def children(
             "experiment": dense, "dataset": "cifar10", "model": "vgg16_ln", "width": 1.0,
             "dense": dense, "match": matcher, "matcher": matcher, "sweep": "spawns",
             "seeds": f"a{a}-b{b}", "status": "ok", "evaluated_at": now, "distance": 1.0,
-            "correction": "none",
+            "correction": "none", "over": "spawns", "level": np.nan,
         }  # fmt: skip
         part = 0.5 if now == 20 else 1.0
         lines: list[tuple[str, Any, Any, Any, float]] = [

@@ -108,8 +108,8 @@ def study(output: dict[str, Any]) -> Any:
         ({"lines": ["children"], "x": "born"}, ["unknown value 'born'"]),
         ({"lines": ["children"], "spawns": [1]}, ["spawns: sweep 'mine' has no children of epoch 1"]),
         ({"spawns": [0], "lines": ["none"]}, ["spawns go with lines of instability and children"]),
-        ({"kind": "fixed-points"}, ["needs a sweep over epochs or triples"]),
-        ({"kind": "notions"}, ["needs a sweep over epochs or triples, not over spawns"]),
+        ({"kind": "fixed-points"}, ["needs a sweep over epochs, layers, rounds or triples"]),
+        ({"kind": "notions"}, ["needs a sweep over epochs, rounds or triples, not over spawns"]),
         ({"kind": "landscape"}, ["needs a sweep over epochs, not over spawns"]),
     ],
 )  # fmt: skip

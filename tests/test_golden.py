@@ -329,7 +329,9 @@ def of_imp(study: Golden) -> Fingerprint:
     rate = ImpBlock(run.dense, "rate", 1)
     with consumed() as drawn:
         study.run(rate)
-    return beside(found, "rate", trained(study, rate, drawn))
+    of_rate = trained(study, rate, drawn)
+    of_rate["near"] = {key: values[:5] for key, values in of_rate["near"].items()}  # rounding grows
+    return beside(found, "rate", of_rate)
 
 
 def of_mask(study: Golden) -> Fingerprint:

@@ -133,8 +133,8 @@ def test_jobs_whose_host_ends_go_on_by_themselves_and_those_that_follow_have_a_n
     for job in jobs:
         again = facts(job)
         assert not again["hosted"] and again["pid"] == job.pid
-        job.terminate()
-        assert job.wait() == 143
+        job.terminate()  # it may not have come to the point where it takes signals
+        assert job.wait() in (143, -signal.SIGTERM)
     until(lambda: gone(*host))
     following = begun(script, "zero")
     found = facts(following)

@@ -365,7 +365,7 @@ def test_a_mistake_in_a_sweep_recipe_is_one_line(sweep: dict[str, Any], words: l
 
 OUTPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "verdicts on mixtures": (
-        {"kind": "notions"}, ["no definition is judged on a sweep over layers; allowed: epochs, triples"],
+        {"kind": "notions"}, ["needs a sweep over epochs, rounds or triples, not over layers"],
     ),
     "a kind that is not mixed": (
         {"kind": "partial-barrier", "kinds": ["leave-out"]},

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import models, pruning, symmetry
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_csv, read_json, read_tensors
-from pipeline.connectivity.barrier import barrier, curve
+from pipeline.connectivity.barrier import alphas, barrier, curve
 from pipeline.report import build, claims, levels
 from pipeline.report.claims import sweeps
 from pipeline.results import Results
@@ -38,7 +38,7 @@ from pipeline.runs.imp import round_prefix
 from pipeline.runs.snapshot import weights_at
 from pipeline.runs.sweeps.rounds import point_of
 from pipeline.stages.job import Job
-from pipeline.stages.lines import alphas, ground
+from pipeline.stages.lines import ground
 from pipeline.study.experiment import Cell
 from pipeline.study.outputs.accuracy import AccuracyVsSparsity
 from pipeline.training.loop import Schedule, Trainer, Training

@@ -60,7 +60,7 @@ def test_the_python_of_the_page_on_results_runs_on_the_demo(copy: Path) -> None:
     graph = Graph(config)
     write_facts(config, "digits")
     base = "digits/resnet20-w0.5"
-    cell = "imp-ft-digits/permuted.activations/S0.90/k1-e15/sparse-digits/a0-b1"
+    cell = "imp-ft-digits/permuted.activations/S0.95/k1-e15/sparse-digits/a0-b1"
     assert cell in (HOW_TO / "results.md").read_text()
     for run in graph.closure([run_of(config, f"sparse/{base}/dense-digits/{cell}")]):
         stages.run(config, run.stage, run.key)

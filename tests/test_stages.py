@@ -332,7 +332,9 @@ def test_data_order_belongs_to_the_initialisation(tiny: Tiny) -> None:
     runs = {method: tiny.cell(method).run for method in ("lth", "naive", "permuted")}
     seen = {method: purposes(run) for method, run in runs.items()}
     assert seen["naive"] == seen["permuted"]
-    assert {name[0] for name in seen["naive"]} == {1} and {name[0] for name in seen["lth"]} == {0}
+    assert {name[0] for name in seen["naive"]} == {"1"} and {name[0] for name in seen["lth"]} == {
+        "0"
+    }
     assert [name[1:] for name in seen["lth"]] == [name[1:] for name in seen["naive"]]
     assert len(set(seen["lth"])) == len(seen["lth"]) == 8
 

@@ -30,7 +30,7 @@ experiments:
     imp: imp-ft-digits
     sparse: sparse-digits
     connectivity: line-digits
-    sparsities: [0.80, 0.90] # shares of the weights that are pruned
+    sparsities: [0.95, 0.97] # shares of the weights that are pruned
     rewind_epochs: [1] # k: epochs that the initialisation was trained before the sparse run
     # Seeds (a, b): the mask comes from a, naive and permuted runs start from b. Two pairs or more
     # give a spread; three are the paper's.

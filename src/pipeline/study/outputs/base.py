@@ -235,7 +235,8 @@ class OfSweeps(Output):
         if experiment.over is None:
             raise UserError(f"{where}: experiment {experiment.name!r} declares no sweep")
         if self.goes_over and experiment.over.over not in self.goes_over:
-            wanted = " or ".join(self.goes_over)
+            *most, last = self.goes_over
+            wanted = f"{', '.join(most)} or {last}" if most else last
             raise UserError(
                 f"{where}: experiment {experiment.name!r}: needs a sweep over {wanted}, not over "
                 f"{experiment.over.over}"
