@@ -341,7 +341,7 @@ def connections(times: tuple[int, ...] = (1, 5, 20, 160), pairs: int = 3) -> pd.
             "experiment": model, "dataset": "cifar10", "model": model, "width": 1.0,
             "match": matcher, "matcher": matcher, "sweep": "sweep", "seeds": f"a{2 * pair}-b{2 * pair + 1}",
             "status": "ok", "a": 2 * pair, "b": 2 * pair + 1, "evaluated_at": now, "distance": 1.0,
-            "correction": "none",
+            "correction": "none", "dense": "t", "over": "epochs", "level": np.nan,
         }  # fmt: skip
         lines: list[tuple[str, Any, Any, float]] = [("none", np.nan, np.nan, 50.0)]
         lines += [

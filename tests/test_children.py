@@ -216,7 +216,7 @@ def test_a_child_that_was_stopped_goes_on_with_the_same_bits(
         if steps == 11:
             if not gentle:
                 raise _Cut
-            monkeypatch.setattr(loop, "_stop_requested", lambda: True)
+            patched.setattr(loop, "_stop_requested", lambda: True)
         usual(*given)
 
     with monkeypatch.context() as patched:

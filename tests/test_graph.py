@@ -44,6 +44,7 @@ SWEPT = {
     "connectivity": "sharma-tiny-planes",
 }  # fmt: skip
 SWEEPS = {
+    "figure_alignment": {"kind": "accuracy-vs-alignment", "experiments": ["one"]},
     "figure_barrier": {"kind": "barrier", "experiments": ["swept"]},
     "figure_landscape": {"kind": "landscape", "experiments": ["swept"]},
 }
