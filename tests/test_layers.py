@@ -411,7 +411,7 @@ def test_the_released_code_cuts_by_substrings_without_biases_ten_epochs_early() 
         assert not study.recipes.resolve("match", label).biases
     text = read(ROOT, {"study": "sharma"}).experiments["vgg-layers"]
     assert isinstance(text.over, Layers)
-    assert (text.over.mix, text.over.layer_cut, text.over.final) == ("permutations", "exact", None)
+    assert (text.over.mix, text.over.layer_cut, text.over.final) == ("weights", "exact", None)
     (run, *_) = text.aligned()
     lines = run.lines(Graph(read(ROOT, {"study": "sharma"})), ())
     assert len(lines) == 1 + 9 + 8 * 5 * 4  # no π, π of nine epochs, and Figure 17's mixtures
