@@ -33,7 +33,7 @@ def _whole() -> dict[str, Any]:
     datasets = parse_yaml((ROOT / "config" / "datasets.yaml").read_text(), "datasets.yaml")
     every = recipes()
     for kind in ("dense", "imp", "sparse", "connectivity"):
-        kept = ("tiny", "imagenet", "sharma-imp", "sharma-small")  # protocols and sweeps name the latter
+        kept = ("tiny", "imagenet", "sharma")  # protocols and sweeps name the latter two
         every[kind] = {n: e for n, e in every[kind].items() if any(word in n for word in kept)}
     every["dense"]["dense"] = {"extends": "dense-tiny", "epochs": 5}
     every["protocols"]["paper"] |= {"imp": {"momentum": 0.5}, "sparsity_tolerance": {"vgg11": 0.01}}
