@@ -64,8 +64,8 @@ rule render_report:
         rules.settings.output,
         rules.provenance.output,
     output:
-        f"{SCOPE}/report.html",
-        f"{ABOUT}/found.txt",
+        page=f"{SCOPE}/report.html",
+        found=f"{ABOUT}/found.txt",
     log:
         f"{LOGS}/report.log",
     localrule: True
@@ -74,7 +74,7 @@ rule render_report:
     message:
         "Rendering the report"
     shell:
-        "python workflow/scripts/write.py report {output[0]} > {log} 2>&1"
+        "python workflow/scripts/write.py report {output.page} > {log} 2>&1"
 
 
 rule archive:
