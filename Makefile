@@ -4,8 +4,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= 2
-# Some tests wait for other processes: one more tester than processors keeps these busy.
-TESTERS = $(shell expr $(CORES) + 1)
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := bin/python -m pip install --quiet --disable-pip-version-check
@@ -40,7 +38,7 @@ sharma-tiny: $(VENV)/.installed-run ## figures of Sharma et al. (2024) in miniat
 	snakemake -c$(CORES) --config study=sharma-tiny
 
 test: $(VENV)/.installed-dev ## the whole test suite
-	python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore=tests/browser
+	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser
 
 check: lint ## before each commit, in a minute: style, types, the tests that are not slow
 	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser -m "not slow"
