@@ -33,6 +33,7 @@ SLOW = {
     "symmetry": 7, "interop": 7, "warm": 7, "sweeps": 6, "two_parameters": 6, "keys": 6,
     "host": 20, "share": 15, "rounds": 14, "layers": 12, "children": 9, "alignment": 8,
     "matchers": 9, "criteria": 8, "align_command": 4,
+    "docs": 25, "claims": 16, "children_report": 6, "claims_sparse": 4, "claims_sweeps": 4,
     "photographs": 6, "fuzz_files": 6, "tracing_forms": 6, "facts": 6, "models_groups": 5,
     "pruning": 5, "export": 5, "times": 4, "graphed": 4, "show": 4, "finished": 4, "watch": 3,
 }  # fmt: skip
