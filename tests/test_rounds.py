@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import synthetic
 import torch
@@ -41,6 +42,7 @@ from pipeline.stages.job import Job
 from pipeline.stages.lines import ground
 from pipeline.study.experiment import Cell
 from pipeline.study.outputs.accuracy import AccuracyVsSparsity
+from pipeline.study.outputs.sweep_barriers import SweepBarriers
 from pipeline.training.loop import Schedule, Trainer, Training
 from pipeline.weights import dense_state, read_mask, read_state, under
 
@@ -446,7 +448,10 @@ def test_claims_and_figures_find_their_cells_in_the_runs(study: Tiny) -> None:
     results, outputs = Results(study.config), study.config.outputs
     for run in study.graph.closure(study.graph.outputs(outputs)):
         study.make(run)
-    connections, accuracies = levels.of_outputs(results, outputs.values())
+    swept = [output for output in outputs.values() if isinstance(output, SweepBarriers)]
+    connections = pd.concat(map(results.connections, swept), ignore_index=True)
+    shown = {one.name: one for output in outputs.values() for one in results.chosen(output)}
+    accuracies = levels.accuracies(results, [one for one in shown.values() if one.levels])
     assert {*connections["status"]} == {*accuracies["status"]} == {"ok"}
     values = sweeps.of_levels(connections, accuracies)
     assert values is not None

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from pipeline.results import COLUMNS, CONNECTIONS, MATCHERS, Results
+from pipeline.results import COLUMNS, MATCHERS, Results
 from pipeline.study.experiment import Experiment
-from pipeline.study.outputs import Output
-from pipeline.study.outputs.sweep_barriers import SweepBarriers
 
 #: What every row says beside the columns of `pipeline.results.COLUMNS`.
 LABELS = ["arm", "matcher", "rewound", "level"]
@@ -49,17 +47,6 @@ def accuracies(results: Results, experiments: Iterable[Experiment]) -> pd.DataFr
             )
         )
     return pd.concat(frames[1:] or frames, ignore_index=True)
-
-
-def of_outputs(results: Results, outputs: Iterable[Output]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of all sweeps of outputs, and the accuracies of their experiments with levels."""
-    known = [*outputs]
-    lines = [results.connections(one) for one in known if isinstance(one, SweepBarriers)]
-    experiments = {e.name: e for one in known for e in results.chosen(one) if e.levels}
-    connections = (
-        pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=CONNECTIONS)
-    )
-    return connections, accuracies(results, experiments.values())
 
 
 def _matcher(results: Results, recipe: str) -> str:

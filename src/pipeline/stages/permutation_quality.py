@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline import symmetry
 from pipeline.artifacts.store import read_tensors
 from pipeline.runs.permutation_quality import PermutationQuality
-from pipeline.stages.curve import State, lines
+from pipeline.stages.curve import lines
 from pipeline.stages.job import Job
 from pipeline.stages.lines import ground
 from pipeline.stages.match import pair
 from pipeline.stages.outcome import finite
 from pipeline.symmetry.matching import collect, judged
-from pipeline.symmetry.permutation import Permutation
+
+#: Of each group of units: mean similarities of those that are paired, by the permutation and by controls.
+MEASURED = ("size", "matched", "identity", "random")
 
 
 def execute(job: Job) -> None:
@@ -27,17 +27,9 @@ def execute(job: Job) -> None:
     spec, permutation = job.spec(run.judged), read_tensors(job.input("permutation"))
     moved = symmetry.apply(spec, permutation, a)
     _, barriers = lines(ground(job, run.match.b), job.recipe, moved, a, b)
-    groups = _similarity(job, run, permutation, (a, b))
-    job.metrics(status="ok", barriers=barriers, groups=groups)
-
-
-def _similarity(
-    job: Job, run: PermutationQuality, permutation: Permutation, states: tuple[State, State]
-) -> dict[str, dict[str, Any]]:
-    """By group of units, the mean similarity of those that the permutation pairs, and of controls."""
     settings = job.graph.recipe(run.judged)
-    looked = pair(job, job.spec(run.judged), (run.match.a, run.match.b), states, settings)
-    statistics = collect(*looked.networks(), looked.spec, looked.batches())
+    looked = pair(job, spec, (run.match.a, run.match.b), (a, b), settings)
+    statistics = collect(*looked.networks(), spec, looked.batches())
     found = judged(statistics, permutation, settings.similarity, settings.std, settings.epsilon)
-    measured = ("size", "matched", "identity", "random")
-    return {name: {key: getattr(each, key) for key in measured} for name, each in found.items()}
+    groups = {name: {key: getattr(each, key) for key in MEASURED} for name, each in found.items()}
+    job.metrics(status="ok", barriers=barriers, groups=groups)

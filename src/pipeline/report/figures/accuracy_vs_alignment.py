@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import style
 from pipeline.report.shown import Shown
-from pipeline.report.statistics import clusters, interval
+from pipeline.report.statistics import interval
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import METRICS, QUANTITIES
+from pipeline.report.tables.paired_difference import by_cluster
 from pipeline.results import NETWORK, PLACE, Results, place
 from pipeline.runs import PermutationQuality
 from pipeline.study.outputs.accuracy_vs_alignment import AccuracyVsAlignment
@@ -131,8 +132,7 @@ def slope(runs: pd.DataFrame, along: str) -> dict[str, float]:
         x, y = own[along] - own[along].mean(), own["accuracy"] - own["accuracy"].mean()
         if (square := float((x * x).sum())) > 0:
             found[pair] = float((x * y).sum()) / square
-    each = pd.Series(found, dtype=float)
-    of_clusters = each.groupby(clusters(list(found))).mean() if len(each) else each
+    of_clusters = by_cluster(pd.Series(found, dtype=float))
     mean, low, high, p = interval(of_clusters)
     return {"slope": mean, "low": low, "high": high, "p": p, "n": len(of_clusters)}
 

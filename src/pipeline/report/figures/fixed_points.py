@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline.report.figures import roles, style
+from pipeline.report.figures import panels, roles, style
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import spread
@@ -48,13 +46,13 @@ def build(
     size = (4.4, 2.1 + 0.06 * len(groups)) if output.groups else (2.9, 2.1)
     figure, axes = style.grid(1, len(places), panel=size, sharex=False, sharey=True)
     for panel, place in zip(axes[0], places, strict=False):
-        own = _at(points, place)
+        own = panels.at(points, place)
         for (matcher, group), line in own.groupby(["matcher", "group"], sort=False):
             look = roles.look_of("direct", matcher)
             look = shades[groups.index(group)] if output.groups else look
             line = line.sort_values("x")
             style.band_line(panel, line["x"], line["mean"], line["std"], look)
-        roles.draw_authors(panel, _at(theirs, place))
+        roles.draw_authors(panel, panels.at(theirs, place))
         for _, chance in own.sort_values("x").groupby("group"):
             panel.plot(
                 chance["x"], chance["chance"], color=style.GREY, linestyle=":", linewidth=0.9
@@ -75,23 +73,13 @@ def build(
     chance_look = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
     handles.append(style.handle(chance_look, "unrelated permutations"))
     handles += [roles.authors_handle()] if len(theirs) else []
-    note = style.absent_note(alignments, [*NETWORK, "match", "sweep", "seeds"], "sweeps")
-    style.legend(figure, handles, note)
-    if output.published:
-        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
-    return figure, points
+    style.legend(figure, handles, panels.absent(alignments))
+    return figure, panels.with_authors(points, theirs) if output.published else points
 
 
 def _levels(points: pd.Series) -> pd.Series:
     """The levels of points of a sweep over rounds, NaN for others."""
     return pd.to_numeric(points.astype(str).str.extract(r"^r(\d+)$", expand=False))
-
-
-def _at(points: pd.DataFrame, place: tuple[Any, ...]) -> pd.DataFrame:
-    """The points of a panel."""
-    dataset, model, width = place
-    own = points[points["dataset"].eq(dataset) & points["model"].eq(model)]
-    return own[own["width"].isna() if pd.isna(width) else own["width"].eq(width)]
 
 
 def _points(output: FixedPoints, alignments: pd.DataFrame) -> pd.DataFrame:

@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from pipeline.catalog.layers import KINDS
-from pipeline.report.figures import roles, style
-from pipeline.report.figures.sweep_barriers import SPLITS, UNITS
+from pipeline.report.figures import panels, roles, style
 from pipeline.report.shown import Shown
 from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
@@ -40,40 +39,25 @@ def build(
     known = roles.authors(points)
     theirs = (known if output.published else known.iloc[:0]).rename(columns={"cut": "shade"})
     theirs = theirs.drop(columns="matched_at")
-    columns = list(product(output.metrics, output.splits))
     rows = _rows(output, connections, layers=layers)
     shades = (roles.by_rank if layers else roles.in_time)(points["shade"].dropna().unique())
-    alone = len(rows) == len(columns) == 1
-    size = (3.2, 2.1) if alone else (2.05, 1.65 if len(rows) > 1 else 2.0)
-    one_unit = len(output.metrics) == 1
-    figure, axes = style.grid(
-        len(rows), len(columns), panel=size, sharex=False, sharey="row" if one_unit else "none"
-    )
-    for panels, row in zip(axes, rows, strict=False):
-        for panel, (metric, split) in zip(panels, columns, strict=True):
-            own, beside = (
-                _of_row(f[f["metric"].eq(metric) & f["split"].eq(split)], row)
-                for f in (points, theirs)
-            )
-            roles.draw_authors(panel, beside, shades, shade="shade")
-            _draw(panel, own, shades)
-            panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
-            style.few_y_ticks(panel)
-            (_log_axis if layers else roles.share_axis)(panel, own["x"])
-            if panels is axes[0]:
-                panel.set_title(f"{SPLITS[split]} {metric}\nbarrier ({UNITS[metric]})")
-            if panels is axes[-1]:
-                panel.set_xlabel("Rewind epoch t" if layers else "Share pruned before matching")
-        panels[0].set_ylabel(row["title"])
+    wide = len(rows) == len(output.metrics) == len(output.splits) == 1
+
+    def draw(panel: panels.Panel) -> None:
+        roles.draw_authors(panel.axes, panel.authors, shades, shade="shade")
+        _draw(panel.axes, panel.points, shades)
+        (_log_axis if layers else roles.share_axis)(panel.axes, panel.points["x"])
+        if panel.lowest:
+            label = "Rewind epoch t" if layers else "Share pruned before matching"
+            panel.axes.set_xlabel(label)
+
+    figure = panels.of_barriers(output, rows, (points, theirs), _of_row, draw, wide=wide)
     handles = [*_handles(points, shades, layers=layers)]
     handles += [roles.authors_handle()] if len(theirs) else []
-    note = style.absent_note(connections, [*NETWORK, "match", "sweep", "seeds"], "sweeps")
-    style.legend(figure, handles, note)
+    style.legend(figure, handles, panels.absent(connections))
     named = {"shade": "cut" if layers else "matched_at"}
     points, theirs = (each.rename(columns=named) for each in (points, theirs))
-    if output.published:
-        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
-    return figure, points
+    return figure, panels.with_authors(points, theirs) if output.published else points
 
 
 def _chosen(output: PartialBarriers, connections: pd.DataFrame) -> pd.DataFrame:
@@ -135,9 +119,8 @@ def _rows(
 
 
 def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
+    points = panels.at(points, row["place"])
     here = points["matcher"].eq(row["matcher"])
-    for key, value in zip(NETWORK, row["place"], strict=True):
-        here &= points[key].eq(value)
     return points[here & (points["line"].isin(("end", row["line"])) if row["line"] else here)]
 
 

@@ -11,14 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures import children, roles, style
+from pipeline.report.figures import children, panels, roles, style
 from pipeline.report.shown import Shown
 from pipeline.report.tables.cells import spread
 from pipeline.results import NETWORK, Results
 from pipeline.study.outputs.sweep_barriers import CHILDREN, SweepBarriers
 
-SPLITS = {"train": "Training", "test": "Test"}
-UNITS = {"error": "points", "loss": "nats"}
 _ROW = [*NETWORK, "matcher"]
 _BY_WIDTH, _BY_LEVEL = {"direct", "indirect"}, {"dense", "sparse", "one-shot"}
 _KEYS = [*_ROW, "line", "matched_at", "x", "split", "metric"]
@@ -41,42 +39,27 @@ def build(
     points = _points(output, connections)
     known = roles.authors(points)
     theirs = known if output.published else known.iloc[:0]
-    columns = list(product(output.metrics, output.splits))
     rows = _rows(output, connections)
     looks = roles.in_time(points.loc[points["line"] == "fixed", "matched_at"].unique())
     shades = children.shades(points)
-    wide = len(columns) == 1
-    size = (3.2, 2.1) if wide else (2.05, 1.65 if len(rows) > 1 else 2.0)
-    one_unit = len(output.metrics) == 1
-    figure, axes = style.grid(
-        len(rows), len(columns), panel=size, sharex=False, sharey="row" if one_unit else "none"
-    )
-    for panels, row in zip(axes, rows, strict=False):
-        for panel, (metric, split) in zip(panels, columns, strict=True):
-            own, beside = (
-                _of_row(f[f["metric"].eq(metric) & f["split"].eq(split)], row)
-                for f in (points, theirs)
-            )
-            roles.draw_authors(panel, beside, looks)
-            _draw(panel, own, looks, shades)
-            _axis(output)(panel, own["x"])
-            if output.threshold and metric == "error":
-                panel.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
-            panel.axhline(0, color="#888888", linewidth=0.6, zorder=1)
-            style.few_y_ticks(panel)
-            if panels is axes[0]:
-                panel.set_title(f"{SPLITS[split]} {metric}\nbarrier ({UNITS[metric]})")
-            if panels is axes[-1]:
-                panel.set_xlabel(_x_label(output, row["lines"]))
-            if output.x == "spawn":
-                _by_spawn(panel, own, output, metric)
-        panels[0].set_ylabel(row["title"])
+    wide = len(output.metrics) == len(output.splits) == 1
+
+    def draw(panel: panels.Panel) -> None:
+        roles.draw_authors(panel.axes, panel.authors, looks)
+        _draw(panel.axes, panel.points, looks, shades)
+        _axis(output)(panel.axes, panel.points["x"])
+        if output.threshold and panel.metric == "error":
+            panel.axes.axhline(output.threshold, color=style.GREY, linestyle=":", linewidth=0.9)
+        if panel.lowest:
+            panel.axes.set_xlabel(_x_label(output, panel.row["lines"]))
+        if output.x == "spawn":
+            _by_spawn(panel.axes, panel.points, output, panel.metric)
+
+    figure = panels.of_barriers(output, rows, (points, theirs), _of_row, draw, wide=wide)
     handles = _handles(output, points, looks)
     handles += [roles.authors_handle()] if len(theirs) else []
-    style.legend(figure, handles, _absent(connections))
-    if output.published:
-        points = pd.concat([points.assign(source="ours"), theirs.assign(source="authors")])
-    return figure, points
+    style.legend(figure, handles, panels.absent(connections))
+    return figure, panels.with_authors(points, theirs) if output.published else points
 
 
 def _points(output: SweepBarriers, connections: pd.DataFrame) -> pd.DataFrame:
@@ -163,10 +146,8 @@ def _rows(output: SweepBarriers, connections: pd.DataFrame) -> list[dict[str, An
 
 
 def _of_row(points: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
-    dataset, model, width = row["place"]
-    here = points["dataset"].eq(dataset) & points["model"].eq(model)
-    here &= points["width"].isna() if pd.isna(width) else points["width"].eq(width)
-    here &= points["line"].isin(row["lines"])
+    points = panels.at(points, row["place"])
+    here = points["line"].isin(row["lines"])
     if row["matcher"] is not None:
         here &= points["matcher"].isin(("", row["matcher"]))
     if row["until"] is not None:
@@ -234,7 +215,3 @@ def _handles(
         dotted = style.look(style.GREY, "", ":") | {"linewidth": 0.9}
         handles.append(style.handle(dotted, f"{output.threshold:g} points"))
     return handles
-
-
-def _absent(connections: pd.DataFrame) -> str:
-    return style.absent_note(connections, [*NETWORK, "match", "sweep", "seeds"], "sweeps")

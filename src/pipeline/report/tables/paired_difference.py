@@ -115,9 +115,9 @@ def differences(runs: pd.DataFrame, later: str, earlier: str, metric: str) -> pd
 
 
 def by_cluster(differences: pd.Series) -> pd.Series:
-    """Their means within clusters of pairs that share a dense run."""
+    """Their means within clusters of pairs that share a dense run; by a and b (none: a alone), and more."""
     pairs = differences.dropna()
-    ends = [(a, a if pd.isna(b) else b) for a, b, _ in pairs.index]
+    ends = [(a, a if pd.isna(b) else b) for a, b, *_ in pairs.index]
     return pairs.groupby(clusters(ends)).mean()
 
 
