@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pipeline.catalog.layers import Kind
 from pipeline.catalog.schema import Checked, without_defaults
+from pipeline.errors import UserError
 from pipeline.runs.base import File, Study
 from pipeline.runs.dense import Dense
 
@@ -133,6 +134,11 @@ class Sweep(Checked):
 
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
         """Raise UserError where seeds, or the recipe of the dense runs, do not fit the sweep."""
+
+    def of_pair(self, seeds: Sequence[int], where: str) -> None:
+        """Raise UserError where these are not the seeds of a pair."""
+        if len(seeds) != 2:
+            raise UserError(f"{where}: a sweep over {self.over} is of a pair a<s>-b<s>")
 
     def of_network(self, model: str, where: str) -> None:
         """Raise UserError where the sweep does not fit networks of this name."""

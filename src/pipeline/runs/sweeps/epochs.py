@@ -49,8 +49,7 @@ class Epochs(Sweep):
     final: int | None = option(None, "epoch that stands for the end; empty: T", AT_LEAST_ONE)
 
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
-        if len(seeds) != 2:
-            raise UserError(f"{where}: a sweep over epochs is of a pair a<s>-b<s>")
+        self.of_pair(seeds, where)
         end = self.final or dense.epochs
         check_kept(self.epochs, end, dense, where)
 

@@ -39,8 +39,7 @@ class Rounds(Sweep):
 
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
         del dense
-        if len(seeds) != 2:
-            raise UserError(f"{where}: a sweep over rounds is of a pair a<s>-b<s>")
+        self.of_pair(seeds, where)
 
     def reaches(self, levels: Iterable[int], imp: str, where: str) -> None:
         """Raise UserError where masks of a level have no permutation here, or are of another chain."""

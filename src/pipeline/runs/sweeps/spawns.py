@@ -55,8 +55,7 @@ class Spawns(Sweep):
             raise UserError(f"{where}: noises: instability needs two children of a, or of b")
 
     def fit(self, seeds: Sequence[int], dense: Any, where: str) -> None:
-        if len(seeds) != 2:
-            raise UserError(f"{where}: a sweep over spawns is of a pair a<s>-b<s>")
+        self.of_pair(seeds, where)
         for epoch in self.spawns:
             check_spawn(dense, epoch, f"{where}: spawns")
         check_kept(self.epochs, dense.epochs, dense, where)
