@@ -289,6 +289,29 @@ def alignment(seeds: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def ensembles(most: int = 3) -> pd.DataFrame:
+    """Ensembles of up to ``most`` networks by four methods; a network of the permuted is missing."""
+    rows = []
+    for place, method in enumerate(("dense", "imp", "lth", "permuted")):
+        for size in range(1, most + 1):
+            gone = method == "permuted" and size == most
+            spread = 0.3 if size == 1 else np.nan
+            rows.append({
+                "experiment": "diverse", "dataset": "cifar10", "model": "resnet20", "width": 1.0,
+                "sparsity": 0.9, "rewind_epoch": 20, "method": method, "networks": size,
+                "accuracy": np.nan if gone else 90 - place + size / 2,
+                "nll": np.nan if gone else 0.3 + 0.02 * place - 0.01 * size,
+                "ece": np.nan if gone else 4.0 - size,
+                "accuracy_std": spread, "nll_std": spread / 100, "ece_std": spread / 3,
+                "weights": np.nan if gone else size * (1.0 if method == "dense" else 0.1),
+                "hours": np.nan if gone else 0.5 * size + (0 if method == "dense" else 2.0),
+                "n": most - (method == "permuted"), "n_missing": int(method == "permuted"),
+                "values": "0: 89.5; 1: 90.5; 2: 90" if size == 1 else np.nan,
+                "paths": tuple(f"{method}/{seed}/metrics.json" for seed in range(most)),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def horizons(*epochs: int) -> pd.DataFrame:
     """Table 5's cell at S = 95 %, k = 20, as if of studies of so many epochs."""
     cell = runs_of("5").query("sparsity == 0.95 and rewind_epoch == 20 and kind == 'sparse'")

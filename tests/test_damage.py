@@ -39,6 +39,8 @@ outputs:
   cost: {kind: cost, experiments: [less]}
   diverse:
     {kind: diversity, experiments: [again], sparsity: 0.6, rewind_epoch: 1, imp_seeds: [0, 1]}
+  together:
+    {kind: ensemble, experiments: [again], sparsity: 0.6, rewind_epoch: 1, imp_seeds: [0, 1]}
   line: {kind: interpolation, experiments: [less]}
   rounds: {kind: imp-barrier, experiments: [less]}
   surface: {kind: plane, experiments: [less], sparsity: 0.6, rewind_epoch: 1, correction: none}

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
+from pipeline.calibration import negative_log_likelihood
 from pipeline.diversity import (
     Variants,
     accuracies,
+    average,
     disagreement,
     diversity,
     ensemble_accuracy,
@@ -162,6 +164,21 @@ def test_the_error_of_an_ensembles_gain_is_that_of_a_mean_over_images():
     )
     assert error == pytest.approx(float(each.std(correction=0)) / 20, rel=0.1)  # 400 images
     assert (gain, error) == ensemble_gain(logits, labels)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**16), scale=st.sampled_from([0.01, 1.0, 10.0, 1000.0]))
+def test_an_ensembles_likelihood_is_at_least_its_members(seed, scale):
+    """Jensen: by the average of probabilities, and by that of logits (a product of experts)."""
+    logits, labels = random_runs(seed, runs=3, images=20, classes=4, scale=scale)
+    single = [negative_log_likelihood(average(run[None]), labels) for run in logits]
+    for ensemble in ("softmax", "logits"):
+        p = average(logits, ensemble=ensemble)
+        assert p.isfinite().all()
+        assert torch.allclose(p.exp().sum(1), torch.ones(20).double())
+        assert negative_log_likelihood(p, labels) <= np.mean(single) + 1e-9
+    expected = softmax(logits.double().numpy(), axis=-1).mean(0)
+    np.testing.assert_allclose(average(logits).exp().numpy(), expected, atol=1e-12)
 
 
 def test_opposite_certainties():

@@ -17,6 +17,7 @@ from pipeline.report.figures.accuracy_vs_alignment import slope
 from pipeline.study.outputs import KINDS
 from pipeline.study.outputs.accuracy import AccuracyVsRewind, AccuracyVsSparsity
 from pipeline.study.outputs.accuracy_vs_alignment import AccuracyVsAlignment
+from pipeline.study.outputs.ensemble import EnsembleSize
 from pipeline.study.outputs.fixed_points import FixedPoints
 from pipeline.study.outputs.gap_vs_epochs import GapVsEpochs
 from pipeline.study.outputs.imp_barrier import ImpBarriers
@@ -457,6 +458,7 @@ CASES = {
     output.kind: (output, data)
     for output, data in (
         (AccuracyVsRewind(), lambda: synthetic.runs_of("9")),
+        (EnsembleSize(), synthetic.ensembles),
         (AccuracyVsSparsity(), lambda: synthetic.runs_of("9")),
         (
             Interpolation(corrections=("none", "repair"), unmatched=False),
@@ -508,6 +510,23 @@ def test_gaps_stand_at_their_epochs_beside_the_published_cell():
     ]
     alone = synthetic.figure(GapVsEpochs(), synthetic.horizons(10))[1]
     assert set(alone["source"]) == {"ours"}
+
+
+def test_ensembles_stand_at_their_size_and_cost():
+    """A line ends where networks are missing, and the note counts them."""
+    figure, _ = synthetic.figure(EnsembleSize(), synthetic.ensembles())
+    panels = figure.get_axes()
+    assert [panel.get_ylabel() for panel in panels] == [
+        "Accuracy (%)", "NLL (nats)", "ECE (%)", "Accuracy (%)",
+    ]  # fmt: skip
+    assert panels[0].get_title() == "ResNet20×1 / CIFAR-10\nS = 90%, k = 20"
+    (imp,) = lines(panels[0], style.METHODS["imp"]["color"])
+    assert list(imp.get_xdata()) == [1, 2, 3] and list(imp.get_ydata()) == [89.5, 90, 90.5]
+    (against_hours,) = lines(panels[3], style.METHODS["imp"]["color"])
+    assert list(against_hours.get_xdata()) == [2.5, 3, 3.5]
+    (permuted,) = lines(panels[0], style.METHODS["permuted"]["color"])
+    assert np.isnan(permuted.get_ydata()[-1])
+    assert figure.legends[0].get_title().get_text() == "1 of 12 networks missing"
 
 
 def test_every_kind_is_covered():
@@ -573,12 +592,14 @@ def test_titles_stand_over_their_panels(kind):
 
 @pytest.mark.parametrize("kind", sorted({*CASES} - {"plane", "landscape", "two-parameters"}))
 def test_panels_of_a_row_share_their_scale(kind):
+    """Those of one quantity: a panel without a label shows what the one on its left does."""
     output, data = CASES[kind]
     figure, _ = synthetic.figure(output, data())
-    rows = defaultdict(set)
+    rows, quantity = defaultdict(set), ""
     for panel in figure.get_axes():
         if panel.get_subplotspec():
-            rows[panel.get_subplotspec().rowspan.start].add(panel.get_ylim())
+            quantity = panel.get_ylabel() or quantity
+            rows[panel.get_subplotspec().rowspan.start, quantity].add(panel.get_ylim())
     assert all(len(limits) == 1 for limits in rows.values())
 
 

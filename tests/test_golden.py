@@ -577,6 +577,7 @@ def of_table(study: Golden) -> Fingerprint:
         "rewind-grid": frame,
         "early-matching": synthetic.runs_of("5", "15"),
         "diversity": published.diversity().assign(declared=5),
+        "ensemble": synthetic.ensembles(),
         "hyperparameters": [("ResNet20", "Momentum", 0.9), ("ResNet50", "Augment", True)],
         "cost": (pd.concat([runs, synthetic.imp_runs(runs)]), permutations),
         "paired-difference": frame,

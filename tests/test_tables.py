@@ -16,6 +16,7 @@ from pipeline.report.tables.table import SPAN
 from pipeline.study.outputs.cost import Cost
 from pipeline.study.outputs.diversity import Diversity
 from pipeline.study.outputs.early_matching import EarlyMatching
+from pipeline.study.outputs.ensemble import Ensemble
 from pipeline.study.outputs.hyperparameters import Hyperparameters
 from pipeline.study.outputs.notions import Notions
 from pipeline.study.outputs.rewind_grid import RewindGrid
@@ -336,6 +337,20 @@ def test_diversity_shows_missing_methods():
     assert list(table.layout.iloc[-1]) == ["missing"] * 5
     assert table.tidy["n_missing"].sum() == 25
     assert table.notes == ["ResNet20×1 / CIFAR-10, naive: 0 of 5 runs."]
+
+
+def test_ensembles_beside_their_networks_with_what_they_cost():
+    table = synthetic.table(Ensemble(bins=10), synthetic.ensembles())
+    assert list(table.layout.index.get_level_values("Networks made by")) == [
+        "dense training", "IMP", "LTH", "permuted",
+    ]  # fmt: skip
+    dense, permuted = (table.layout.iloc[at].tolist() for at in (0, -1))
+    assert dense == [
+        "3", "90.50 ± 0.30", "91.50", "0.290 ± 0.003", "0.270", "3.00 ± 0.10", "1.00", "3.00", "1.5",
+    ]  # fmt: skip
+    assert permuted[1] == "87.50 ± 0.30" and permuted[2] == "missing" and permuted[-1] == "missing"
+    assert "ResNet20×1 / CIFAR-10, permuted: 2 of 3 networks." in table.notes
+    assert any("in 10 intervals" in note for note in table.notes)
 
 
 def test_hyperparameters_of_one_and_of_two_groups():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, permutations
 from statistics import fmean
 
@@ -124,14 +125,22 @@ def ensemble_gain(
     return float(gain.mean()), float(means.std(correction=1))
 
 
-def _ensemble_right(logits: Tensor, labels: Tensor, ensemble: str) -> Tensor:
-    """Whether the runs' average has the largest value at the label, bool [N]."""
+def average(logits: Tensor, *, ensemble: str = "softmax") -> Tensor:
+    """Log-probabilities [N, classes] of the runs' average: of probabilities, or of their logits.
+
+    Finite where the logits are. A single run's are its own.
+    """
     choose(ensemble, ("softmax", "logits"), "diversity", "ensemble")
     _check(logits, runs=1)
-    members = (run.double() for run in logits)
-    total = sum(run.softmax(dim=1) if ensemble == "softmax" else run for run in members)
-    assert isinstance(total, Tensor)
-    return total.argmax(dim=1) == labels
+    if ensemble == "logits":
+        return _log_probabilities(sum(run.double() for run in logits) / len(logits))
+    members = [_log_probabilities(run) for run in logits]
+    return reduce(torch.logaddexp, members) - math.log(len(members))
+
+
+def _ensemble_right(logits: Tensor, labels: Tensor, ensemble: str) -> Tensor:
+    """Whether the runs' average has the largest value at the label, bool [N]."""
+    return average(logits, ensemble=ensemble).argmax(dim=1) == labels
 
 
 def disagreement(logits: Tensor, labels: Tensor | None = None, *, normalise: str = "none") -> float:

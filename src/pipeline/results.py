@@ -115,6 +115,10 @@ class Results:
         """The volatile facts of a run: time, device; empty if it is not there."""
         return facts_of(self.config.results / run.folder)
 
+    def seconds(self, run: Run) -> float | None:
+        """Seconds of a run on its device; None if it is not there."""
+        return _on_device(self.provenance(run))
+
     def logits(self, run: Run) -> Any:
         """Logits on the test set, float16 [images, classes]; None if the run has none."""
         path = self.config.results / run.folder / "logits.safetensors"
@@ -125,6 +129,13 @@ class Results:
             raise UserError(f"{path}: not kept; set keep_logits: true in its recipe and run again")
         verify(path, outputs=run.files)
         return read_tensors(path)["logits"]
+
+    def labels(self, experiment: Experiment) -> Any:
+        """Labels of the test images of an experiment's data, int64 [images]."""
+        from pipeline.data import load  # slow to start, and few outputs need it
+
+        info = self.config.datasets[experiment.dataset]
+        return load(info, self.config.data_root, download=False).test.labels
 
     def lines(self, run: Run, name: str) -> list[dict[str, Any]]:
         """The lines of one of a run's CSV files by their columns; NaN where nothing was measured.
@@ -145,7 +156,7 @@ class Results:
             "replicate": 0,
             "status": "missing",
             "path": run.path(),
-            "seconds": record.get("train_seconds", record.get("seconds")),
+            "seconds": _on_device(record),
             "device": record.get("device"),
         }
         if found is not None:
@@ -315,6 +326,12 @@ class Results:
             for a, b in experiment.pairs:
                 run = Curve(experiment.matching((a, b)), experiment.connectivity)
                 yield experiment, run, place(experiment) | {"a": a, "b": b}
+
+
+def _on_device(record: dict[str, Any]) -> float | None:
+    """Seconds that a run took on its device, without its start where they were told apart."""
+    found: float | None = record.get("train_seconds", record.get("seconds"))
+    return found
 
 
 def _ends(line: dict[str, Any]) -> dict[str, Any]:

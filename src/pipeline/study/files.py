@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.catalog.schema import choose, extended, mapping
 from pipeline.errors import UserError
-from pipeline.study.outputs.diversity import Diversity
+from pipeline.study.outputs.base import KINDS, Members
 from pipeline.study.strict_yaml import read_yaml
 
 _SECTIONS = ("experiments", "outputs")
@@ -82,8 +82,9 @@ def moved(study: Mapping[str, Any], offset: int) -> dict[str, Any]:
 
 def _seeds(entry: Mapping[str, Any], key: str) -> object:
     """The seeds that an entry names, or takes by default."""
-    if key == "imp_seeds" and entry.get("kind") == Diversity.kind:
-        return entry.get(key, Diversity.imp_seeds)
+    kind = KINDS.get(str(entry.get("kind")))
+    if key == "imp_seeds" and kind is not None and issubclass(kind, Members):
+        return entry.get(key, kind.imp_seeds)
     return entry.get(key)
 
 

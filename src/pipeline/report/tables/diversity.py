@@ -57,7 +57,6 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
     """
     import torch  # slow to start: of all tables, this one alone needs it
 
-    from pipeline.data import load
     from pipeline.diversity import Variants, diversity
 
     variants = Variants(output.ensemble, output.kl, output.js, output.js_unit)
@@ -70,13 +69,12 @@ def read(output: Diversity, results: Results) -> pd.DataFrame:
             row: dict[str, Any] = place(experiment) | {
                 "method": method, "sparsity": sparsity, "rewind_epoch": k,
                 "runs": len(logits), "declared": len(members),
-                "values": "; ".join(by_seeds(_seeds(members), _accuracies(members, results))),
+                "values": "; ".join(by_seeds(seeds_of(members), _accuracies(members, results))),
                 "paths": tuple(run.path() for run in members),
             }  # fmt: skip
             if len(logits) >= 2:
                 if labels is None:
-                    info = results.config.datasets[experiment.dataset]
-                    labels = load(info, results.config.data_root, download=False).test.labels
+                    labels = results.labels(experiment)
                 stacked = torch.stack(logits)
                 row |= vars(diversity(stacked, labels, variants))
             rows.append(row)
@@ -175,7 +173,7 @@ def _text(row: Mapping[str, Any]) -> str:
     return ABSENT if extra else "missing"
 
 
-def _seeds(members: Sequence[Run]) -> pd.DataFrame:
+def seeds_of(members: Sequence[Run]) -> pd.DataFrame:
     """The seeds of runs, as `by_seeds` wants them."""
     ends = [dict.fromkeys(one.seed for one in reversed(run.networks)) for run in members]
     seeds = [[*own, math.nan][:2] for own in ends]
