@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +80,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return study
 
 
+@pytest.fixture(scope="module")
+def copied(whole: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    results = tmp_path_factory.mktemp("damaged") / "results"
+    shutil.copytree(whole.results, results)
+    return Tiny(whole.root, results)
+
+
+def written_at(results: Path) -> dict[Path, tuple[int, ...]]:
+    """The files of a results folder, each with what changes when it is written anew."""
+    stats = {path: path.stat() for path in results.rglob("*") if path.is_file()}
+    return {path: (at.st_ino, at.st_size, at.st_mtime_ns) for path, at in stats.items()}
+
+
 @pytest.fixture
-def study(whole: Tiny, tmp_path: Path) -> Tiny:
-    """A copy to be damaged."""
-    shutil.copytree(whole.results, tmp_path / "results")
-    return Tiny(whole.root, tmp_path / "results")
+def study(whole: Tiny, copied: Tiny) -> Iterator[Tiny]:
+    """A copy to be damaged; what a test changes in it is as it was for the next one."""
+    before = written_at(copied.results)
+    yield Tiny(whole.root, copied.results)
+    after = written_at(copied.results)
+    for path, _ in before.items() ^ after.items():
+        path.unlink(missing_ok=True)
+        own = whole.results / path.relative_to(copied.results)
+        if own.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(own, path)
 
 
 def runs_of(study: Tiny) -> list[Run]:

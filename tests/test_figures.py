@@ -534,10 +534,10 @@ def test_every_kind_is_covered():
 
 
 def fewer(data):
-    """Of one width, two sparsities and two rewind epochs; whole where it is a plane."""
+    """Of one model and width, two sparsities and two rewind epochs; whole where it is a plane."""
     if isinstance(data, tuple):
         return data
-    for column, count in (("width", 1), ("sparsity", 2), ("rewind_epoch", 2)):
+    for column, count in (("model", 1), ("width", 1), ("sparsity", 2), ("rewind_epoch", 2)):
         if column in data:
             values = data[column].dropna().unique()[:count]
             data = data[data[column].isin(values) | data[column].isna()]

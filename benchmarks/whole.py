@@ -1,6 +1,6 @@
 """Whole studies by this code beside an earlier commit's, in turn on the same machine.
 
-``python benchmarks/studies.py --commit 6b8a0a6`` runs the commit's own ``demo`` and ``tiny`` with
+``python benchmarks/whole.py --commit 6b8a0a6`` runs the commit's own ``demo`` and ``tiny`` with
 both, each in a fresh copy of its tree, and prints wall-clock and processor seconds with their ratios.
 Every process that the workflow leaves behind is waited for and counted.
 """
