@@ -12,6 +12,7 @@ from studies import BASE, ROOT, digests, graph, recipes, refused
 from pipeline import runs
 from pipeline.runs import (
     STAGES,
+    Curve,
     Dense,
     ImpBlock,
     Mask,
@@ -429,10 +430,13 @@ def test_a_run_that_cannot_be_made_is_refused_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "resnet20_ln"])
 def test_repair_of_a_network_that_has_no_place_for_it_is_refused(model: str) -> None:
-    """When its curves are wanted; an experiment without curves need not care."""
-    study = graph({"one": BASE | {"model": model}}, {"figure_3": FIGURES["figure_3"]})
+    """When its curves are wanted, by a figure or by path; an experiment without them need not care."""
+    one, figure = {"one": BASE | {"model": model}}, {"figure_3": FIGURES["figure_3"]}
     words = ("connectivity: line", "repair", repr(model), "allowed: none, reset")
-    refused(lambda: study.closure(study.outputs(["figure_3"])), *words)
+    refused(lambda: graph(one, figure), "outputs: figure_3", *words)
+    study = graph(one)
+    match = study.config.experiments["one"].matching((0, 1))
+    refused(lambda: study.digest(Curve(match, "line")), *words)
     every = recipes()
     every["connectivity"]["line"]["corrections"] = ["none", "reset"]
     outputs = {"figure_3": FIGURES["figure_3"] | {"corrections": ["none"]}}

@@ -181,6 +181,10 @@ OUTPUTS: dict[str, tuple[object, list[str]]] = {
     "claims on the unknown": (
         {"kind": "claims", "outputs": ["table_x"]}, ["outputs: unknown table or figure 'table_x'"]
     ),
+    "a line of a network that it does not fit": (
+        {"kind": "interpolation", "experiments": ["mlp"]},
+        ["connectivity: line: corrections: repair does not fit 'mlp'", "allowed: none, reset"],
+    ),
     "claims on claims": ({"kind": "claims", "outputs": ["out"]}, ["unknown table or figure 'out'"]),
     "claims on reuse": (
         {"kind": "claims", "outputs": ["fine"], "reuse": ["x"]}, ["reuse: unknown experiment 'x'"]
@@ -196,6 +200,7 @@ def _with_output(name: str, entry: object) -> Config:
         "empty": BASE | {"sparsities": []},
         "none": {"dataset": "digits"},
         "few": BASE | {"connectivity": "few"},
+        "mlp": BASE | {"model": "mlp", "dataset": "digits"},
     }
     return config(experiments, {"fine": GRID, name: entry}, recipes=own)
 

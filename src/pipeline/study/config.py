@@ -201,6 +201,9 @@ class Config:
             output.cite(self.works, f"{place}: {name}")
             if isinstance(output, Linked):
                 output.link(found, self.experiments, f"{place}: {name}")
+            for run in output.needs(self.experiments):
+                if run.kind == "connectivity":
+                    self.check_fit(run.kind, run.label, run.home.model, f"{place}: {name}")
         return found
 
     @property
