@@ -7,19 +7,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from micro import Checkout
 from small import REPOSITORY, Tiny, write_study
-from torch import nn
 
-from pipeline.catalog.networks import Network
-from pipeline.models import built_in
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
-from pipeline.symmetry.trace import Traced
 
 #: The last one because a job of a cluster waits for a lock where another process is refused.
 _CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_ID")
@@ -77,24 +72,6 @@ def paper() -> Graph:
 def thesis() -> Graph:
     """The graph of study ``thesis`` as it stands in the repository."""
     return Graph(read(REPOSITORY, {"study": "thesis"}))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def traced_once() -> Iterator[None]:
-    """The groups of a built-in network, of the same layers and shapes, are found once by a process."""
-    trace, known = built_in.traced, dict[object, Traced]()
-
-    def once_found(network: Network, model: nn.Module, *rest: Any) -> Traced:
-        layers = tuple((path, type(module)) for path, module in model.named_modules())
-        shapes = tuple((path, each.shape) for path, each in model.named_parameters())
-        key = (network.name, layers, shapes, rest)
-        if key not in known:
-            known[key] = trace(network, model, *rest)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(built_in, "traced", once_found)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -37,21 +37,13 @@ class Family:
     options: tuple[tuple[str, Any], ...] = ()
 
     def build(self) -> nn.Module:
-        """The network with four classes and random weights.
-
-        Hidden layers of 4,096 units have 64: no group depends on how wide it is, and those of
-        AlexNet and VGG would take as long as half of the other families.
-        """
+        """The network with four classes and random weights."""
         from torchvision.models import get_model
 
         torch.manual_seed(0)
         model: nn.Module = get_model(
             self.network, weights=None, num_classes=4, **dict(self.options)
         )
-        for name, layer in [*model.named_modules()]:
-            if isinstance(layer, nn.Linear) and 4096 in (layer.in_features, layer.out_features):
-                ends = (64 if n == 4096 else n for n in (layer.in_features, layer.out_features))
-                model.set_submodule(name, nn.Linear(*ends))
         return model.eval()
 
 

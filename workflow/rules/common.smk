@@ -12,8 +12,6 @@ try:
     SUBMITTED = frozen()  # in a job, what the call that started it has read
     CONFIG = SUBMITTED or begin(workflow.basedir, config)
     GRAPH = Graph(CONFIG)
-    # A run that cannot be made is told here
-    GRAPH.closure(GRAPH.outputs(CONFIG.outputs))
     JOBS = Jobs(GRAPH, internals.elsewhere(workflow))
     TARGETS = Targets(GRAPH)
     CALL = Call(GRAPH, JOBS, submitted=bool(SUBMITTED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def build(output: Diversity, shown: Shown, diversity: pd.DataFrame) -> Table:
         pd.DataFrame(values.reshape(len(index), -1), index, header)
         for values in (text, tidy["best"].to_numpy())
     )
-    notes = _run_notes(frame)
+    notes = short_notes(frame, ("runs", "declared"), "runs")
     if shows.keys() > COLUMNS.keys():
         notes += _definitions(output)
     behind = None
@@ -200,9 +200,16 @@ def _definitions(output: Diversity) -> list[str]:
     ]
 
 
-def _run_notes(frame: pd.DataFrame) -> list[str]:
-    short = frame[frame["runs"] < frame["declared"]]
+def short_notes(
+    frame: pd.DataFrame,
+    counts: tuple[str, str],
+    what: str,
+    said: Callable[[str], str] = names.method,
+) -> list[str]:
+    """A note on every row that lacks networks; ``counts``: columns of those there and those declared."""
+    found, declared = counts
+    short = frame[frame[found] < frame[declared]]
     return [
-        f"{place}, {names.method(row['method'])}: {row['runs']} of {row['declared']} runs."
+        f"{place}, {said(row['method'])}: {row[found]} of {row[declared]} {what}."
         for place, row in zip(places(short), short.to_dict("records"), strict=True)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from pipeline.report.shown import Shown
 from pipeline.report.tables import names
 from pipeline.report.tables.cells import by_seeds, places, sort
-from pipeline.report.tables.diversity import seeds_of
+from pipeline.report.tables.diversity import seeds_of, short_notes
 from pipeline.report.tables.table import Legend, Table, mean_text
 from pipeline.results import PLACE, Results, place
 from pipeline.runs import Run
@@ -46,7 +47,7 @@ def read(output: Ensemble, results: Results) -> pd.DataFrame:
         sparsity, k = output.at(experiment)
         labels = None
         for method, runs in output.members(experiment).items():
-            found = [(run, at) for run in runs if (at := results.logits(run)) is not None]
+            found = [one for run in runs if (one := _network(results, run)) is not None]
             if found and labels is None:
                 labels = results.labels(experiment)
             own = place(experiment) | {
@@ -57,63 +58,71 @@ def read(output: Ensemble, results: Results) -> pd.DataFrame:
             for size in range(1, len(runs) + 1):
                 row: dict[str, Any] = own | {"networks": size}
                 if size <= len(found):
-                    row |= _of_size(output, results, found, size, labels)
+                    row |= _of_size(output, found, size, labels)
                 rows.append(row)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _of_size(
-    output: Ensemble, results: Results, found: Sequence[tuple[Run, Any]], size: int, labels: Any
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Network:
+    """A network of an ensemble: its logits, the share of weights that it keeps, and the seconds of
+    every run that it comes from; NaN where they are not known."""
+
+    run: Run
+    logits: Any
+    kept: float
+    seconds: dict[Run, float]
+
+
+def _network(results: Results, run: Run) -> _Network | None:
+    logits = results.logits(run)
+    if logits is None:
+        return None
+    kept = 1.0 - (results.metrics(run) or {}).get("sparsity", 0.0)
+    spent = ((each, results.seconds(each)) for each in results.graph.closure([run]))
+    seconds = {each: math.nan if at is None else at for each, at in spent}
+    return _Network(run, logits, kept, seconds)
+
+
+def _of_size(output: Ensemble, found: Sequence[_Network], size: int, labels: Any) -> dict[str, Any]:
     """Means over the ensembles of ``size`` of the networks; of single ones their spread, too."""
     import torch
 
     from pipeline.calibration import expected_calibration_error, negative_log_likelihood
-    from pipeline.diversity import average
+    from pipeline.diversity import accuracies, average
 
     values: list[dict[str, float]] = []
     for members in _in_turn(found, size):
-        logits = torch.stack([own for _, own in members])
-        p = average(logits, ensemble=output.ensemble)
-        runs = [run for run, _ in members]
+        p = average(torch.stack([one.logits for one in members]), ensemble=output.ensemble)
+        together = {run: spent for one in members for run, spent in one.seconds.items()}
         values.append({
-            "accuracy": float(100.0 * (p.argmax(dim=1) == labels).double().mean()),
+            "accuracy": float(accuracies(p[None], labels)),
             "nll": negative_log_likelihood(p, labels),
             "ece": expected_calibration_error(p, labels, bins=output.bins),
-            "weights": sum(1.0 - (results.metrics(run) or {}).get("sparsity", 0.0) for run in runs),
-            "hours": _hours(results, runs),
+            "weights": sum(one.kept for one in members),
+            "hours": sum(together.values()) / 3600,
         })  # fmt: skip
     frame = pd.DataFrame(values)
     row: dict[str, Any] = frame.mean(skipna=False).to_dict()
     if size == 1:
         row |= frame[[*MEASURES]].std().add_suffix("_std").to_dict()
-        row["values"] = "; ".join(by_seeds(seeds_of([run for run, _ in found]), frame["accuracy"]))
+        row["values"] = "; ".join(by_seeds(seeds_of([one.run for one in found]), frame["accuracy"]))
     return row
 
 
-def _in_turn(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def _in_turn(items: Sequence[_Network], size: int) -> Iterator[list[_Network]]:
     """Every ``size`` items that follow one another, the first after the last; all of them once."""
     count = len(items)
     for first in range(count if size < count else 1):
         yield [items[(first + step) % count] for step in range(size)]
 
 
-def _hours(results: Results, runs: Sequence[Run]) -> float:
-    """Device hours of all that the runs come from, shared runs once; NaN where one is not known."""
-    spent = [results.seconds(run) for run in results.graph.closure(runs)]
-    known = [seconds for seconds in spent if seconds is not None]
-    return sum(known) / 3600 if len(known) == len(spent) else math.nan
-
-
 def build(output: Ensemble, shown: Shown, ensembles: pd.DataFrame) -> Table:
     """A block per network; rows: methods; columns: single networks beside all together, and cost."""
-    most = ensembles.groupby([*PLACE, "method"])["networks"].transform("max")
-    tidy = sort(ensembles[ensembles["networks"].isin([1]) | ensembles["networks"].eq(most)],
-                [*PLACE, "method", "networks"])  # fmt: skip
-    single, whole = (
-        tidy.groupby([*PLACE, "method"], sort=False).nth(at).reset_index(drop=True)
-        for at in (0, -1)
-    )
+    ordered = sort(ensembles, [*PLACE, "method", "networks"])
+    ends = [ordered.drop_duplicates([*PLACE, "method"], keep=end) for end in ("first", "last")]
+    single, whole = (end.reset_index(drop=True) for end in ends)
+    tidy = ordered.loc[sorted({*ends[0].index, *ends[1].index})]
     columns: dict[tuple[str, str], list[str]] = {
         ("Networks", "number"): [f"{n:g}" for n in whole["networks"]]
     }
@@ -139,7 +148,7 @@ def build(output: Ensemble, shown: Shown, ensembles: pd.DataFrame) -> Table:
         f"Ensembles average {averaged}. ECE: in {output.bins} intervals of the probability of the "
         "predicted class. Weights: kept in all networks together, of those that pruning may remove. "
         "Device hours: of all runs that these networks come from, as they were run, shared ones once.",
-        *_missing(whole, shown),
+        *short_notes(whole, ("n", "networks"), "networks", lambda name: _method(name, shown)),
     ]
     tidy = tidy.drop(columns=["paths", "experiment"])
     return shown.table(output, tidy, layout, notes, legend=_LEGEND, runs=behind)
@@ -162,12 +171,4 @@ def _texts(means: pd.Series, digits: int, spreads: pd.Series | None = None) -> l
     return [
         "missing" if pd.isna(mean) else mean_text(mean, std, digits)
         for mean, std in zip(means.astype(float), stds, strict=True)
-    ]
-
-
-def _missing(whole: pd.DataFrame, shown: Shown) -> list[str]:
-    gone = whole[whole["n_missing"] > 0]
-    return [
-        f"{where}, {_method(row['method'], shown)}: {row['n']} of {row['networks']} networks."
-        for where, row in zip(places(gone), gone.to_dict("records"), strict=True)
     ]
