@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from studies import ROOT, one_line, raw, recipes
 
 from pipeline.artifacts.store import canonical
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.runs import parse
 from pipeline.study.config import Config
 from pipeline.study.graph import Graph
@@ -238,6 +239,27 @@ JUNK = ["\t", "\x00", "é", "{", "}", "[", "]", ":", ": ", "- ", "&a ", "*a", "*
         "%", "@", "`", "~", "null", ".nan", "-.inf", "1e999", "0x", "9" * 5000, "? "]  # fmt: skip
 
 
+def outcome_of_text(text: str) -> str:
+    """What reading a study's text ends in; a refusal is one bounded line."""
+    try:
+        study = parse_yaml(text, "demo.yaml")
+    except UserError as error:
+        assert one_line(str(error)), str(error)
+        return REFUSED
+    return outcome(raw(main={"study": "demo"}, study=study))
+
+
+@pytest.mark.parametrize("sign", ["*", "&a *", "!", "!!", "%", "@", "? ", "- !<", "\x1b", '"'])
+def test_what_yaml_says_of_a_huge_word_is_one_bounded_line(sign: str) -> None:
+    assert outcome_of_text(f"a: {sign}{'9' * 5000}\n") == REFUSED
+
+
+def test_what_other_software_says_is_one_bounded_printable_line() -> None:
+    said = brief(ValueError("first\n second\x1b[2J " + "9" * 5000))
+    assert said.startswith("first second?[2J 999") and said.endswith("...") and len(said) == 300
+    assert brief(ValueError()) == "ValueError" and brief("  one\ttwo ") == "one two"
+
+
 @settings(QUICK, max_examples=500)
 @given(st.data())
 def test_a_study_file_cut_and_mixed_is_read_or_refused_in_one_line(data: st.DataObject) -> None:
@@ -247,9 +269,4 @@ def test_a_study_file_cut_and_mixed_is_read_or_refused_in_one_line(data: st.Data
         end = min(len(text), start + data.draw(st.integers(0, 40)))
         piece = data.draw(st.sampled_from([*JUNK, "", text[start:end] * 2]))
         text = text[:start] + piece + text[end:]
-    try:
-        study = parse_yaml(text, "demo.yaml")
-    except UserError as error:
-        assert one_line(str(error))
-        return
-    outcome(raw(main={"study": "demo"}, study=study))
+    outcome_of_text(text)

@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 #: The version on which all of this was looked at. With another one, look again and raise it.
 SEEN = "9.27.1"
@@ -263,7 +263,7 @@ def stored(file: Any) -> bool:
             return False
         server = place.provider.settings.endpoint_url or "the endpoint of AWS"
         raise UserError(
-            f"{place.query}: at {server}: {' '.join(str(error).split())}; endpoint and keys: "
+            f"{place.query}: at {server}: {brief(error)}; endpoint and keys: "
             "SNAKEMAKE_STORAGE_S3_ENDPOINT_URL, ..._ACCESS_KEY, ..._SECRET_KEY"
         ) from None
     return True

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline import symmetry
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.symmetry.matching import GroupQuality, Match
 from pipeline.symmetry.permutation import Group, Part, PermutationSpec
 from pipeline.symmetry.weight_matching import WeightQuality
@@ -36,7 +36,7 @@ def restored(
         quality = {name: _quality(each) for name, each in info["quality"].items()}
         match = Match(permutation, quality, info["images"], info["search"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
+        raise UserError(f"{path}: damaged: {brief(error)}") from None
     ordered = {name: permutation[name] for name in spec.sizes if name in permutation}
     try:
         symmetry.validate(permutation, spec)

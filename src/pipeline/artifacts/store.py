@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +129,7 @@ def _reading(path: Path, *others: type[Exception]) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except damage as error:
-        raise UserError(f"{path}: damaged: {error}; {mend(path)}") from None
+        raise UserError(f"{path}: damaged: {brief(error)}; {mend(path)}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -185,7 +185,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: object = None
         try:
             save_file(ready, unfinished, {"info": canonical(info)})
         except SafetensorError as error:
-            raise UserError(f"{path}: cannot be written: {error}") from None
+            raise UserError(f"{path}: cannot be written: {brief(error)}") from None
         unfinished.chmod(mode)
 
 

@@ -27,7 +27,7 @@ from pipeline.catalog.schema import (
     parse,
     quote,
 )
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 FILE = "config/datasets.yaml"
 
@@ -316,7 +316,9 @@ def _npz_problem(info: DataInfo, root: str | Path) -> str | None:
         with zipfile.ZipFile(place) as archive:
             names = set(archive.namelist())
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        return f"{place} is truncated or not an npz file ({error}); expected {info.how_to_get}"
+        return (
+            f"{place} is truncated or not an npz file ({brief(error)}); expected {info.how_to_get}"
+        )
     absent = [array for array in NPZ_ARRAYS if f"{array}.npy" not in names]
     return f"{place} lacks {', '.join(absent)}; expected {info.how_to_get}" if absent else None
 

@@ -18,7 +18,7 @@ from pipeline.artifacts.store import write_atomic
 from pipeline.catalog.datasets import NPZ_ARRAYS, DataInfo, locate
 from pipeline.data import Split
 from pipeline.data.digits import read_digits
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 
 def read_npz(info: DataInfo, root: str | Path) -> tuple[Split, Split]:
@@ -33,9 +33,8 @@ def read_npz(info: DataInfo, root: str | Path) -> tuple[Split, Split]:
                 if not isinstance(arrays[key], np.ndarray):  # numpy hands out foreign bytes as such
                     raise TypeError("not an array")
     except Exception as error:  # a broken file makes numpy and zipfile raise all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"data set '{info.name}': cannot read {key or 'the arrays'} of {place} ({reason}); "
+            f"data set '{info.name}': cannot read {key or 'the arrays'} of {place} ({brief(error)}); "
             f"expected {info.how_to_get}"
         ) from error
     return (

@@ -33,7 +33,7 @@ from pipeline.catalog.datasets import (
     some,
 )
 from pipeline.data import Split, withheld
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.streams import stream_seed
 from pipeline.study.shares import Shares
 
@@ -290,8 +290,7 @@ class _Reader(Dataset[tuple[Tensor, list[int], str]]):
                 images[place] = self._read(path, index)
             except (OSError, RuntimeError, ValueError) as error:
                 # an exception would reach the main process as a traceback
-                reason = str(error).partition("\n")[0]
-                return torch.empty(0), indices, f"{path} cannot be read as an image: {reason}"
+                return torch.empty(0), indices, f"{path} cannot be read as an image: {brief(error)}"
         return images, indices, ""
 
     def _read(self, path: Path, index: int) -> Tensor:
@@ -346,7 +345,7 @@ def _pillow(path: Path) -> Tensor:
             else:
                 pixels = np.array(image.convert("RGB"))
     except Exception as error:  # a broken file makes Pillow raise all kinds
-        raise ValueError(str(error) or type(error).__name__) from None
+        raise ValueError(brief(error)) from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

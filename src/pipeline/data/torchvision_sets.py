@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.catalog.datasets import DataInfo, File, advice, locate, status
 from pipeline.data import Split
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; a node without network must not hang
 
@@ -38,7 +38,7 @@ def read_torchvision(info: DataInfo, root: str | Path) -> tuple[Split, Split]:
                 )
         train, test = _construct(info, root, download=False)
     except (RuntimeError, OSError) as error:
-        raise UserError(f"data set '{info.name}': cannot read {root}: {_line(error)}") from error
+        raise UserError(f"data set '{info.name}': cannot read {root}: {brief(error)}") from error
     return _split(train), _split(test)
 
 
@@ -99,7 +99,7 @@ def download_missing(info: DataInfo, root: str | Path) -> None:
                     Path(folder, path).replace(target)
     except Exception as error:  # whatever network, archive or disk may raise: one line to the user
         problem = status(info, root) or f"data set '{info.name}': looked in {root}"
-        raise UserError(f"{problem} (downloading failed: {_line(error)})") from error
+        raise UserError(f"{problem} (downloading failed: {brief(error)})") from error
     finally:
         socket.setdefaulttimeout(before)
 
@@ -113,8 +113,3 @@ def _matches(place: Path, file: File) -> bool:
         # usedforsecurity=False: md5 is refused otherwise where FIPS rules
         digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
     return digest.hexdigest() == md5
-
-
-def _line(error: BaseException) -> str:
-    """An error's message on one line, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
+from pipeline.errors import brief
 from pipeline.machine.gpu_slots import VISIBLE, visible
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -64,13 +65,13 @@ def start() -> Mps | None:
         facts = os.environ | {PIPE: folder, LOG: folder, VISIBLE: ",".join(named)}
         done = _output([CONTROL, "-d"], facts)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = str(error)
+        problem = brief(error)
     else:
         if done.returncode == 0:
             return Mps(folder, named)
-        reason = (done.stdout + done.stderr).strip().partition("\n")[0] or "it does not start"
+        problem = (done.stdout + done.stderr).strip().partition("\n")[0] or "it does not start"
     shutil.rmtree(folder, ignore_errors=True)
-    print(f"runs take turns on a GPU, without NVIDIA MPS: {reason}", file=sys.stderr, flush=True)
+    print(f"runs take turns on a GPU, without NVIDIA MPS: {problem}", file=sys.stderr, flush=True)
     return None
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 #: How long one process waits for the others; process 0 may wait for the run's lock meanwhile. The
 #: end of a process ends the others at once.
@@ -154,5 +154,4 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise Lost(f"another process of this run has ended ({reason})") from None
+        raise Lost(f"another process of this run has ended ({brief(error)})") from None

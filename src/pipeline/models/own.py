@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from pipeline.artifacts.store import digest
 from pipeline.catalog.networks import FILE, OwnNetwork
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.symmetry import trace as tracing
 from pipeline.symmetry.permutation import PermutationSpec
 from pipeline.symmetry.trace import Traced
@@ -174,6 +174,6 @@ def telling(problem: str) -> Iterator[None]:
     except UserError:
         raise  # told already
     except Exception as error:
-        text = " ".join(str(error).split())
-        told = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+        name, text = type(error).__name__, brief(error)
+        told = name if text == name else f"{name}: {text}"
         raise UserError(f"{problem}: {told}") from error

@@ -32,7 +32,7 @@ from pipeline.catalog.schema import (
     parse,
     quote,
 )
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.runs import STAGES
 from pipeline.runs.sweeps import Sweep
 from pipeline.study.experiment import (
@@ -442,7 +442,7 @@ def _thawed(name: str) -> Config:
     try:
         return Config(json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{name}: the submitted study cannot be read: {error}") from None
+        raise UserError(f"{name}: the submitted study cannot be read: {brief(error)}") from None
 
 
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -10,7 +10,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from pipeline.catalog.schema import quote
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 
 class _Loader(yaml.SafeLoader):
@@ -87,8 +87,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(error.problem or error.context).split())
-        raise UserError(f"{where}{line}: not valid YAML: {problem}") from None
+        problem = error.problem or error.context
+        raise UserError(f"{where}{line}: not valid YAML: {brief(problem)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{where}: not valid YAML: {first}") from None
+        raise UserError(f"{where}: not valid YAML: {brief(error)}") from None

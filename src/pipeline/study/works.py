@@ -24,7 +24,7 @@ from pipeline.catalog.schema import (
     option,
     parse,
 )
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 
 FOLDER = "published"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")  # also that of the module of its claims
@@ -99,7 +99,9 @@ def texts(folder: Path) -> dict[str, str]:
         try:
             found[path.stem] = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeError) as error:
-            raise UserError(f"config/{FOLDER}/{path.name}: cannot be read: {error}") from None
+            raise UserError(
+                f"config/{FOLDER}/{path.name}: cannot be read: {brief(error)}"
+            ) from None
     return found
 
 
@@ -128,7 +130,7 @@ def _cells(
             seen[key] = lines.line_num
             yield cell
     except csv.Error as error:
-        raise UserError(f"{place}: line {lines.line_num}: {error}") from None
+        raise UserError(f"{place}: line {lines.line_num}: {brief(error)}") from None
 
 
 def _cell(

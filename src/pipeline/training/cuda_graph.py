@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pipeline.errors import brief
 from pipeline.training.step import Batch, Step
 
 #: Ordinary steps before the recording: they make the momentum and let cuDNN choose its algorithms.
@@ -151,7 +152,7 @@ class GraphedStep(Step):
             try:
                 self._replay = self._recorder.record(self._whole)
             except RuntimeError as error:
-                self._not_recorded(str(error).splitlines()[0])
+                self._not_recorded(brief(error))
         if self._replay is None:
             waited = self._recorder.take(self._whole)
             self._taken += 1

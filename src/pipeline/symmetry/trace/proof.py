@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import symmetry
+from pipeline.errors import brief
 from pipeline.symmetry.permutation import PermutationSpec
-from pipeline.symmetry.trace.record import first_line, refusal
+from pipeline.symmetry.trace.record import refusal
 
 #: Largest relative change of a logit that is rounding.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -60,7 +61,7 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except Exception as error:
-        raise refusal(f"it cannot be copied: {first_line(error)}") from None
+        raise refusal(f"it cannot be copied: {brief(error)}") from None
 
 
 @torch.no_grad()

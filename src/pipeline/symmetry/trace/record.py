@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, brief
 from pipeline.symmetry.trace.operations import TABLE
 
 Side = Literal["output", "input"]
@@ -164,7 +164,7 @@ class Recorder(TorchDispatchMode):
         except UserError:
             raise
         except Exception as error:
-            raise refusal(f"{self._failing(error)} fails: {first_line(error)}") from None
+            raise refusal(f"{self._failing(error)} fails: {brief(error)}") from None
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         if not isinstance(output, Tensor) or output.ndim != 2:
@@ -349,8 +349,3 @@ def _line(frame: FrameType | None) -> str:
     while frame is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "?"
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line."""
-    return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())

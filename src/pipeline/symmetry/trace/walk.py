@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from pipeline.errors import brief
 from pipeline.symmetry.trace.operations import TABLE, Call, Operation, rule_of
 from pipeline.symmetry.trace.record import (
     Node,
@@ -17,7 +18,6 @@ from pipeline.symmetry.trace.record import (
     Recording,
     Ref,
     Sight,
-    first_line,
     kind_of,
     refusal,
 )
@@ -145,7 +145,7 @@ def _own(
     try:
         found = known.labels(call, args, kwargs)
     except Exception as error:
-        raise refusal(f"{call.place}: its rule fails: {first_line(error)}") from None
+        raise refusal(f"{call.place}: its rule fails: {brief(error)}") from None
     if isinstance(found, Value):
         return [found]
     if found is None or len(found) != len(call.shape):
