@@ -1,9 +1,11 @@
 """Every matcher on trained pairs: barrier, similarity, sparse accuracy, seconds, memory, what it recovers.
 
     python benchmarks/matchers.py [--networks mlp] [--seeds 2] [--quick] [--output docs/evidence/matchers.md]
+    python benchmarks/matchers.py --runs results/dense/.../seed0 results/dense/.../seed1
 
-Networks are trained on the digits. Each matching runs in a forked process of one thread, which
-reports its processor seconds and by how much its peak memory lies above what it began with.
+Networks are trained on the digits, or are those of finished dense runs. Each matching runs in a
+forked process of one thread, which reports its processor seconds and by how much its peak memory
+lies above what it began with.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import argparse
 import copy
 import json
 import multiprocessing
+import os
 import resource
+import shlex
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,9 +32,11 @@ from torch.nn.functional import cross_entropy
 
 from pipeline import Alignment, align, pruning, symmetry
 from pipeline.connectivity.correction import has_batch_norm
-from pipeline.data import load
+from pipeline.data import DataSet, load
 from pipeline.data.augment import normalise
+from pipeline.interop import network
 from pipeline.models import build, prunable_parameters, traced
+from pipeline.runs import Dense, parse
 from pipeline.symmetry.matching import Match, collect
 from pipeline.symmetry.permutation import Permutation, PermutationSpec
 
@@ -50,6 +57,8 @@ MATCHERS: dict[str, dict[str, Any]] = {
     "straight-through": {"matcher": "straight-through"},
 }
 SPARSITY, EPOCHS, REWIND = 0.9, 12, 1
+#: Images of each split of a finished run's data set.
+IMAGES = 1200
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -59,20 +68,26 @@ def seeded(seed: int) -> torch.Generator:
 
 @dataclass
 class Bench:
-    """A network of the catalog at a width, and the digits."""
+    """A network of the catalog at a width, and the first images of a data set's splits."""
 
     name: str
     width: float
     epochs: int
+    dataset: str = "digits"
+    images: int | None = None
 
     @cached_property
     def batches(self) -> tuple[Batches, Batches]:
         """Training and test images, normalised."""
-        data = load("digits", "nowhere")
+        data = load(self.dataset, os.environ.get("DATA_ROOT", "data"), download=False)
+        assert isinstance(data, DataSet)
+        first = slice(self.images)
         return tuple(  # type: ignore[return-value]
             [
                 (normalise(x, data.mean, data.std), y)
-                for x, y in zip(part.images.split(120), part.labels.split(120), strict=True)
+                for x, y in zip(
+                    part.images[first].split(120), part.labels[first].split(120), strict=True
+                )
             ]
             for part in (data.train, data.test)
         )
@@ -105,6 +120,10 @@ class Bench:
                 weights[name].mul_(kept)
         return model.eval()
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}×{self.width:g}, {self.dataset}"
+
     def trained(self, seed: int) -> tuple[dict[str, Tensor], nn.Module]:
         """The state after the rewind epoch, and the network at its end."""
         model = self.fit(self.network(seed), seed, REWIND)
@@ -116,11 +135,27 @@ class Bench:
             hits = [(model(x).argmax(1) == y).float() for x, y in self.batches[1]]
         return float(100 * torch.cat(hits).mean())
 
-    def sparse(self, early: dict[str, Tensor], mask: pruning.Mask, seed: int) -> float:
-        """Accuracy of b's rewind snapshot trained under a mask."""
+    def sparse(self, early: dict[str, Tensor], mask: pruning.Mask, seed: int) -> float | None:
+        """Accuracy of b's rewind snapshot trained under a mask; None where it is not cheap."""
         model = self.network(seed)
         model.load_state_dict(early)
         return self.accuracy(self.fit(model, seed, self.epochs, mask))
+
+
+class Finished(Bench):
+    """Networks of finished dense runs, and images of their data set."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        dense = parse("dense", "/".join(folders[0].parts[-4:]))
+        assert isinstance(dense, Dense)
+        super().__init__(dense.model, float(dense.width), 0, dense.dataset, IMAGES)
+
+    def trained(self, seed: int) -> tuple[dict[str, Tensor], nn.Module]:
+        return {}, network(self.folders[seed])
+
+    def sparse(self, early: dict[str, Tensor], mask: pruning.Mask, seed: int) -> float | None:
+        return None
 
 
 def found_by(
@@ -170,14 +205,14 @@ def similarity(bench: Bench, found: Alignment) -> float:
     return float(torch.cat(values).mean())
 
 
-def rows(bench: Bench, seeds: int) -> Iterator[dict[str, float | str]]:
-    """A row per matcher, means over pairs of seeds."""
-    pairs = [(bench.trained(2 * n), bench.trained(2 * n + 1)) for n in range(seeds)]
+def rows(bench: Bench, count: int) -> Iterator[dict[str, Any]]:
+    """A row per matcher, means over pairs."""
+    pairs = [(bench.trained(2 * n), bench.trained(2 * n + 1)) for n in range(count)]
     correction = "reset" if has_batch_norm(pairs[0][0][1]) else "none"
     spec = traced(bench.name, pairs[0][0][1]).spec
     names = prunable_parameters(pairs[0][0][1], "all")
     for name, given in MATCHERS.items():
-        cells: dict[str, list[float]] = {}
+        cells: dict[str, list[Any]] = {}
         for number, ((_, a), (early, b)) in enumerate(pairs):
             index, seconds, memory = apart(partial(found_by, bench, a, b, spec, given, number))
             found = Alignment(spec, Match(index, {}), (a, b))
@@ -193,7 +228,8 @@ def rows(bench: Bench, seeds: int) -> Iterator[dict[str, float | str]]:
             }  # fmt: skip
             for key, value in here.items():
                 cells.setdefault(key, []).append(value)
-        yield {"matcher": name, **{key: mean(values) for key, values in cells.items()}}
+        means = {key: None if None in each else mean(each) for key, each in cells.items()}
+        yield {"matcher": name, **means}
         print(json.dumps({"network": bench.name, "matcher": name, **cells}), flush=True)
 
 
@@ -208,7 +244,7 @@ def recovered(
     return 100 * sum(symmetry.fixed_points(index, planted).values()) / sum(spec.sizes.values())
 
 
-def table(found: list[dict[str, float | str]]) -> str:
+def table(found: list[dict[str, Any]]) -> str:
     head = [
         "matcher", "loss barrier", "similarity", f"sparse accuracy, S = {SPARSITY} (%)",
         "processor seconds", "memory (MB)", "planted, recovered (%)",
@@ -219,7 +255,8 @@ def table(found: list[dict[str, float | str]]) -> str:
         "recovered": ".1f",
     }  # fmt: skip
     for row in found:
-        cells = [str(row["matcher"]), *(format(row[key], shape) for key, shape in shapes.items())]
+        values = ((row[key], shape) for key, shape in shapes.items())
+        cells = [row["matcher"], *("–" if v is None else format(v, shape) for v, shape in values)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -228,18 +265,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--seeds", type=int, default=2, help="pairs of each network")
     parser.add_argument("--quick", action="store_true", help="one pair of the smallest network")
-    parser.add_argument("--networks", nargs="+", choices=[*NETWORKS], default=[*NETWORKS])
+    parser.add_argument("--networks", nargs="*", choices=[*NETWORKS], default=[*NETWORKS])
+    parser.add_argument(
+        "--runs", nargs="*", type=Path, default=[], help="a b a b ... of dense runs"
+    )
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    count = 1 if options.quick else options.seeds
+    names = options.networks[: 1 if options.quick else None]
+    benches: list[tuple[Bench, int]] = [(Bench(n, NETWORKS[n], EPOCHS), count) for n in names]
+    if options.runs:
+        benches.append((Finished(options.runs), len(options.runs) // 2))
     parts = []
-    for name in options.networks[: 1 if options.quick else None]:
-        bench = Bench(name, NETWORKS[name], EPOCHS)
-        found = list(rows(bench, 1 if options.quick else options.seeds))
-        parts.append(f"### {name}×{NETWORKS[name]:g}\n\n{table(found)}")
+    for bench, pairs in benches:
+        found = list(rows(bench, pairs))
+        parts.append(f"### {bench.title}, {pairs} pairs\n\n{table(found)}")
     page = PAGE.read_text(encoding="utf-8").format(
-        pairs=1 if options.quick else options.seeds, epochs=EPOCHS, sparsity=SPARSITY,
-        rewind=REWIND, tables="\n\n".join(parts),
+        command=shlex.join(sys.argv), epochs=EPOCHS, sparsity=SPARSITY, rewind=REWIND,
+        images=IMAGES, tables="\n\n".join(parts),
         machine=f"{torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}.",
     )  # fmt: skip
     print(page)

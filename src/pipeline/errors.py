@@ -12,11 +12,13 @@ class Interrupted(Exception):
     """SIGTERM came, and what was done so far is saved: the same command goes on from there."""
 
 
-def brief(problem: object, length: int = 300) -> str:
-    """What other software says of a problem, as a part of a line: on one line, bounded, printable.
+def brief(problem: object, lines: int | None = None) -> str:
+    """What other software says of a problem, as part of a line: on one line, bounded, printable.
 
-    An exception without words is named by its type; what is longer ends in "...".
+    ``lines``: how many of its first lines; torch adds advice and stacks to the first. An exception
+    without words is named by its type.
     """
-    text = " ".join(str(problem).split()) or type(problem).__name__
-    text = text if len(text) <= length else text[: length - 3] + "..."
+    said = str(problem).strip().splitlines()[:lines]
+    text = " ".join(" ".join(said).split()) or type(problem).__name__
+    text = text if len(text) <= 300 else text[:297] + "..."
     return "".join(letter if letter.isprintable() else "?" for letter in text)

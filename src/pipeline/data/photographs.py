@@ -290,7 +290,11 @@ class _Reader(Dataset[tuple[Tensor, list[int], str]]):
                 images[place] = self._read(path, index)
             except (OSError, RuntimeError, ValueError) as error:
                 # an exception would reach the main process as a traceback
-                return torch.empty(0), indices, f"{path} cannot be read as an image: {brief(error)}"
+                return (
+                    torch.empty(0),
+                    indices,
+                    f"{path} cannot be read as an image: {brief(error, lines=1)}",
+                )
         return images, indices, ""
 
     def _read(self, path: Path, index: int) -> Tensor:
@@ -345,7 +349,7 @@ def _pillow(path: Path) -> Tensor:
             else:
                 pixels = np.array(image.convert("RGB"))
     except Exception as error:  # a broken file makes Pillow raise all kinds
-        raise ValueError(brief(error)) from None
+        raise ValueError(brief(error, lines=1)) from None
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -154,4 +154,4 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Lost(f"another process of this run has ended ({brief(error)})") from None
+        raise Lost(f"another process of this run has ended ({brief(error, lines=1)})") from None

@@ -152,7 +152,7 @@ class GraphedStep(Step):
             try:
                 self._replay = self._recorder.record(self._whole)
             except RuntimeError as error:
-                self._not_recorded(brief(error))
+                self._not_recorded(brief(error, lines=1))
         if self._replay is None:
             waited = self._recorder.take(self._whole)
             self._taken += 1

@@ -61,7 +61,7 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except Exception as error:
-        raise refusal(f"it cannot be copied: {brief(error)}") from None
+        raise refusal(f"it cannot be copied: {brief(error, lines=1)}") from None
 
 
 @torch.no_grad()

@@ -164,7 +164,7 @@ class Recorder(TorchDispatchMode):
         except UserError:
             raise
         except Exception as error:
-            raise refusal(f"{self._failing(error)} fails: {brief(error)}") from None
+            raise refusal(f"{self._failing(error)} fails: {brief(error, lines=1)}") from None
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         if not isinstance(output, Tensor) or output.ndim != 2:

@@ -145,7 +145,7 @@ def _own(
     try:
         found = known.labels(call, args, kwargs)
     except Exception as error:
-        raise refusal(f"{call.place}: its rule fails: {brief(error)}") from None
+        raise refusal(f"{call.place}: its rule fails: {brief(error, lines=1)}") from None
     if isinstance(found, Value):
         return [found]
     if found is None or len(found) != len(call.shape):
