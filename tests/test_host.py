@@ -32,6 +32,7 @@ from pipeline.machine import baton, warm
 from pipeline.machine.baton import Ended, Seat
 from pipeline.progress.job import running
 from pipeline.runs import Run
+from pipeline.stages import prepare
 from pipeline.stages import together as shared
 from pipeline.study.config import freeze, read
 
@@ -266,7 +267,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_hands_on_the_process_as_it_was_given(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So no run can see another one."""
+    """So no run can see another one; what runs import, their process has imported."""
+    prepare()
     tiny, given = Tiny(root, tmp_path / "results"), list[dict[str, Any]]()
     torch.set_num_threads(1)
 

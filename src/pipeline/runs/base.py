@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, get_type_hints
 
 from pipeline.runs.form import Form, Parts
@@ -109,7 +109,7 @@ class Run:
     @classmethod
     def of(cls, parts: Parts) -> Self:
         """The run of parts that its form has read."""
-        stem: type[Run] = get_type_hints(cls)[fields(cls)[0].name]
+        stem = _kind_of_stem(cls)
         made: Callable[..., Self] = cls
         own = (parts[word] for word in cls.form.words if word not in stem.form.words)
         return made(stem.of(parts), *own)
@@ -190,3 +190,10 @@ class Run:
         """Photographs in memory beside the batches under way, by their bytes."""
         del study
         return 0.0
+
+
+@cache
+def _kind_of_stem(kind: type[Run]) -> type[Run]:
+    """The kind of the run in the first field of a kind."""
+    found: type[Run] = get_type_hints(kind)[fields(kind)[0].name]
+    return found

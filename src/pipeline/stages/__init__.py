@@ -30,6 +30,7 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
     with Job(config, wanted, digest, shared) as job:
         if job.team.any(job.leads and _there(job))[0]:
             return
+        job.check_inputs()
         importlib.import_module(f"pipeline.stages.{_module(type(wanted))}").execute(job)
         job.finish()
         if config.main.tensorboard and job.leads:

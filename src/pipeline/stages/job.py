@@ -64,6 +64,7 @@ class Job:
             )
         self.recipe = self.graph.recipe(run)
         self.folder = config.results / run.folder
+        self._checked: dict[str, str] = {}
         self._parents: dict[str, str] = {}
         self._started = time.monotonic()
         self._written: set[str] = set()
@@ -112,11 +113,23 @@ class Job:
     def read(self, run: Run, name: str) -> Path:
         """Path of any other run's file, checked as an input is, and made with today's settings."""
         path = run.path(name)
-        if path not in self._parents:
-            self._parents[path] = record.verify(
+        self._parents[path] = self._check(run, name)
+        return self.config.results / path
+
+    def check_inputs(self) -> None:
+        """Check every input before anything is computed: damage is told at once, not after hours."""
+        with baton.aside():
+            for file in self.graph.inputs(self.run).values():
+                self._check(file.run, file.name)
+
+    def _check(self, run: Run, name: str) -> str:
+        """The digest of a run's file, which is as it was recorded, by today's settings; once."""
+        path = run.path(name)
+        if path not in self._checked:
+            self._checked[path] = record.verify(
                 self.config.results / path, self.graph.digest(run), run.files
             )
-        return self.config.results / path
+        return self._checked[path]
 
     def diverged(self, *runs: Run) -> bool:
         """Whether one of these parents has diverged, as its metrics say."""

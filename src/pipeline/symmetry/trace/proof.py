@@ -74,7 +74,7 @@ def drawn(model: nn.Module, generator: torch.Generator) -> nn.Module:
     for tensor in network.state_dict(keep_vars=True).values():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        values = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        values = torch.randn(tensor.shape, generator=generator)  # single: four times as fast
         if tensor.ndim > 1:
             tensor.copy_(values * (2 / max(1, tensor[0].numel())) ** 0.5)
         elif bool((tensor > 0).all()):  # scales and variances stay positive
