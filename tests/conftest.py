@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 from micro import Checkout
 from small import REPOSITORY, Tiny, write_study
 
+from pipeline.machine import memory
 from pipeline.study.config import read
 from pipeline.study.graph import Graph
 
@@ -21,6 +23,7 @@ _CLEANED = ("PIPELINE_CONFIG", "DATA_ROOT", "PIPELINE_SAVE_SECONDS", "SLURM_JOB_
 for _name in _CLEANED:  # before any fixture of a wider scope reads a study
     os.environ.pop(_name, None)
 torch.set_num_threads(1)  # as the runs have; bits depend on it
+memory.tune()  # for the processes of xdist, and all that tests start
 #: Modules that train networks, run the workflow or go through many cases, with the seconds of
 #: processor time that they take alone: not for ``make check``, and the dearest first. The second
 #: one does not need the study that the first one makes, and would have to wait for.
@@ -46,6 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if cost[item]:
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

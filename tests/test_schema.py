@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import one_line, refused
+from studies import ROOT, one_line, refused
 
 from pipeline.catalog.schema import (
     FRACTION,
@@ -26,6 +27,7 @@ from pipeline.catalog.schema import (
     without_defaults,
 )
 from pipeline.errors import UserError
+from pipeline.study import strict_yaml
 from pipeline.study.strict_yaml import parse_yaml, read_yaml
 
 
@@ -255,6 +257,19 @@ INVALID = {
 def test_invalid_yaml_is_one_line(name: str) -> None:
     text, words = INVALID[name]
     refused(lambda: parse_yaml(text, "f"), "f", *words)
+
+
+def test_a_text_means_the_same_in_either_of_the_readers() -> None:
+    files = [path.read_text() for path in (ROOT / "config").rglob("*.yaml")]
+    assert len(files) > 15
+    for text in [*files, *(text for text, _ in INVALID.values())]:
+        found = []
+        for loader in (strict_yaml._Fast, strict_yaml._Telling):
+            try:
+                found.append(repr(yaml.load(text, loader)))  # noqa: S506
+            except (yaml.YAMLError, ValueError, RecursionError):
+                found.append("refused")
+        assert found[0] == found[1], text[:200]
 
 
 @pytest.mark.parametrize(

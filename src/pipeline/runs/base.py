@@ -109,7 +109,7 @@ class Run:
     @classmethod
     def of(cls, parts: Parts) -> Self:
         """The run of parts that its form has read."""
-        stem = _kind_of_stem(cls)
+        stem = _kind_of_stem(cls)  # type: ignore[arg-type]
         made: Callable[..., Self] = cls
         own = (parts[word] for word in cls.form.words if word not in stem.form.words)
         return made(stem.of(parts), *own)

@@ -117,10 +117,12 @@ class Job:
         return self.config.results / path
 
     def check_inputs(self) -> None:
-        """Check every input before anything is computed: damage is told at once, not after hours."""
+        """Check every input, and how it came out: damage is told before anything is computed."""
         with baton.aside():
             for file in self.graph.inputs(self.run).values():
                 self._check(file.run, file.name)
+                if "metrics.json" in file.run.files:
+                    self._check(file.run, "metrics.json")
 
     def _check(self, run: Run, name: str) -> str:
         """The digest of a run's file, which is as it was recorded, by today's settings; once."""
