@@ -82,7 +82,9 @@ def environment(**more: str) -> dict[str, str]:
 @cache
 def served() -> dict[str, str]:
     """The same, with a warm server for all workflows of these tests, in place of one for each."""
-    variables = environment(PYTHONUTF8="1")
+    asked = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+    # As Snakemake has it for its jobs: UTF-8, and what its plugin for S3 sets.
+    variables = environment(PYTHONUTF8="1", **dict.fromkeys(asked, "when_required"))
     with pytest.MonkeyPatch.context() as patch, chdir(REPOSITORY):
         for name in os.environ.keys() - variables.keys():
             patch.delenv(name)

@@ -382,6 +382,24 @@ def test_a_stop_a_killed_host_and_a_second_start_cost_no_bit(
         assert read_json(tiny.folder(run) / "provenance.json")["epochs_executed"] < 40
 
 
+def test_what_is_no_run_is_served_by_the_script_beside_that_of_runs(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written("", tmp_path, monkeypatch)  # the environment alone
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    monkeypatch.chdir(REPOSITORY)
+    tiny = Tiny(root, tmp_path / "results")
+    monkeypatch.setenv("PIPELINE_CONFIG", str(freeze(tiny.config, tmp_path)))
+    monkeypatch.setattr(sys, "argv", ["workflow/scripts/write.py", "data", "few"])
+    server = warm.start(Path("workflow/scripts/run.py"))
+    assert server is not None
+    try:
+        assert warm.ask() == 0
+    finally:
+        server.stop()
+    assert (tiny.results / "data/few/facts.json").exists()
+
+
 def test_a_workflow_that_trains_in_threads_ends_with_the_same_files(
     micro: Checkout, tmp_path: Path
 ) -> None:

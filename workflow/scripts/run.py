@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli import main
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 def job(words: Sequence[str]) -> None:
     import argparse
-    from pathlib import Path
 
     from pipeline.runs import parse
 
@@ -60,6 +60,11 @@ def prepare() -> Work | None:
 
 if sys.argv[1:2] == [warm.SERVE]:
     warm.serve(prepare)
+    if Path(sys.argv[0]).name == "write.py":  # in a fork for the script beside this one
+        import write
+
+        main(write.job)
+        sys.exit()
 elif (status := warm.ask()) is not None:
     os._exit(status)
 execute(sys.argv)

@@ -308,7 +308,8 @@ class _Serving:
 
     def _same(self, call: _Call) -> bool:
         """Whether a process of the job's own would be as this one is."""
-        if _compared(call.environment) != self._environment or call.words[0] != sys.argv[0]:
+        script, own = Path(call.words[0]), Path(sys.argv[0])
+        if _compared(call.environment) != self._environment or script.parent != own.parent:
             return False
         try:
             return all(Path(name).stat().st_mtime_ns == at for name, at in self._files.items())
