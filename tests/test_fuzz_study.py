@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from studies import ROOT, one_line, raw, recipes
+from studies import ROOT, one_line, plain, raw, recipes
 
 from pipeline.artifacts.store import canonical
 from pipeline.errors import UserError, brief
@@ -144,7 +144,7 @@ def _extreme(draw: st.DrawFn, value: Any) -> Any:
 @st.composite
 def broken(draw: st.DrawFn) -> dict[str, Any]:
     """The valid whole with one to three changes."""
-    whole = copy.deepcopy(WHOLE)
+    whole = plain(WHOLE)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(PLACES))
         parent: Any = whole

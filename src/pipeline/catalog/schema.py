@@ -156,8 +156,10 @@ def extended(name: str, entries: Mapping[str, Any], where: str, what: str) -> di
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _keys(kind: Any) -> dict[str, tuple[Any, Field[Any]]]:
+    """Type and field of each key of a settings dataclass."""
+    hints = typing.get_type_hints(kind)
+    return {item.name: (hints[item.name], item) for item in fields(kind)}
 
 
 def parse(kind: type[Settings], raw: object, where: str) -> Settings:
@@ -167,14 +169,13 @@ def parse(kind: type[Settings], raw: object, where: str) -> Settings:
         UserError: unknown or missing key, wrong type, value outside its interval or choices.
     """
     values = mapping(raw, where)
-    hints = _hints(kind)  # type: ignore[arg-type]
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    known = _keys(kind)  # type: ignore[arg-type]
     for key in values:
         choose(key, known, where, "key")
     built: dict[str, Any] = {}
-    for name, item in known.items():
+    for name, (hint, item) in known.items():
         if name in values:
-            built[name] = _value(hints[name], values[name], f"{where}: {name}", item)
+            built[name] = _value(hint, values[name], f"{where}: {name}", item)
         elif item.default is MISSING:
             raise UserError(f"{where}: key {name!r} is missing")
     return kind(**built)
