@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small import RECIPES, STUDY, Tiny, write_study
+from small import RECIPES, REPOSITORY, STUDY, Tiny, write_study
 
 from pipeline.commands import main
 
@@ -39,6 +39,28 @@ def test_missing_runs_are_refused_or_shown(own: Tiny, capsys: pytest.CaptureFixt
     main(["evidence", "docs/mine", "--partial"])
     page = Path("docs/mine/README.md").read_text()
     assert re.search(r"\*\*\d+ runs are missing\*\*", page) and "missing" in page
+
+
+PACKS = sorted((REPOSITORY / "docs/evidence").glob("*/runs"))
+
+
+@pytest.mark.parametrize("runs", PACKS, ids=[pack.parent.name for pack in PACKS])
+def test_a_page_of_the_documentation_is_what_its_runs_give(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the pictures, whose bits depend on the fonts of the machine."""
+    there, study = runs.parent, runs.parent.name
+    shutil.copy(there / "conclusion.md", tmp_path)
+    monkeypatch.chdir(REPOSITORY)
+    kept = str(runs.relative_to(REPOSITORY))
+    main(["evidence", str(tmp_path), "--study", study, "--from", kept])
+    files = {path.name for path in there.iterdir() if path.is_file()}
+    assert files == {path.name for path in tmp_path.iterdir()} and len(files) > 10
+    for name in files - {"README.md"}:
+        if not name.endswith(".png"):
+            assert (tmp_path / name).read_text() == (there / name).read_text(), name
+    page = (tmp_path / "README.md").read_text().replace(str(tmp_path), f"docs/evidence/{study}")
+    assert page.partition("## What")[2] == (there / "README.md").read_text().partition("## What")[2]
 
 
 def test_missing_runs_are_counted_once(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
