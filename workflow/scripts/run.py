@@ -61,9 +61,9 @@ def prepare() -> Work | None:
 if sys.argv[1:2] == [warm.SERVE]:
     warm.serve(prepare)
     if Path(sys.argv[0]).name == "write.py":  # in a fork for the script beside this one
-        import write
+        import runpy
 
-        main(write.job)
+        main(runpy.run_path(sys.argv[0])["job"])
         sys.exit()
 elif (status := warm.ask()) is not None:
     os._exit(status)
