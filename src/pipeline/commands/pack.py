@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--light",
         action="store_true",
-        help="what was set and measured alone: enough for tables, figures and evidence --from, "
+        help="what was set and measured alone: enough for what needs no logits and evidence --from, "
         "nothing to go on from",
     )
 
