@@ -280,7 +280,7 @@ def main() -> None:
     parts = []
     for bench, pairs in benches:
         found = list(rows(bench, pairs))
-        parts.append(f"### {bench.title}, {pairs} pairs\n\n{table(found)}")
+        parts.append(f"### {bench.title}, {pairs} pair{'s' * (pairs > 1)}\n\n{table(found)}")
     page = PAGE.read_text(encoding="utf-8").format(
         command=shlex.join(sys.argv), epochs=EPOCHS, sparsity=SPARSITY, rewind=REWIND,
         images=IMAGES, tables="\n\n".join(parts),

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from small import REPOSITORY
 
-from pipeline.machine import memory, warm
+from pipeline.machine import warm
 from pipeline.study.call import SCRIPT
 
 PARTS = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "environment.yml")
@@ -90,7 +90,6 @@ def served() -> dict[str, str]:
             patch.delenv(name)
         for name, value in variables.items():
             patch.setenv(name, value)
-        memory.tune()
         _kept.append(warm.Server(SCRIPT))
         return dict(os.environ)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from small import RECIPES, STUDY, Tiny, contents, rewrite, write_study
 
+from pipeline import stages
 from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import read_json
 from pipeline.commands.check import damaged, wrong_tables
@@ -188,7 +189,7 @@ def test_what_reads_a_damaged_file_refuses_and_writes_nothing(
 
     What is an input, or says how one came out, is refused before anything is computed.
     """
-    module = import_module(f"pipeline.stages.{STAGES[stage].__module__.rpartition('.')[2]}")
+    module = import_module(f"pipeline.stages.{stages._module(STAGES[stage])}")
     run = [run for run in runs_of(study) if run.stage == stage][-1]
     parents = read_json(study.path(run, PROVENANCE))["parents"]
     declared = {file.path for file in study.graph.inputs(run).values()}

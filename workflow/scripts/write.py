@@ -13,8 +13,8 @@ from pipeline.machine import warm
 if TYPE_CHECKING:
     from pipeline.study.config import Config
 
-#: What computes with torch, which a warm server has imported.
-COMPUTED = ("data", "digits_turned", "trials")
+#: Jobs that compute with torch, which a warm server has imported. A trial comes before the server.
+COMPUTED = {"data", "digits_turned"}
 
 
 def job() -> None:
@@ -78,6 +78,6 @@ def write(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in COMPUTED and (status := warm.ask()) is not None:
+    if COMPUTED & {*sys.argv[1:2]} and (status := warm.ask()) is not None:
         os._exit(status)
     main(job)
