@@ -24,6 +24,7 @@ for _name in _CLEANED:  # before any fixture of a wider scope reads a study
     os.environ.pop(_name, None)
 torch.set_num_threads(1)  # as the runs have; bits depend on it
 memory.tune()  # for the processes of xdist, and all that tests start
+memory.collect_rarely()
 #: Modules that train networks, run the workflow or go through many cases, with the seconds of
 #: processor time that they take alone: not for ``make check``, and the dearest first. The second
 #: one does not need the study that the first one makes, and would have to wait for.
@@ -55,7 +56,6 @@ def pytest_collection_finish() -> None:
     """What is imported stays: the collector need not go through it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -8,6 +8,7 @@ user starts it.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pipeline.machine.process import process
 
 #: What a dry run imports, beside all that looking for plugins does.
 IMPORTED = (
@@ -61,6 +64,8 @@ class Server:
 
 def calls() -> Any:
     """The arguments of a call, in a fork for it with its files; who forks stays in here to its end."""
+    gc.collect()
+    gc.freeze()  # a fork that went through all this would copy it
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
@@ -99,7 +104,7 @@ def _become(words: list[str], folder: str, environment: dict[str, str]) -> None:
     if program == "pipeline":
         runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
     else:
-        sys.exit(importlib.import_module("snakemake.cli").main())
+        process(importlib.import_module("snakemake.cli").main)
 
 
 if __name__ == "__main__":

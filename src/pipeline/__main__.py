@@ -1,5 +1,6 @@
 """``python -m pipeline``: plan, check, and look at a study without running it."""
 
 from pipeline.commands import main
+from pipeline.machine.process import process
 
-main()
+process(main)

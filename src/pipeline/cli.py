@@ -35,6 +35,7 @@ def main(job: Callable[[], None]) -> None:
     show_anything()
     try:
         job()
+        print(end="", flush=True)
     except UserError as error:
         print(f"error: {_who()}{error}", file=sys.stderr, flush=True)
         sys.exit(1)

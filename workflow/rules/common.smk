@@ -9,6 +9,7 @@ def stop(error):
 
 try:
     memory.tune()
+    memory.collect_rarely()
     SUBMITTED = frozen()  # in a job, what the call that started it has read
     CONFIG = SUBMITTED or begin(workflow.basedir, config)
     GRAPH = Graph(CONFIG)

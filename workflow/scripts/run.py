@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli import main
 from pipeline.machine import warm
+from pipeline.machine.process import process
 
 if TYPE_CHECKING:
     from pipeline.machine.host import Work
@@ -63,8 +64,7 @@ if sys.argv[1:2] == [warm.SERVE]:
     if Path(sys.argv[0]).name == "write.py":  # in a fork for the script beside this one
         import runpy
 
-        main(runpy.run_path(sys.argv[0])["job"])
-        sys.exit()
+        process(partial(main, runpy.run_path(sys.argv[0])["job"]))
 elif (status := warm.ask()) is not None:
     os._exit(status)
-execute(sys.argv)
+process(partial(execute, sys.argv))

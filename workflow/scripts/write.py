@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cli import main
 from pipeline.machine import warm
+from pipeline.machine.process import process
 
 if TYPE_CHECKING:
     from pipeline.study.config import Config
@@ -80,4 +82,4 @@ def write(config: Config) -> None:
 if __name__ == "__main__":
     if COMPUTED & {*sys.argv[1:2]} and (status := warm.ask()) is not None:
         os._exit(status)
-    main(job)
+    process(partial(main, job))
