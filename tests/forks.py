@@ -17,9 +17,10 @@ import select
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.machine.process import process
 
@@ -34,7 +35,7 @@ LIMIT = 600
 
 
 class Server:
-    """A process that runs a script that calls `calls`; it ends with the one that started it."""
+    """A process that runs a script that calls `serve`; it ends with the one that started it."""
 
     def __init__(self, script: str | Path, environment: dict[str, str]) -> None:
         self._command, self._environment = [sys.executable, str(script)], environment
@@ -62,8 +63,8 @@ class Server:
         return subprocess.CompletedProcess(arguments, status, out, err)
 
 
-def calls() -> Any:
-    """The arguments of a call, in a fork for it with its files; who forks stays in here to its end."""
+def serve(work: Callable[..., object]) -> NoReturn:
+    """Do ``work`` with the arguments of each call, in a fork for it with its files."""
     gc.collect()
     gc.freeze()  # a fork that went through all this would copy it
     while line := sys.stdin.readline():
@@ -74,7 +75,7 @@ def calls() -> Any:
                 file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
                 os.dup2(file, number)
                 os.close(file)
-            return arguments
+            process(partial(work, *arguments))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     sys.exit()
 
@@ -104,11 +105,11 @@ def _become(words: list[str], folder: str, environment: dict[str, str]) -> None:
     if program == "pipeline":
         runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
     else:
-        process(importlib.import_module("snakemake.cli").main)
+        importlib.import_module("snakemake.cli").main()
 
 
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
     importlib.import_module("snakemake.cli").get_argument_parser()  # looks for plugins
-    _become(*calls())
+    serve(_become)

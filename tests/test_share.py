@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forks
 import pytest
 from micro import CELL, Checkout, environment, jobs
 from small import contents, rewrite
@@ -256,10 +257,9 @@ class Machine(Checkout):
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-        return subprocess.run(
-            ["snakemake", *words], cwd=self.folder, env=environment(**storage | more),
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        return forks.called(
+            "snakemake", *words, folder=self.folder, environment=environment(**storage | more)
+        )
 
     def exchange(self, rule: str, *given: str, **more: str) -> subprocess.CompletedProcess[str]:
         words = ("-s", "workflow/exchange.smk", "--storage-s3-retries", "0", "-c1", rule)
@@ -278,7 +278,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 def test_what_a_cluster_has_made_a_laptop_does_not_make_again(
     micro: Checkout, server: str, tmp_path: Path
 ) -> None:
-    cluster, laptop = Machine.at(tmp_path / "cluster"), Machine(tmp_path / "laptop")
+    cluster, laptop = Machine.at(tmp_path / "cluster"), Machine(tmp_path / "laptop").tried(micro)
     shutil.copytree(micro.folder, cluster.folder, symlinks=True)
     cluster.server = laptop.server = server
     shutil.rmtree(cluster.folder / "results" / CELL)  # not made yet

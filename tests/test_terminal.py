@@ -77,10 +77,12 @@ def test_jobs_of_a_workflow_write_utf_8_whatever_the_terminal_shows(
     monkeypatch.setenv("PYTHONUTF8", "unset")  # so that it is put back
     monkeypatch.delenv("PYTHONUTF8")
     monkeypatch.setenv("PIPELINE_CONFIG", "unset")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     root = write_study(tmp_path)
     monkeypatch.chdir(root)
     begin(root, {})
     code = "print('\u03c0')"
+    assert "PYTHONIOENCODING" not in os.environ  # which would count for more
     done = python("-c", code, LC_ALL="C", PYTHONUTF8=os.environ["PYTHONUTF8"])
     assert done.stdout == "\u03c0\n".encode()
 

@@ -32,10 +32,16 @@ if sys.argv[1:2] == [warm.SERVE]:
 elif (status := warm.ask()) is not None:
     os._exit(status)
 mask = os.umask(0)
+sys.stdout.reconfigure(errors="replace")  # asks a stream where it stands, which a pipe cannot say
+streams = [
+    [each.encoding, each.errors, each.line_buffering, each.write_through, each.seekable()]
+    for each in (sys.stdout, sys.stderr)
+]
 print(json.dumps({
     "words": sys.argv[1:], "folder": os.getcwd(), "given": os.environ.get("GIVEN"), "mask": mask,
     "read": sys.stdin.read() if sys.argv[1] == "read" else "", "pid": os.getpid(),
     "forked": os.getppid() != int(os.environ["CALLER"]), "tmp": os.environ.get("TMPDIR"),
+    "streams": streams,
 }), flush=True)
 if sys.argv[1] == "wait":
     signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
@@ -52,6 +58,10 @@ if sys.argv[1] == "crash":
 print("done", file=sys.stderr)
 sys.exit(3 if sys.argv[1] == "three" else 0)
 """
+#: Encoding, errors, whether lines, or all, are written at once, whether it can seek.
+STREAMS = [
+    ["utf-8", "replace", False, False, False], ["utf-8", "backslashreplace", True, False, False],
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -64,7 +74,8 @@ def written(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLER", str(os.getpid()))
     monkeypatch.setenv(TEST, "")
-    monkeypatch.delenv(warm.PLACE, raising=False)
+    for name in (warm.PLACE, "PYTHONUNBUFFERED"):
+        monkeypatch.delenv(name, raising=False)
     for name in warm.THREADS:
         monkeypatch.setenv(name, "1")
     path = tmp_path / "script.py"
@@ -100,7 +111,7 @@ def facts(process: subprocess.Popen[str]) -> dict[str, Any]:
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -130,7 +141,7 @@ def test_a_job_is_the_same_with_a_server_and_without(
     assert found.pop("forked") is served and found.pop("pid") != os.getpid()
     assert found == {
         "words": ["read", "a b", ""], "folder": str(place), "given": None, "mask": 0o027,
-        "read": "input\n", "tmp": "/somewhere",
+        "read": "input\n", "tmp": "/somewhere", "streams": STREAMS,
     }  # fmt: skip
     assert (job.returncode, err) == (0, "done\n")
 

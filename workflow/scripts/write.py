@@ -15,8 +15,8 @@ from pipeline.machine.process import process
 if TYPE_CHECKING:
     from pipeline.study.config import Config
 
-#: Jobs that compute with torch, which a warm server has imported. A trial comes before the server.
-COMPUTED = {"data", "digits_turned"}
+#: What computes with torch, which a warm server has imported.
+COMPUTED = {"data", "digits_turned", "trials"}
 
 
 def job() -> None:

@@ -358,9 +358,24 @@ def _become(call: _Call, server: int) -> None:
     for target, number in enumerate(call.files):
         os.dup2(number, target)
         os.close(number)
+    _reopen()
     os.chdir(call.folder)
     os.umask(call.mask)
     os.environ.clear()
     os.environ.update(call.environment)
     tempfile.tempdir = None
     sys.argv[:] = call.words
+
+
+def _reopen() -> None:
+    """Text streams for the standard files, which may be pipes or terminals as the server's are not."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before = getattr(sys, name)
+        stream = open(  # noqa: SIM115 (for as long as the process lives)
+            number, "w" if number else "r", encoding=before.encoding, errors=before.errors,
+            closefd=False,
+        )  # fmt: skip
+        lines = not before.write_through and (name == "stderr" or stream.isatty())
+        stream.reconfigure(line_buffering=lines, write_through=before.write_through)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
     config.outputs  # noqa: B018 (checked before any job)
     freeze(config, snakemake_internals.NOTES / "pipeline")
     # Jobs write their logs, and Snakemake its report, in UTF-8 whatever the terminal shows.
+    os.environ.pop("PYTHONIOENCODING", None)
     os.environ.setdefault("PYTHONUTF8", "1")
     return config
 
@@ -179,19 +181,24 @@ class Call:
         if self.jobs.cluster:
             self._watch.start(self.jobs.cluster, "jobs at a time", basis)
         else:
-            self._serve(len(runs))
             self._watch.start(cores, basis=basis)
 
     def _try(self, runs: list[Run]) -> None:
-        """Try each network that was not tried, in a process of its own, before any job."""
+        """Try each network that was not tried, in a process of its own, before any job.
+
+        What is known to be wrong is said before anything is started that jobs, and a trial, share.
+        """
         networks = {dense.network for run in runs for dense in run.networks}
         concerned = runs + [
             run
             for run in trials.declared(self.graph)
             if networks & {dense.network for dense in run.networks}
         ]
-        for problem in trials.misfits(self.graph, concerned):
+        known = trials.misfits(self.graph, concerned), trials.obstacles(self.graph, concerned)
+        for problem in chain(*known):
             raise UserError(problem)
+        if not self.jobs.cluster:
+            self._serve(len(runs))
         if todo := trials.untried(self.config, runs):
             self._live(todo)
         for problem in trials.obstacles(self.graph, concerned):
@@ -207,7 +214,7 @@ class Call:
         done = subprocess.run(
             [sys.executable, "workflow/scripts/write.py", "trials", *(dense.key for dense in todo)],
             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
-            errors="replace", env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+            errors="replace", env=os.environ | dict.fromkeys(warm.THREADS, "1"),
         )  # fmt: skip
         if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
             return

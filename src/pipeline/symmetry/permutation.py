@@ -245,7 +245,7 @@ def _permuted(
     carried = spec.axes.get(name, (None,) * tensor.ndim)
     if len(carried) != tensor.ndim:
         raise UserError(f"{name} has {tensor.ndim} axes, expected {len(carried)}")
-    result = tensor.detach().clone()
+    given = result = tensor.detach()
     for axis, group in enumerate(carried):
         here = [part for part in parts if part.axis == axis and part.rows is None]
         if group is not None:
@@ -270,7 +270,7 @@ def _permuted(
     for part in parts:  # once the rows are at their places
         if part.rows is not None:
             result = _permuted_in_rows(part, part.rows, permutation[part.group], result)
-    return result
+    return result.clone() if result is given else result
 
 
 def _permuted_in_rows(part: Part, rows: Index, permutation: Tensor, tensor: Tensor) -> Tensor:
@@ -312,9 +312,10 @@ def change(
     device and of its dtype), divided by the largest absolute logit; in evaluation mode. The model
     is left untouched.
     """
-    original = copy.deepcopy(model).eval()
-    permuted = moved(original, spec, permutation)
-    before, after = original(images), permuted(images)
+    network = copy.deepcopy(model).eval()
+    before = network(images)
+    _move(network, spec, permutation)
+    after = network(images)
     return float((after - before).abs().max() / before.abs().max())
 
 
@@ -322,7 +323,12 @@ def change(
 def moved(model: nn.Module, spec: PermutationSpec, permutation: Permutation) -> nn.Module:
     """A copy of a network whose tensors are permuted."""
     result = copy.deepcopy(model)
-    tensors = result.state_dict(keep_vars=True)
+    _move(result, spec, permutation)
+    return result
+
+
+def _move(model: nn.Module, spec: PermutationSpec, permutation: Permutation) -> None:
+    tensors = model.state_dict(keep_vars=True)
+    # all first: a tensor that has two names moves once
     for name, tensor in apply(spec, permutation, tensors).items():
         tensors[name].copy_(tensor)
-    return result
