@@ -114,9 +114,8 @@ def _change(case: Case, means: pd.Series, wanted: float) -> pd.Series:
     """What moves the case's cells along its derivative until its statistic is what is wanted."""
     assert isinstance(case.values, Printed)
     now = replace(case.values, means=_column(means, case.values))
-    weights = now.weights(case.measure)
-    missing = wanted - float(case.measure(now.means).iloc[0])
-    return weights * missing / float(weights @ weights)
+    value, weights = now.taken(case.measure)
+    return weights * (wanted - float(value[0])) / float(weights @ weights)
 
 
 def printed_again(numbers: Numbers, draw: Draw) -> Numbers:

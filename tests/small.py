@@ -18,10 +18,12 @@ from pipeline.artifacts.record import PROVENANCE
 from pipeline.artifacts.store import digest, read_json, write_json
 from pipeline.data import DataSet, Split, load
 from pipeline.data.npz import write_npz
+from pipeline.models import traced
 from pipeline.runs import Dense, ImpBlock, Mask, Run, Solution
 from pipeline.study.config import Config, read
 from pipeline.study.experiment import Cell
 from pipeline.study.graph import Graph
+from pipeline.symmetry.permutation import PermutationSpec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,6 +35,17 @@ def seeded(seed: int) -> torch.Generator:
 def same(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
     """Whether two states have the same names and the same numbers (0 and -0 are the same)."""
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+_SPECS: dict[object, PermutationSpec] = {}
+
+
+def spec_of(name: str, model: nn.Module, taps: str = "last") -> PermutationSpec:
+    """The groups of a built-in network, traced once for all of its shape: no weight plays a part."""
+    key = name, taps, tuple((key, value.shape) for key, value in model.state_dict().items())
+    if key not in _SPECS:
+        _SPECS[key] = traced(name, model, taps=taps).spec
+    return _SPECS[key]
 
 
 def fit(

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
-from small import fit, same, seeded
+from small import fit, same, seeded, spec_of
 from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.models import build, prunable_parameters, traced
+from pipeline.models import build, prunable_parameters
 from pipeline.study.settings import MatchSettings
 from pipeline.symmetry.assignment import Scored, assign
 from pipeline.symmetry.matchers import MATCHERS
@@ -66,7 +66,7 @@ def pair(
     networks: dict[str, tuple[nn.Module, nn.Module]], name: str, taps: str = "last"
 ) -> tuple[nn.Module, nn.Module, PermutationSpec]:
     a, b = (copy.deepcopy(model) for model in networks[name])
-    return a, b, traced(name, a, taps=taps).spec
+    return a, b, spec_of(name, a, taps=taps)
 
 
 def batches(size: int = 100, total: int = 400) -> Iterator[Tensor]:
@@ -170,7 +170,7 @@ def _activations(name: str, model: nn.Module) -> dict[str, list[np.ndarray]]:
                 output.movedim(1, 0).flatten(1).double().numpy().copy()
             )
         )
-        for group in traced(name, model).spec.groups
+        for group in spec_of(name, model).groups
     ]
     with torch.inference_mode():
         for images in batches():

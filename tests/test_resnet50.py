@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 from handwritten_groups import handwritten
-from small import fit, same, seeded
+from small import fit, same, seeded, spec_of
 from test_matching import digits, live_part, permuted
 from torch import Tensor, nn
 
 from pipeline import pruning, symmetry
 from pipeline.connectivity.merge import interpolate
-from pipeline.models import build, prunable_parameters, traced
+from pipeline.models import build, prunable_parameters
 from pipeline.symmetry import trace
 from pipeline.symmetry.matching import collect, match
 from pipeline.symmetry.permutation import PermutationSpec
@@ -84,7 +84,7 @@ def moves(spec: PermutationSpec) -> set[tuple[int, frozenset[tuple[str, int]]]]:
 
 def test_permuting_a_trained_sparse_network_keeps_its_function() -> None:
     model = copy.deepcopy(trained(0)).double()
-    spec, images = traced("resnet50", model).spec, photographs()[0][:16].double()
+    spec, images = spec_of("resnet50", model), photographs()[0][:16].double()
     assert symmetry.prove(model, spec, images, seeded(2)) < 1e-12
     permutation, mask = symmetry.random(spec, seeded(3)), masked(model)
     moved = symmetry.apply(spec, permutation, mask)
@@ -98,7 +98,7 @@ def test_permuting_a_trained_sparse_network_keeps_its_function() -> None:
 def test_a_planted_permutation_is_recovered(similarity: str) -> None:
     """On every live unit of all 37 groups; conv2 of each block is permuted on a."""
     a = trained(0)
-    spec = traced("resnet50", a).spec
+    spec = spec_of("resnet50", a)
     planted = symmetry.random(spec, seeded(7))
     b = permuted(a, spec, planted)
     statistics = collect(a, b, spec, photographs()[0][:256].split(64))
@@ -121,7 +121,7 @@ def test_a_planted_permutation_is_recovered(similarity: str) -> None:
 def test_one_pass_equals_a_pass_per_group() -> None:
     """Match a group, permute the network, go on with the next group: 37 passes."""
     a, b = trained(0), trained(1)
-    spec = traced("resnet50", a).spec
+    spec = spec_of("resnet50", a)
     images = photographs()[0][:64].split(32)
     at_once = match(collect(a, b, spec, images)).permutation
     moved, found = copy.deepcopy(a), symmetry.identity(spec)
@@ -139,7 +139,7 @@ def test_one_pass_equals_a_pass_per_group() -> None:
 def test_matching_lowers_the_barrier_of_networks_trained_apart() -> None:
     """Weights modulo the permutation lie nearer: dense conv2 included."""
     a, b = trained(0), trained(1)
-    spec = traced("resnet50", a).spec
+    spec = spec_of("resnet50", a)
     found = match(collect(a, b, spec, photographs()[0][:256].split(64)))
     moved = symmetry.apply(spec, found.permutation, a.state_dict())
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from small import fit, same, seeded
+from small import fit, same, seeded, spec_of
 from torch import Tensor, nn
 
 from pipeline import symmetry
 from pipeline.errors import UserError
-from pipeline.models import build, prunable_parameters, traced
+from pipeline.models import build, prunable_parameters
 from pipeline.symmetry.permutation import Group, Part, PermutationSpec
 
 CASES = [
@@ -56,7 +56,7 @@ def _trained(name: str, width: float, size: int) -> nn.Module:
 
 def trained(name: str, width: float, size: int) -> tuple[nn.Module, PermutationSpec, Tensor]:
     model = copy.deepcopy(_trained(name, width, size))
-    return model, traced(name, model).spec, digits(size)[0][:16]
+    return model, spec_of(name, model), digits(size)[0][:16]
 
 
 def random_masks(model: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ def test_networks_of_sharma_have_their_groups(
 ) -> None:
     """Of VGG-16 and ResNet-20x4 the numbers by which expected fixed points are counted."""
     model = build(name, width=width, classes=10, channels=3, size=32, generator=seeded(0))
-    spec = traced(name, model).spec
+    spec = spec_of(name, model)
     assert (len(spec.groups), sum(spec.sizes.values())) == (groups, units)
     images = torch.randn(2, 3, 32, 32, generator=seeded(1))
     assert symmetry.prove(model, spec, images, seeded(2)) < 1e-5

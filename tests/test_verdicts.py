@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,12 @@ def verdicts() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def judgeable(verdicts: ModuleType) -> dict[str, tuple[Any, Any]]:
+    """Each claim of the simulation, and its numbers."""
+    return {stated.id: (stated, numbers) for stated, numbers in verdicts.judgeable()}
+
+
 CLAIMS = (
     "permuted-at-least-naive", "gap-grows-with-sparsity", "gap-grows-with-width",
     "vgg-permuted-near-lth", "early-matching-suffices", "mask-reuse", "zero-helps-neither",
@@ -32,9 +39,11 @@ CLAIMS = (
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_noise_is_not_taken_for_a_verdict(verdicts: ModuleType, claim: str) -> None:
+def test_noise_is_not_taken_for_a_verdict(
+    verdicts: ModuleType, judgeable: dict[str, tuple[Any, Any]], claim: str
+) -> None:
     """Of a flat truth, or one of two parts that is flat, at most 5 % are decided on either side."""
-    ((stated, numbers),) = ((s, n) for s, n in verdicts.judgeable() if s.id == claim)
+    stated, numbers = judgeable[claim]
     parts = {case.part for case in stated.compute(numbers)}
     for truth in ("flat", *(["edge"] if len(parts) > 1 else [])):
         true = verdicts.moved(stated, numbers, truth)
@@ -44,20 +53,21 @@ def test_noise_is_not_taken_for_a_verdict(verdicts: ModuleType, claim: str) -> N
             assert found["contradicted"] <= ALLOWED, (truth, noise)
 
 
-def test_columns_that_share_runs_are_not_independent(verdicts: ModuleType) -> None:
+def test_columns_that_share_runs_are_not_independent(
+    verdicts: ModuleType, judgeable: dict[str, tuple[Any, Any]]
+) -> None:
     """Taken as such, a flat truth is decided far too often."""
-    ((stated, numbers),) = (
-        (s, n) for s, n in verdicts.judgeable() if s.id == "gap-grows-with-width"
-    )
+    stated, numbers = judgeable["gap-grows-with-width"]
     true = verdicts.moved(stated, numbers, "flat")
     found = verdicts.rates(stated, true, verdicts.Draw(DRAWS, "columns share"))
     assert found["independent supported"] + found["independent contradicted"] > 0.15
 
 
-def test_truths_are_where_they_are_said_to_be(verdicts: ModuleType) -> None:
-    for stated, numbers in verdicts.judgeable():
-        if stated.id not in CLAIMS:
-            continue
+def test_truths_are_where_they_are_said_to_be(
+    verdicts: ModuleType, judgeable: dict[str, tuple[Any, Any]]
+) -> None:
+    for claim in CLAIMS:
+        stated, numbers = judgeable[claim]
         published = [case.measure(case.values.means).iloc[0] for case in stated.compute(numbers)]
         for truth, factor in verdicts.TRUTHS.items():
             true = verdicts.moved(stated, numbers, truth)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
-from small import RECIPES, STUDY, Tiny, fit, same, seeded, write_study
+from small import RECIPES, STUDY, Tiny, fit, same, seeded, spec_of, write_study
 from torch import Tensor, nn
 
 from pipeline import symmetry
@@ -40,7 +40,7 @@ def network(name: str, seed: int, size: int = 8) -> tuple[nn.Module, Permutation
     model = build(
         name, width=WIDTHS[name], classes=10, channels=1, size=size, generator=seeded(seed)
     )
-    return model, traced(name, model).spec
+    return model, spec_of(name, model)
 
 
 def parameters(model: nn.Module) -> list[str]:
@@ -328,7 +328,7 @@ def trained(name: str, seed: int) -> nn.Module:
 @pytest.mark.parametrize("name", ["mlp", "vgg8_ln", "resnet20_ln"])
 def test_a_planted_permutation_of_trained_networks_is_recovered_10_of_10_times(name: str) -> None:
     model = trained(name, 0)
-    spec = traced(name, model).spec
+    spec = spec_of(name, model)
     assert [planted(model, spec, seed) for seed in range(10)] == [True] * 10
 
 
@@ -381,7 +381,7 @@ def matched(pair: Pair, **settings: Any) -> Match:
 @pytest.fixture(scope="module")
 def two() -> Pair:
     a, b = trained("vgg8_ln", 0), trained("vgg8_ln", 1)
-    return given(a, b, traced("vgg8_ln", a).spec)
+    return given(a, b, spec_of("vgg8_ln", a))
 
 
 def test_every_start_and_sweep_is_told_and_the_best_counts(

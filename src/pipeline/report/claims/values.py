@@ -107,18 +107,18 @@ class Printed(Values):
         frames = {name: getattr(self, name).iloc[_at(rows)] for name in ("means", "errors", "n")}
         return replace(self, **frames)
 
-    def weights(self, statistic: Statistic) -> pd.Series:
-        """The derivative of the statistic to every cell, at the mean of the columns."""
-        at = self.means.mean(axis=1).to_numpy()[:, None]
-        columns = np.hstack([at, at + _STEP * np.eye(len(at))])
+    def taken(self, statistic: Statistic) -> tuple[np.ndarray, pd.Series]:
+        """The statistic of each column, and its derivative to every cell at their mean."""
+        means, at = self.means.to_numpy(), self.means.mean(axis=1).to_numpy()[:, None]
+        columns = np.hstack([means, at, at + _STEP * np.eye(len(at))])
         found = statistic(pd.DataFrame(columns, self.means.index)).to_numpy()
-        return pd.Series((found[1:] - found[0]) / _STEP, self.means.index)
+        value, start, moved = np.split(found, [means.shape[1], means.shape[1] + 1])
+        return value, pd.Series((moved - start) / _STEP, self.means.index)
 
     def read(self, statistic: Statistic) -> Reading:
-        value = statistic(self.means).to_numpy()
+        value, weights = self.taken(statistic)
         if not len(value) or np.isnan(value).any():
             return Reading(Estimate())
-        weights = self.weights(statistic)
         counted = (weights.abs() > _NO_WEIGHT).to_numpy()
         own, weights = self.take(counted), weights[counted]
         parts = own.errors.mul(weights.abs(), axis=0)
