@@ -1,19 +1,24 @@
-"""Processor time from the start of a job to its first step, with a warm server and without.
+"""Processor time from the start of a job to its first step, with a warm server and without; and of
+the end of a job, as Python ends a process and as ours end.
 
-``python benchmarks/start.py`` prints both, of the first dense run of study nano: medians of ``--times``.
+``python benchmarks/start.py`` prints them, of the first dense run of study nano: medians of ``--times``.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.machine import warm
+from pipeline.machine.process import process
 
 SCRIPT = Path(__file__).resolve()
 
@@ -54,6 +59,15 @@ def measure() -> float:
     return until_first_step + (own if warm.PLACE in os.environ else 0.0)
 
 
+def end(by: Callable[[], object]) -> float:
+    """Seconds of processor time that a fork of this process takes to end."""
+    child = os.fork()
+    if child == 0:
+        by()
+    used = os.wait4(child, 0)[2]
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     from pipeline.machine import memory
     from pipeline.study.config import freeze, read
@@ -71,7 +85,13 @@ def main() -> None:
         measure()  # waits until it is ready
         served = [measure() for _ in range(times)]
         server.stop()
-    for name, found in (("a process of its own", alone), ("a fork of the warm server", served)):
+        prepare()
+        gc.freeze()
+        python, ours = ([end(by) for _ in range(times)] for by in (sys.exit, partial(process, int)))
+    for name, found in (
+        ("a process of its own", alone), ("a fork of the warm server", served),
+        ("its end, by Python", python), ("its end, by pipeline.machine.process", ours),
+    ):  # fmt: skip
         spread = f"({min(found):.3f}-{max(found):.3f})"
         print(f"{name}: {statistics.median(found):.3f} s {spread}")
 

@@ -25,6 +25,7 @@ from pipeline import stages
 from pipeline.artifacts.store import read_json, read_tensors
 from pipeline.artifacts.unfinished import RESUME
 from pipeline.errors import UserError
+from pipeline.machine import warm
 from pipeline.machine.launch import RENDEZVOUS, launch
 from pipeline.machine.team import ALONE
 from pipeline.runs import Dense, ImpBlock, Mask
@@ -263,12 +264,16 @@ def test_the_steps_of_the_schedule() -> None:
 # --- the launcher ----------------------------------------------------------------------------
 
 
-def launched(tmp_path: Path, code: str) -> subprocess.Popen[str]:
+def written(tmp_path: Path, code: str) -> Path:
     script = tmp_path / "script.py"
     script.write_text(code)
+    return script
+
+
+def launched(script: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", START, str(script)], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, cwd=tmp_path,
+        text=True, cwd=script.parent,
     )  # fmt: skip
 
 
@@ -280,36 +285,54 @@ time.sleep(60)
 """
 WAITS = """
 import os, pathlib, signal, sys, time
-
+from pipeline.machine import warm
 from pipeline.machine.launch import end_with_parent
-end_with_parent()
+
+if sys.argv[1:2] == [warm.SERVE]:
+    warm.serve(lambda: None)
+else:
+    end_with_parent()
+    if (status := warm.ask()) is not None:
+        os._exit(status)
 def stop(*_):
     pathlib.Path("stopped" + os.environ["RANK"]).touch()
     sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
-pathlib.Path("there" + os.environ["RANK"]).touch()
+own = pathlib.Path(os.environ["RANK"])
+own.write_text(str(os.getppid()))
+own.rename("there" + own.name)
 time.sleep(60)
 """
 
 
 def test_a_process_that_fails_is_named_in_one_line(tmp_path: Path) -> None:
-    out, err = (process := launched(tmp_path, FAILS)).communicate(timeout=60)
+    out, err = (process := launched(written(tmp_path, FAILS))).communicate(timeout=60)
     assert process.returncode == 1 and out == ""
     assert "error: process 1 of 2 ended with status 3" in err.splitlines()
     assert len(err.splitlines()) <= 2 and "Traceback" not in err
 
 
+@pytest.mark.parametrize("served", [False, True])
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_or_killed_launcher_stops_its_processes(
-    tmp_path: Path, sent: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, served: bool
 ) -> None:
-    process = launched(tmp_path, WAITS)
+    """Also where these are forks of the warm server."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv(warm.PLACE, "nowhere")
+    script = written(tmp_path, WAITS)
+    server = warm.Server(script) if served else None
+    process = launched(script)
     wait_for(tmp_path, "there")
+    parents = {path.read_text() for path in tmp_path.glob("there*")}
+    assert parents == {str((server._process if server else process).pid)}
     process.send_signal(sent)
     wait_for(tmp_path, "stopped")
     _, err = process.communicate(timeout=60)
     assert process.returncode == (143 if sent == signal.SIGTERM else -9)
     assert err == ""
+    if server:
+        server.stop()
 
 
 MEETS = """

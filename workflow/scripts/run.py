@@ -27,11 +27,8 @@ def job(words: Sequence[str]) -> None:
     parser.add_argument("key")
     parser.add_argument("--digest", help="digest of the settings at submission")
     arguments = parser.parse_args(words[1:])
-    from pipeline.machine import launch
-
-    if launch.started():
-        launch.end_with_parent()
     from pipeline import stages
+    from pipeline.machine import launch
     from pipeline.study.config import load
     from pipeline.study.graph import Graph
 
@@ -65,6 +62,11 @@ if sys.argv[1:2] == [warm.SERVE]:
         import runpy
 
         process(partial(main, runpy.run_path(sys.argv[0])["job"]))
-elif (status := warm.ask()) is not None:
-    os._exit(status)
+else:
+    if "RANK" in os.environ:  # one of several processes of the run
+        from pipeline.machine.launch import end_with_parent
+
+        end_with_parent()
+    if (status := warm.ask()) is not None:
+        os._exit(status)
 process(partial(execute, sys.argv))

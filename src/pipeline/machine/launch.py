@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from pipeline.cli import TERMINATED
 from pipeline.errors import UserError
+from pipeline.machine import warm
 from pipeline.machine.gpu_slots import take_slots
 
 #: ``host:port`` at which the machines of a run meet; set for the launcher on each of them.
@@ -93,7 +94,8 @@ def _here(command: Sequence[str], processes: int, nodes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ[PARENT] = str(os.getpid())
+    # each takes the compute threads of its recipe
+    os.environ |= dict.fromkeys(warm.THREADS, "1") | {PARENT: str(os.getpid())}
     logging.disable()  # torchrun is wordy; what fails is said below
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         config = LaunchConfig(

@@ -45,10 +45,19 @@ THREADS = (
     "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
+#: What torchrun tells each process of a run of several, beside more about itself.
+_TOLD = {
+    "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PIPELINE_LAUNCHER",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING",
+}  # fmt: skip
+_OF_TORCHRUN = "TORCHELASTIC_"
 #: What may differ between the environments of the server and of a job, since nothing reads it before
-#: a job does: what shells write, Snakemake's folder for temporary files, and which study it is.
-_FREE = {
-    "_", "PWD", "OLDPWD", "SHLVL", "TMP", "TEMP", "TEMPDIR", "TMPDIR", "PIPELINE_CONFIG", PLACE,
+#: a job does: this, what shells and terminals write, Snakemake's folder for temporary files, and
+#: which study it is.
+_FREE = _TOLD | {
+    "_", "PWD", "OLDPWD", "SHLVL", "LINES", "COLUMNS", "TMP", "TEMP", "TEMPDIR", "TMPDIR",
+    "PIPELINE_CONFIG", PLACE,
 }  # fmt: skip
 #: Seconds within which a signal to the group and to a job is one.
 _ONCE = 1.0
@@ -104,7 +113,7 @@ def _address(place: str) -> bytes:
 def ask() -> int | None:
     """Run this process's call by the server; its status, or None where it has to run by itself."""
     place = os.environ.get(PLACE)
-    if not place or "RANK" in os.environ:  # one of several processes of a run
+    if not place:
         return None
     with socket.socket(socket.AF_UNIX) as server:
         try:
@@ -170,6 +179,11 @@ class _Call:
     folder: str
     environment: dict[str, str]
     mask: int
+
+    @property
+    def several(self) -> bool:
+        """Whether it is that of one of several processes of a run."""
+        return "RANK" in self.environment
 
 
 def serve(prepare: Callable[[], Work | None]) -> None:
@@ -262,12 +276,10 @@ class _Serving:
         process, user, _ = _peer(connection)
         if user != os.getuid():
             raise ValueError("another user")
-        if os.getpgid(process) != os.getpgrp():
-            raise ValueError("another group, whose signals its fork would not get")
         connection.settimeout(_PATIENCE)
         found = taken(connection, 3)
         call = _Call(found[1], *found[0]) if found else None
-        if call is None or not self._same(call) or self._hosted(call, connection):
+        if call is None or not self._same(call, process) or self._hosted(call, connection):
             for number in call.files if call else ():
                 os.close(number)
             connection.close()
@@ -302,13 +314,18 @@ class _Serving:
 
     def _hosted(self, call: _Call, connection: socket.socket) -> bool:
         """Whether a host has taken the job: one that is where the server is."""
-        if self._hosts is None or (call.folder, call.mask) != self._here:
+        if self._hosts is None or call.several or (call.folder, call.mask) != self._here:
             return False
         return self._hosts.take(call.words, call.files, connection)
 
-    def _same(self, call: _Call) -> bool:
-        """Whether a process of the job's own would be as this one is."""
+    def _same(self, call: _Call, process: int) -> bool:
+        """Whether the job's own process would be as this one is, signals to its group included.
+
+        One of several of a run is in a group of its own, and passes on what its launcher sends it.
+        """
         script, own = Path(call.words[0]), Path(sys.argv[0])
+        if os.getpgid(process) != os.getpgrp() and not call.several:
+            return False
         if _compared(call.environment) != self._environment or script.parent != own.parent:
             return False
         try:
@@ -346,7 +363,11 @@ class _Serving:
 
 
 def _compared(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name not in _FREE}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _FREE and not name.startswith(_OF_TORCHRUN)
+    }
 
 
 def _become(call: _Call, server: int) -> None:
