@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.progress.job import clock
 from pipeline.runs import STAGES, parse
-from pipeline.snakemake_internals import JOBS
+from pipeline.snakemake_internals import JOBS, SNAKEMAKE
 from pipeline.study import jobs
 from pipeline.study.config import FROZEN, Config
 from pipeline.study.cost import Costs
@@ -83,7 +83,7 @@ def asked(config: Config, targets: list[str]) -> list[dict[str, str]]:
     resolve(config, targets)
     keys = dict.fromkeys(("study", "protocol", "results", *config.given))
     settings = [f"{key}={config.raw['main'][key]}" for key in keys if key in config.raw["main"]]
-    command = [sys.executable, "-m", "snakemake", "-n", "-c1", *targets, "--config", *settings]
+    command = [sys.executable, "-c", SNAKEMAKE, "-n", "-c1", *targets, "--config", *settings]
     with TemporaryDirectory() as folder:
         file = Path(folder, "jobs")
         environment = {k: v for k, v in os.environ.items() if k != FROZEN} | {JOBS: str(file)}
