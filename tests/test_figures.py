@@ -560,7 +560,7 @@ def test_files_are_the_same_again(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", CASES)
 def test_nothing_overlaps_the_panels(kind):
-    """Legend and titles lie inside the figure and off every panel."""
+    """Legend and titles lie inside the figure and off every panel; each entry has a visible mark."""
     output, data = CASES[kind]
     with matplotlib.rc_context(style.RC):
         figure, _ = synthetic.figure(replace(output, title="A title"), data())
@@ -571,6 +571,11 @@ def test_nothing_overlaps_the_panels(kind):
     for box in boxes:
         assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1
         assert not any(box.overlaps(panel) for panel in panels)
+    for mark in (line for legend in figure.legends for line in legend.get_lines()):
+        drawn = {mark.get_color(), mark.get_markerfacecolor(), mark.get_markeredgecolor()}
+        if mark.get_linestyle() == "None":
+            drawn = {mark.get_markerfacecolor(), mark.get_markeredgecolor()}
+        assert drawn - {"none", "white"}, mark.get_label()
 
 
 @pytest.mark.parametrize("kind", CASES)

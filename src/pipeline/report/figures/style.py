@@ -252,8 +252,10 @@ def _wrapped(text: str, inches: float, letter: float) -> str:
 
 
 def handle(style: Look, label: str) -> Line2D:
-    """Entry of a legend."""
-    return Line2D([], [], markeredgecolor="white", markeredgewidth=0.4, label=label, **style)
+    """Entry of a legend; a hollow mark has an edge of its own colour."""
+    white: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    edge = {} if style.get("fillstyle") == "none" else white
+    return Line2D([], [], label=label, **edge, **style)
 
 
 def missing_note(total: int, missing: int, diverged: int = 0, what: str = "cells") -> str:
