@@ -478,7 +478,7 @@ def test_slices_that_are_stopped_go_on_to_the_same_bits(micro: Checkout, tmp_pat
     own = Place(tmp_path / "checkout").tried(micro)
     words = ("-c2", "tables", "--config", "study=micro")
     run = own.folder / "results/dense/digits/resnet20-w0.25/dense-micro"
-    for minutes in (0.2, 0.4, 0.8, 1.6, 3.2):  # however slow it is here
+    for minutes in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2):  # however slow it is here
         status, text = own.slice(f"{minutes}", *words, frozen=run)
         assert status == 75, text
         assert "Error in rule" not in text and "with errors" not in text, text
