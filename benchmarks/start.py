@@ -74,7 +74,7 @@ def main() -> None:
 
     times = int(sys.argv[sys.argv.index("--times") + 1]) if "--times" in sys.argv else 7
     memory.tune()
-    os.environ |= dict.fromkeys(warm.THREADS, "1")
+    os.environ |= warm.ONE_THREAD
     with tempfile.TemporaryDirectory() as folder:
         freeze(
             read(Path.cwd(), {"study": "nano", "device": "cpu", "results": folder}), Path(folder)

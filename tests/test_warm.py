@@ -153,7 +153,7 @@ def test_what_is_imported_beforehand_computes_nothing() -> None:
         "heavy = [m for m in ('pandas', 'matplotlib', 'snakemake') if m in sys.modules]\n"
         "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized(), heavy)"
     )
-    environment = os.environ | dict.fromkeys(warm.THREADS, "1")
+    environment = os.environ | warm.ONE_THREAD
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

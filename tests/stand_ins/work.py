@@ -421,7 +421,7 @@ def forked() -> int:
 
 def hosted() -> dict[str, Any]:
     """Two dense runs as jobs of a workflow: how they end, the processes that tell of them, where."""
-    os.environ |= dict.fromkeys(warm.THREADS, "1") | {gpu_slots.VISIBLE: "0"}
+    os.environ |= warm.ONE_THREAD | {gpu_slots.VISIBLE: "0"}
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.chdir(Path(__file__).parents[2])
     with tempfile.TemporaryDirectory() as place:

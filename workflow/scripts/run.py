@@ -34,7 +34,7 @@ def job(words: Sequence[str]) -> None:
 
     config = load(Path.cwd())
     count = Graph(config).processes(parse(arguments.stage, arguments.key))
-    if count > 1 and not launch.started():
+    if count > 1 and not warm.several(os.environ):
         gpus = config.main.device != "cpu"
         sys.exit(launch.launch(words, count, config.main.nodes, gpus=gpus))
     stages.run(config, arguments.stage, arguments.key, arguments.digest)
@@ -63,7 +63,7 @@ if sys.argv[1:2] == [warm.SERVE]:
 
         process(partial(main, runpy.run_path(sys.argv[0])["job"]))
 else:
-    if "RANK" in os.environ:  # one of several processes of the run
+    if warm.several(os.environ):
         from pipeline.machine.launch import end_with_parent
 
         end_with_parent()

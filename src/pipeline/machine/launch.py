@@ -21,13 +21,6 @@ from pipeline.machine.gpu_slots import take_slots
 
 #: ``host:port`` at which the machines of a run meet; set for the launcher on each of them.
 RENDEZVOUS = "PIPELINE_RENDEZVOUS"
-#: The launcher's process, for those it starts.
-PARENT = "PIPELINE_LAUNCHER"
-
-
-def started() -> bool:
-    """Whether torchrun has started this process."""
-    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
 def end_with_parent() -> None:
@@ -39,7 +32,7 @@ def end_with_parent() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(set_death_signal, signal.SIGTERM)
-    if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+    if os.environ.get(warm.LAUNCHER, str(os.getppid())) != str(os.getppid()):
         sys.exit(TERMINATED)  # it was too late to ask
 
 
@@ -94,8 +87,7 @@ def _here(command: Sequence[str], processes: int, nodes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # each takes the compute threads of its recipe
-    os.environ |= dict.fromkeys(warm.THREADS, "1") | {PARENT: str(os.getpid())}
+    os.environ |= warm.ONE_THREAD | {warm.LAUNCHER: str(os.getpid())}
     logging.disable()  # torchrun is wordy; what fails is said below
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         config = LaunchConfig(

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,14 @@ THREADS = (
     "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
+#: One of each, as trainings have them: they set the compute threads of their recipe themselves.
+ONE_THREAD = dict.fromkeys(THREADS, "1")
+#: The process of the launcher, for those that it starts.
+LAUNCHER = "PIPELINE_LAUNCHER"
 #: What torchrun tells each process of a run of several, beside more about itself.
 _TOLD = {
     "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
-    "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PIPELINE_LAUNCHER",
+    "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", LAUNCHER,
     "TORCH_NCCL_ASYNC_ERROR_HANDLING",
 }  # fmt: skip
 _OF_TORCHRUN = "TORCHELASTIC_"
@@ -83,7 +87,7 @@ class Server:
             number = listening.fileno()
             self._process = subprocess.Popen(
                 ["python", str(script), SERVE, str(number), str(read)], pass_fds=(number, read),
-                env=os.environ | dict.fromkeys(THREADS, "1"), stdin=subprocess.DEVNULL,
+                env=os.environ | ONE_THREAD, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             os.close(read)
@@ -105,6 +109,11 @@ def start(script: Path) -> Server | None:
 def _address(place: str) -> bytes:
     """A name of no file, which is gone with the socket; whoever knows it is asked who he is."""
     return b"\0" + place.encode()
+
+
+def several(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun has started the process of this environment: one of several of a run."""
+    return "RANK" in environment and "WORLD_SIZE" in environment
 
 
 # --- a job -----------------------------------------------------------------------------------------
@@ -183,7 +192,7 @@ class _Call:
     @property
     def several(self) -> bool:
         """Whether it is that of one of several processes of a run."""
-        return "RANK" in self.environment
+        return several(self.environment)
 
 
 def serve(prepare: Callable[[], Work | None]) -> None:

@@ -201,8 +201,8 @@ class Call:
             self._serve(len(runs))
         if todo := trials.untried(self.config, runs):
             self._live(todo)
-        for problem in trials.obstacles(self.graph, concerned):
-            raise UserError(problem)
+            for problem in trials.obstacles(self.graph, concerned):
+                raise UserError(problem)
 
     def _live(self, todo: list[Dense]) -> None:
         """Try the networks of these dense runs in a process that may need much memory.
@@ -214,7 +214,7 @@ class Call:
         done = subprocess.run(
             [sys.executable, "workflow/scripts/write.py", "trials", *(dense.key for dense in todo)],
             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
-            errors="replace", env=os.environ | dict.fromkeys(warm.THREADS, "1"),
+            errors="replace", env=os.environ | warm.ONE_THREAD,
         )  # fmt: skip
         if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
             return
