@@ -101,10 +101,16 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_root: Path) -> Tiny:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of runs of small studies that the processes of this session share."""
+    return once(tmp_path_factory, "kept", Path.mkdir)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_root: Path, kept: Path) -> Tiny:
     """The small study; its results are shared, so tests only read or add to them."""
     torch.set_num_threads(1)
-    return Tiny(tiny_root, tiny_root / "results")
+    return Tiny(tiny_root, tiny_root / "results", kept)
 
 
 @pytest.fixture

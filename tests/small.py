@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,10 +151,12 @@ def write_study(root: Path, recipes: str = RECIPES, study: str = STUDY) -> Path:
 
 
 class Tiny:
-    """The small study with results of its own."""
+    """The small study with results of its own; ``kept`` is a store of runs that others may have made."""
 
-    def __init__(self, root: Path, results: Path, **overrides: Any) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, results: Path, kept: Path | None = None, **overrides: Any
+    ) -> None:
+        self.root, self.kept = root, kept
         self.config: Config = read(root, {"results": str(results), **overrides})
         self.results, self.graph = results, Graph(self.config)
 
@@ -167,10 +172,24 @@ class Tiny:
         return self.folder(run)
 
     def make(self, run: Run) -> Path:
-        """Execute a run and its ancestors where they are not there yet; its folder."""
+        """Execute a run and its ancestors where they are not there yet; its folder.
+
+        What the store keeps is copied from there, since equal digests are equal bits: for tests
+        that need runs, and neither look at how they are made nor change it.
+        """
         for each in self.graph.closure([run]):
-            if not self.path(each, PROVENANCE).exists():
-                self.run(each)
+            if self.path(each, PROVENANCE).exists():
+                continue
+            place = self.kept and self.kept / digest([each.folder, self.graph.digest(each)])
+            if place and place.exists():
+                shutil.copytree(place, self.folder(each), dirs_exist_ok=True)
+                continue
+            self.run(each)
+            if place:
+                part = Path(tempfile.mkdtemp(dir=self.kept))
+                shutil.copytree(self.folder(each), part, dirs_exist_ok=True)
+                with contextlib.suppress(OSError):  # another process has kept it by now
+                    part.rename(place)
         return self.folder(run)
 
     def dense(self, seed: int = 0, recipe: str = "tiny") -> Dense:

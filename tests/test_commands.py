@@ -27,16 +27,18 @@ def with_a_table(root: Path) -> Path:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def own(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """A small study of one's own with a table, that may be edited, as the current folder."""
     monkeypatch.chdir(with_a_table(tmp_path / "own"))
-    return Tiny(Path(), Path("results"))
+    return Tiny(Path(), Path("results"), kept)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Path:
     """The results of all runs that the table shows."""
-    study = Tiny(with_a_table(tmp_path_factory.mktemp("made")), tmp_path_factory.mktemp("results"))
+    study = Tiny(
+        with_a_table(tmp_path_factory.mktemp("made")), tmp_path_factory.mktemp("results"), kept
+    )
     for run in shown(study):
         study.make(run)
     return study.results

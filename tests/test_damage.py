@@ -55,7 +55,7 @@ outputs:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def whole(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Tiny:
     """A results folder with runs of every kind and all that tables and figures show."""
     root = write_study(
         tmp_path_factory.mktemp("damage"),
@@ -64,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         "  up: {over: rounds, imp: tiny, rounds: 2}\n",
         STUDY.replace("outputs: {}\n", OUTPUTS),
     )
-    study = Tiny(root, root / "results")
+    study = Tiny(root, root / "results", kept)
     permuted = study.cell("permuted", k=1).run
     assert permuted.match
     swept = Align((study.dense(0), study.dense(1)), "tiny", "tiny")

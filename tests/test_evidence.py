@@ -22,12 +22,12 @@ OUTPUTS = """outputs:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def own(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """One small experiment with three runs of a cell made, as the current folder."""
     study = STUDY.replace("outputs: {}", OUTPUTS).replace("[0, 1], [0, 2]", "[0, 1]")
     write_study(tmp_path / "own", RECIPES, study)
     monkeypatch.chdir(tmp_path / "own")
-    return Tiny(Path(), Path("results"))
+    return Tiny(Path(), Path("results"), kept)
 
 
 def test_missing_runs_are_refused_or_shown(own: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,8 @@ def test_any_record_is_read_or_told_in_one_line(study: Tiny, data: st.DataObject
         for call in readers(study):
             told(call)
         try:
-            same = json.loads(content) == json.loads(before)
+            one, two = (store.canonical(json.loads(each)) for each in (content, before))
+            same = one == two  # true is no 1
         except (ValueError, RecursionError):
             same = False
         assert same or list(damaged(study.results)), content

@@ -257,7 +257,7 @@ def payload(tiny: Tiny, run: Run) -> dict[str, bytes]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipes = RECIPES.replace(
         "  wild:",
-        "  long: {<<: *tiny, epochs: 40, trunk: [0, 20]}\n"
+        "  long: {<<: *tiny, epochs: 24, trunk: [0, 12]}\n"
         "  half: {<<: *tiny, precision: bf16}\n"
         "  own: {<<: *tiny, threads: 2}\n  wild:",
     )
@@ -379,7 +379,7 @@ def test_a_stop_a_killed_host_and_a_second_start_cost_no_bit(
     for run in runs:
         alone.run(run)
         assert payload(alone, run) == payload(tiny, run)
-        assert read_json(tiny.folder(run) / "provenance.json")["epochs_executed"] < 40
+        assert read_json(tiny.folder(run) / "provenance.json")["epochs_executed"] < 24
 
 
 def test_what_is_no_run_is_served_by_the_script_beside_that_of_runs(

@@ -18,6 +18,8 @@ import pytest
 
 from pipeline.machine import warm
 from pipeline.machine.handing import PASSED_ON
+from pipeline.study.config import FROZEN, freeze
+from pipeline.study.graph import Graph
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server needs Linux")
 
@@ -146,14 +148,18 @@ def test_a_job_is_the_same_with_a_server_and_without(
     assert (job.returncode, err) == (0, "done\n")
 
 
-def test_what_is_imported_beforehand_computes_nothing() -> None:
-    """A fork of a process with threads, or in which CUDA has started, is not what a fresh one is."""
+def test_what_is_imported_beforehand_computes_nothing(paper: Graph, tmp_path: Path) -> None:
+    """A fork of a process with threads, or in which CUDA has started, is not what a fresh one is.
+
+    For a study of photographs, what decodes them is among it.
+    """
     code = (
         "import os, sys, torch; from pipeline import stages; stages.prepare()\n"
         "heavy = [m for m in ('pandas', 'matplotlib', 'snakemake') if m in sys.modules]\n"
+        "heavy += ['torchvision'] * ('torchvision' not in sys.modules)\n"
         "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized(), heavy)"
     )
-    environment = os.environ | warm.ONE_THREAD
+    environment = os.environ | warm.ONE_THREAD | {FROZEN: str(freeze(paper.config, tmp_path))}
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -49,10 +49,8 @@ def prepare() -> Work | None:
     """Import what every job imports, and read the study of the workflow; what jobs of it share."""
     from pipeline import stages
     from pipeline.stages import together
-    from pipeline.study.config import frozen
 
-    stages.prepare()
-    config = frozen()
+    config = stages.prepare()
     return together.work(config, execute) if config else None
 
 

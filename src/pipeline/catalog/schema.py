@@ -11,9 +11,9 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union
 
 from pipeline.errors import UserError
@@ -175,53 +175,67 @@ def parse(kind: type[Settings], raw: object, where: str) -> Settings:
     built: dict[str, Any] = {}
     for name, (hint, item) in known.items():
         if name in values:
-            built[name] = _value(hint, values[name], f"{where}: {name}", item)
+            built[name] = _reader(hint)(values[name], f"{where}: {name}", item)
         elif item.default is MISSING:
             raise UserError(f"{where}: key {name!r} is missing")
     return kind(**built)
 
 
-def _value(hint: Any, raw: object, where: str, item: Field[Any]) -> Any:
+@cache
+def _reader(hint: Any) -> Callable[[Any, str, Field[Any]], Any]:
+    """What reads a value of a type, given the value, its place and the field that it is of."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        if raw is None and type(None) in arguments:
-            return None
-        inner = next(a for a in arguments if a is not type(None))
-        return _value(inner, raw, where, item)
+        inner = _reader(next(a for a in arguments if a is not type(None)))
+        if type(None) not in arguments:
+            return inner
+        return lambda raw, where, item: None if raw is None else inner(raw, where, item)
     if origin is Literal:
-        return choose(raw, arguments, where, "value")
+        return lambda raw, where, item: choose(raw, arguments, where, "value")
     if origin is tuple:
-        if not isinstance(raw, list | tuple):
-            raise UserError(f"{where}: expected a list, got {describe(raw)}")
-        of_any_length = arguments[-1] is Ellipsis
-        if of_any_length:
-            arguments = arguments[:1] * len(raw)
-        if len(raw) != len(arguments):
-            raise UserError(f"{where}: expected {len(arguments)} values, got {describe(raw)}")
-        pairs = enumerate(zip(arguments, raw, strict=True))
-        values = tuple(_value(a, v, f"{where}[{i}]", item) for i, (a, v) in pairs)
-        if of_any_length and item.metadata.get("unique") and len(set(values)) != len(values):
-            raise UserError(f"{where}: every value may stand once, got {describe(list(raw))}")
-        return values
+        return partial(_list, arguments)
     if origin is dict:
-        entries = mapping(raw, where)
-        if typing.get_origin(arguments[0]) is Literal:
-            for key in entries:
-                choose(key, typing.get_args(arguments[0]), where, "key")
-        return {
-            key: _value(arguments[1], value, f"{where}: {quote(key)}", item)
-            for key, value in entries.items()
-        }
+        return partial(_dictionary, *arguments)
     if hint is Any:
-        return raw
-    return _scalar(hint, raw, where, item)
+        return lambda raw, where, item: raw
+    return partial(_scalar, hint)
+
+
+def _list(arguments: tuple[Any, ...], raw: object, where: str, item: Field[Any]) -> tuple[Any, ...]:
+    if not isinstance(raw, list | tuple):
+        raise UserError(f"{where}: expected a list, got {describe(raw)}")
+    of_any_length = arguments[-1] is Ellipsis
+    if of_any_length:
+        arguments = arguments[:1] * len(raw)
+    if len(raw) != len(arguments):
+        raise UserError(f"{where}: expected {len(arguments)} values, got {describe(raw)}")
+    pairs = enumerate(zip(arguments, raw, strict=True))
+    values = tuple(_reader(a)(v, f"{where}[{i}]", item) for i, (a, v) in pairs)
+    if of_any_length and item.metadata.get("unique") and len(set(values)) != len(values):
+        raise UserError(f"{where}: every value may stand once, got {describe(list(raw))}")
+    return values
+
+
+def _dictionary(of: Any, to: Any, raw: object, where: str, item: Field[Any]) -> dict[str, Any]:
+    entries = mapping(raw, where)
+    if typing.get_origin(of) is Literal:
+        for key in entries:
+            choose(key, typing.get_args(of), where, "key")
+    read = _reader(to)
+    return {key: read(value, f"{where}: {quote(key)}", item) for key, value in entries.items()}
+
+
+#: What a value may be, and how that is called.
+_SCALARS: dict[type, tuple[Any, str]] = {
+    int: (int, "a whole number"), float: ((int, float), "a number"), str: (str, "text"),
+    bool: (bool, "true or false"),
+}  # fmt: skip
 
 
 def _scalar(hint: type, raw: object, where: str, item: Field[Any]) -> Any:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    allowed = int | float if hint is float else hint
+    allowed, name = _SCALARS[hint]
     if not isinstance(raw, allowed) or (isinstance(raw, bool) and hint is not bool):
-        raise UserError(f"{where}: expected {names[hint]}, got {describe(raw)}")
+        raise UserError(f"{where}: expected {name}, got {describe(raw)}")
     if isinstance(raw, int) and abs(raw) >= LARGEST:
         raise UserError(f"{where}: {quote(raw)} is too large; allowed: up to 15 digits")
     value: Any = hint(raw)

@@ -40,15 +40,20 @@ def run(config: Config, stage: str, key: str, digest: str | None = None) -> None
                 print(f"no events for tensorboard: {error.strerror}", flush=True)
 
 
-def prepare() -> None:
-    """Import what the jobs of this machine import, read their study, and load compiled kernels.
+def prepare() -> Config | None:
+    """Import what the jobs of this machine import, and load compiled kernels; the study they are of.
 
     For a process whose forks are jobs: nothing is computed, no thread is started, and CUDA is not.
     """
     for kind in STAGES.values():
         importlib.import_module(f"pipeline.stages.{_module(kind)}")
-    frozen()
     compiled()
+    config = frozen()
+    if config:
+        used = {config.datasets[each.dataset].kind for each in config.experiments.values()}
+        if "image_folder" in used:
+            importlib.import_module("torchvision.io")  # a second; no other data need it
+    return config
 
 
 def _module(kind: type[Run]) -> str:
