@@ -21,6 +21,7 @@ FITS :=
 endif
 endif
 endif
+SUITE = python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH
 
@@ -37,11 +38,11 @@ tiny: $(VENV)/.installed-run ## one instance of every kind of table and figure, 
 sharma-tiny: $(VENV)/.installed-run ## figures of Sharma et al. (2024) in miniature, by real training
 	snakemake -c$(CORES) --config study=sharma-tiny
 
-test: $(VENV)/.installed-dev ## the whole test suite
-	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser
+test: $(VENV)/.installed-dev ## the tests of the program
+	$(SUITE) --ignore=tests/browser --ignore=tests/pages
 
 check: lint ## before each commit, in a minute: style, types, the tests that are not slow
-	python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --ignore=tests/browser -m "not slow"
+	$(SUITE) --ignore=tests/browser --ignore=tests/pages -m "not slow"
 
 lint: style ## style, types, snakemake --lint
 	snakemake --lint
@@ -69,7 +70,8 @@ test-slurm: $(VENV)/.installed-dev ## the workflow on a real Slurm (as root, Deb
 cells: $(VENV)/.installed-dev ## study cifar10-cells in miniature: slices on three machines, merged
 	python tests/cells/run.py
 
-how-to: $(VENV)/.installed-dev ## the how-to pages that extend the program, followed on a copy of the tree
+how-to: $(VENV)/.installed-dev ## the pages of the documentation, followed on copies of the tree; notebooks
+	$(SUITE) tests/pages
 	python tests/how_to/run.py
 
 torture: $(VENV)/.installed-dev ## kills a workflow at random moments (TORTURE_KILLS, 50; TORTURE_SEED); compares what it ends with

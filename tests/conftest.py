@@ -30,10 +30,10 @@ memory.collect_rarely()
 #: one does not need the study that the first one makes, and would have to wait for.
 SLOW = {
     "workflow": 40, "slices": 35, "damage": 33, "imagenet_workflow": 32, "cuda": 45,
-    "distributed": 30, "families": 25, "stages": 25, "mishaps": 25, "figures": 25, "own_model": 14,
+    "distributed": 30, "families": 25, "stages": 25, "mishaps": 25, "figures": 25, "own_model": 7,
     "matching": 14, "terminal": 13, "weight_matching": 13, "fuzz_study": 13, "commands": 11,
     "training": 11, "evidence": 11, "trial": 10, "resnet50": 10, "golden": 10, "limits": 9,
-    "snippets": 9, "notebook": 16, "tracing": 8, "kernels": 7, "events": 7, "verdicts": 7,
+    "tracing": 8, "kernels": 7, "events": 7, "verdicts": 7,
     "symmetry": 7, "interop": 7, "warm": 7, "sweeps": 6, "two_parameters": 6, "keys": 6,
     "host": 20, "share": 15, "rounds": 14, "layers": 12, "children": 9, "alignment": 8,
     "matchers": 9, "criteria": 8, "align_command": 4,

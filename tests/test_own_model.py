@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from micro import copy_workflow, on_few_images, served
 from small import REPOSITORY, STUDY, Tiny, seeded, write_study
 from studies import BASE, config, recipes, refused
 from torch import nn
@@ -368,40 +366,3 @@ def test_an_untraceable_network_is_refused_before_it_is_trained(own: Tiny, nets:
     # a study that permutes nothing does not need its groups
     plain = Tiny(write(nets / "plain", methods=["lth", "naive"]), nets / "other")
     assert read_json(plain.make(plain.cell("lth").run) / "metrics.json")["status"] == "ok"
-
-
-# -- the how-to ------------------------------------------------------------------------------------
-
-
-@pytest.mark.workflow
-def test_the_how_to_works_as_it_is_written(tmp_path: Path) -> None:
-    copy_workflow(tmp_path)
-    on_few_images(tmp_path, 256, "dense-tiny", "imp-ft-tiny", "sparse-tiny")
-    (tmp_path / "nets.py").write_text(NETS)
-    for language, text in BLOCKS:
-        if language == "yaml":
-            (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    variables = served()
-    (command,) = (text for language, text in BLOCKS if language == "sh")
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=tmp_path,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = (tmp_path / "results" / "own" / "tables" / "table_small.md").read_text()
-    assert "perm." in table and (tmp_path / "results/own/figures/figure_small.png").stat().st_size
-    # the pieces of Python after the first, as a reader runs them beside the Snakefile
-    rest = "\n".join(text for language, text in BLOCKS if language == "python" and text != NETS)
-    check = "\nassert not any(n.training for n in (dense, early, moved, sparse))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", rest + check], cwd=tmp_path, env=variables, capture_output=True,
-        text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    names = re.findall(r"Group\(name='(\w+)'", done.stdout)
-    assert names == ["stem", "inner", "hidden"] and done.stdout.endswith("{}\n")
