@@ -7,7 +7,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -239,37 +239,37 @@ def test_several_networks_are_aligned_without_contradiction(matcher: str) -> Non
     assert same(alone.permutation, one.permutation)
 
 
-def wrong() -> dict[str, tuple[object, str]]:
-    a, b = (trained("perceptron", seed) for seed in (0, 1))
-    given = batches("perceptron")
-    images = [images for images, _ in given]
-    alignment = found("perceptron")
-    return {
-        "matcher": (lambda: align(a, b, given, matcher="magic"), "unknown value 'magic'"),
-        "setting": (lambda: align(a, b, given, tips=3), "tips"),
-        "value": (lambda: align(a, b, given, starts=0), "starts"),
-        "networks": (lambda: align(a, trained("convolutional", 0), given), "architecture"),
-        "iterator": (lambda: align(a, b, iter(given)), "more than once"),
-        "none": (lambda: align(a, b, []), "there are none"),
-        "integers": (lambda: align(a, b, [images[0].long()]), "real numbers"),
-        "labels": (lambda: alignment.barrier(images), "labels"),
-        "points": (lambda: alignment.curve(given, points=1), "2 ends"),
-        "alpha": (lambda: alignment.merge(2), "alpha 2"),
-        "no batches": (lambda: alignment.merge(0.5, "reset"), "needs batches"),
-        "no place": (lambda: alignment.merge(0.5, "repair", given), "REPAIR needs"),
-        "blocks": (lambda: alignment.merge(0.5, "repair-blocks", given), "repair-blocks"),
-        "correction": (lambda: alignment.barrier(given, correction="magic"), "magic"),
-        "foreign": (lambda: alignment.apply({"other": torch.zeros(2)}), "belongs"),
-        "one alone": (lambda: align_all([a], given), "two or more"),
-        "other groups": (lambda: alignment.compose(found("convolutional")), "composed"),
-    }
+#: Calls with two networks and batches, each with words of the line in which it is refused.
+MISTAKES: dict[str, tuple[Callable[..., object], str]] = {
+    "matcher": (lambda a, b, given: align(a, b, given, matcher="magic"), "unknown value 'magic'"),
+    "setting": (lambda a, b, given: align(a, b, given, tips=3), "tips"),
+    "value": (lambda a, b, given: align(a, b, given, starts=0), "starts"),
+    "networks": (lambda a, b, given: align(a, trained("convolutional", 0), given), "architecture"),
+    "iterator": (lambda a, b, given: align(a, b, iter(given)), "more than once"),
+    "none": (lambda a, b, given: align(a, b, []), "there are none"),
+    "integers": (lambda a, b, given: align(a, b, [given[0][0].long()]), "real numbers"),
+    "one alone": (lambda a, b, given: align_all([a], given), "two or more"),
+}
+#: And with an alignment and batches.
+MISUSES: dict[str, tuple[Callable[..., object], str]] = {
+    "labels": (lambda own, given: own.barrier([images for images, _ in given]), "labels"),
+    "points": (lambda own, given: own.curve(given, points=1), "2 ends"),
+    "alpha": (lambda own, given: own.merge(2), "alpha 2"),
+    "no batches": (lambda own, given: own.merge(0.5, "reset"), "needs batches"),
+    "no place": (lambda own, given: own.merge(0.5, "repair", given), "REPAIR needs"),
+    "blocks": (lambda own, given: own.merge(0.5, "repair-blocks", given), "repair-blocks"),
+    "correction": (lambda own, given: own.barrier(given, correction="magic"), "magic"),
+    "foreign": (lambda own, given: own.apply({"other": torch.zeros(2)}), "belongs"),
+    "other groups": (lambda own, given: own.compose(found("convolutional")), "composed"),
+}
 
 
-@pytest.mark.parametrize("mistake", wrong())
+@pytest.mark.parametrize("mistake", [*MISTAKES, *MISUSES])
 def test_a_mistake_is_told_in_one_line(mistake: str) -> None:
-    call, words = wrong()[mistake]
+    call, words = (MISTAKES | MISUSES)[mistake]
+    own = [trained("perceptron", seed) for seed in (0, 1)]
     with pytest.raises(UserError) as told:
-        call()  # type: ignore[operator]
+        call(*(own if mistake in MISTAKES else [found("perceptron")]), batches("perceptron"))
     assert words in str(told.value) and "\n" not in str(told.value)
 
 

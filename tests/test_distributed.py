@@ -29,7 +29,7 @@ from pipeline.machine import warm
 from pipeline.machine.launch import RENDEZVOUS, launch
 from pipeline.machine.team import ALONE
 from pipeline.runs import Dense, ImpBlock, Mask
-from pipeline.study.config import read
+from pipeline.study.config import FROZEN, freeze, read
 from pipeline.study.graph import Graph
 from pipeline.study.settings import DenseSettings, TrainSettings
 from pipeline.study.shares import shares
@@ -437,6 +437,9 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     shutil.copytree(study / "alone" / dense.folder, study / "results" / dense.folder)
     folder = study / "results" / block.folder
     monkeypatch.setenv("PIPELINE_SAVE_SECONDS", "0")
+    monkeypatch.setenv(FROZEN, str(freeze(read(study, {}), study)))
+    monkeypatch.setenv(warm.PLACE, "nowhere")
+    server = warm.Server(SCRIPT)
     command = [sys.executable, str(SCRIPT), "imp", block.key]
     job = subprocess.Popen(command, cwd=study, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
@@ -447,6 +450,7 @@ def test_a_killed_job_goes_on_between_rounds(study: Path, monkeypatch: pytest.Mo
     while (folder / ".lock").exists() and time.monotonic() < end:
         time.sleep(0.1)  # until its processes have saved
     done = subprocess.run(command, cwd=study, capture_output=True, text=True, timeout=120)
+    server.stop()
     assert (done.returncode, done.stderr) == (0, "")
     assert not list(folder.glob(".r*")) and not list((study / "results" / ".progress").iterdir())
     theirs = read_tensors(study / "alone" / block.folder / "rounds.safetensors")
