@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 
 import matplotlib
@@ -558,13 +559,22 @@ def test_files_are_the_same_again(kind, tmp_path):
     assert b"CreationDate" not in (tmp_path / "one.pdf").read_bytes()
 
 
+@cache
+def laid_out(kind):
+    """A figure with a long title, all in its place."""
+    output, data = CASES[kind]
+    long = "Accuracy of networks that start where another network has begun, by rewind epoch"
+    with matplotlib.rc_context(style.RC):
+        figure, _ = synthetic.figure(replace(output, title=long), data())
+        figure.draw_without_rendering()
+    return figure
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_nothing_overlaps_the_panels(kind):
     """Legend and titles lie inside the figure and off every panel; each entry has a visible mark."""
-    output, data = CASES[kind]
+    figure = laid_out(kind)
     with matplotlib.rc_context(style.RC):
-        figure, _ = synthetic.figure(replace(output, title="A title"), data())
-        figure.draw_without_rendering()
         page = figure.bbox
         panels = [axes.get_window_extent() for axes in figure.get_axes()]
         boxes = [legend.get_window_extent() for legend in figure.legends]
@@ -581,11 +591,8 @@ def test_nothing_overlaps_the_panels(kind):
 @pytest.mark.parametrize("kind", CASES)
 def test_titles_stand_over_their_panels(kind):
     """However long a title is, it is no wider than the figure, and over the middle of the panels."""
-    output, data = CASES[kind]
-    long = "Accuracy of networks that start where another network has begun, by rewind epoch"
+    figure = laid_out(kind)
     with matplotlib.rc_context(style.RC):
-        figure, _ = synthetic.figure(replace(output, title=long), fewer(data()))
-        figure.draw_without_rendering()
         title = figure.texts[0].get_window_extent()
         panels = [a for a in figure.get_axes() if a.get_label() != "<colorbar>"]
         boxes = [panel.get_window_extent() for panel in panels]
@@ -602,10 +609,8 @@ ALIKE = sorted({*CASES} - {"plane", "landscape", "two-parameters", "ensemble-siz
 
 @pytest.mark.parametrize("kind", ALIKE)
 def test_panels_of_a_row_share_their_scale(kind):
-    output, data = CASES[kind]
-    figure, _ = synthetic.figure(output, data())
     rows = defaultdict(set)
-    for panel in figure.get_axes():
+    for panel in laid_out(kind).get_axes():
         if panel.get_subplotspec():
             rows[panel.get_subplotspec().rowspan.start].add(panel.get_ylim())
     assert all(len(limits) == 1 for limits in rows.values())
