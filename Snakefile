@@ -9,7 +9,7 @@ min_version("9.20")
 
 from pipeline import snakemake_internals as internals
 from pipeline import runs
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 from pipeline.machine import memory
 from pipeline.study.call import Call, begin
 from pipeline.study.config import frozen

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from micro import Checkout, environment, served
 
+from pipeline.cli import STOPPED
+
 pytestmark = pytest.mark.workflow
 
 RUN = "results/dense/digits/resnet20-w0.25/dense-micro/seed0"
@@ -178,3 +180,40 @@ def test_the_pages_beside_the_report_are_asked_for_themselves(tmp_path: Path) ->
     nodes = {name: number for number, name in re.findall(r'(\d+)\[label = "(\w+)', graph)}
     for rule in ("settings", "provenance", "render_report"):
         assert re.search(rf"\b{nodes[rule]} -> {nodes['all']}\b", graph), rule
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(
+    micro: Checkout, tmp_path: Path, reference: dict[str, str]
+) -> None:
+    """A terminal sends it to Snakemake and all of its jobs."""
+    checkout = Checkout(tmp_path / "one").tried(micro)
+    with running(checkout, TARGET) as first:
+        os.killpg(first.pid, signal.SIGINT)
+        assert first.wait() == os.EX_TEMPFAIL
+    said = (checkout.folder / "first.log").read_text()
+    assert said.splitlines()[-1] == "stopped: the same command goes on"
+    assert "Traceback" not in said and "Error" not in said
+    (log,) = (checkout.folder / "results/logs/dense").rglob("*.log")
+    assert log.read_text().splitlines()[-1] == STOPPED
+    checkout.run(TARGET)
+    assert payload(checkout) == reference
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_networks_are_tried_is_a_stop(tmp_path: Path, sent: signal.Signals) -> None:
+    """As one while jobs run: the trial is no failure, and the results are free."""
+    checkout = Checkout(tmp_path / "one")
+    process = subprocess.Popen(
+        ["snakemake", TARGET, "-c2", "--config", "study=micro"], cwd=checkout.folder,
+        env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("trying in small"):
+            os.killpg(process.pid, sent)
+    assert process.wait() == os.EX_TEMPFAIL, lines
+    assert lines[-1] == "stopped: the same command goes on\n"
+    assert not any(line.startswith("error") for line in lines)
+    assert not list((checkout.folder / "results").rglob("*.lock"))

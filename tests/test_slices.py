@@ -441,7 +441,7 @@ def test_a_slice_without_minutes_is_a_line_on_its_use(words: tuple[str, ...]) ->
     ("lines", "saved"),
     [
         ([], True),
-        ([STOPPED, "epoch 1/4: loss 1.5"], True),
+        ([STOPPED, "epoch 1/4: loss 1.5", "Traceback\nKeyboardInterrupt"], True),
         ([STOPPED, "error: x: cannot be written"], False),
     ],
 )

@@ -58,22 +58,39 @@ def test_what_is_touched_is_still_there() -> None:
     assert "force_incomplete" in inspect.getsource(DAG.check_incomplete)
 
 
-def test_a_stop_is_taken_whatever_lock_the_scheduler_holds() -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_taken_whatever_lock_the_scheduler_holds(sent: signal.Signals) -> None:
     """Its own handler, in the thread that holds the lock, would never return."""
     stopped = Event()
     scheduler = SimpleNamespace(
         _lock=Lock(), _user_kill=None, _open_jobs=SimpleNamespace(release=stopped.set)
     )
-    before = signal.getsignal(signal.SIGTERM)
+    workflow = SimpleNamespace(scheduler=scheduler, resource_settings=SimpleNamespace(nodes=None))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         signal.signal(signal.SIGTERM, lambda *_: JobScheduler.exit_gracefully(scheduler))
-        internals.stop_safely()
+        internals.stop_safely(workflow)
         with scheduler._lock:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(sent)
             assert scheduler._user_kill is None
-        assert stopped.wait(60) and internals.stopped(SimpleNamespace(scheduler=scheduler))
+        assert stopped.wait(60) and internals.stopped(workflow)
+        if sent == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):  # a second one
+                signal.raise_signal(sent)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_ctrl_c_on_snakemake_cancels_the_jobs_of_a_cluster() -> None:
+    workflow = SimpleNamespace(resource_settings=SimpleNamespace(nodes=4))
+    term, ctrl_c = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        internals.stop_safely(workflow)
+        assert signal.getsignal(signal.SIGINT) is ctrl_c
+    finally:
+        signal.signal(signal.SIGTERM, term)
 
 
 @pytest.mark.parametrize("length", [1, 300])

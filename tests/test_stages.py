@@ -31,6 +31,7 @@ from pipeline.artifacts.store import (
     write_tensors,
 )
 from pipeline.artifacts.unfinished import RESUME
+from pipeline.cli import STOPPED
 from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import evaluate
@@ -547,7 +548,7 @@ def test_a_killed_process_goes_on_with_the_same_bits(
     assert state.exists() and not (fresh.folder(run) / "provenance.json").exists()
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert errors.splitlines() == ["stopped by SIGTERM: saved, and goes on from here"]
+        assert errors.splitlines() == [STOPPED]
     assert read_info(state)["digest"] == fresh.graph.digest(run)
     fresh.run(run)
     assert finished(fresh, run) == finished(tiny, run)

@@ -557,20 +557,21 @@ def test_a_run_stopped_again_and_again_arrives(tmp_path: Path) -> None:
     assert same(model.state_dict(), whole.state_dict())
 
 
-def test_a_signal_outside_changes_nothing() -> None:
-    """After ``graceful`` the process reacts to SIGTERM as before."""
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_outside_changes_nothing(sent: signal.Signals) -> None:
+    """After ``graceful`` the process reacts to it as before."""
     caught = []
-    before = signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
+    before = signal.signal(sent, lambda *_: caught.append(1))
     try:
         with graceful():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
             assert caught == []
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), sent)
         assert caught == [1]
         with graceful():  # an old request is forgotten
             train(network(), schedule=Schedule(0, 1, 1), keeper=Keeper(Path("/nowhere"), "d"))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(sent, before)
 
 
 @pytest.mark.parametrize("change", ["digest", "slot", "damage", "text"])

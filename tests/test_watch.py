@@ -285,7 +285,7 @@ def test_a_jobs_own_log_has_plain_lines_and_its_report_goes_with_it(
 
 LAST_WORDS = {
     "error: results/x: no such file\n": "results/x: no such file",
-    "epoch 1/4\nstopped by SIGTERM: saved, and goes on from here\n": "stopped by SIGTERM",
+    "epoch 1/4\nstopped: saved, and goes on from here\n": "stopped: saved",
     "Traceback (most recent call last):\n  File\nValueError: no\x1b[2J\n": "ValueError: no?[2J",
     "epoch 1/4: loss 1.5\n": "ended without a word, perhaps killed; its last line: epoch 1/4",
     "": "ended without a word, perhaps killed",

@@ -1,4 +1,7 @@
-"""How every entry point ends: 0, or one clear line and 1, or 143 after SIGTERM."""
+"""How every entry point ends: 0, or one clear line and 1, or because it was asked to.
+
+That is 143 of a training, which has saved, after SIGTERM or Ctrl-C; 130 of all else after Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Callable
 
 from pipeline.errors import Interrupted, UserError
 
-TERMINATED = 143
-#: The last line of a run that SIGTERM has ended.
-STOPPED = "stopped by SIGTERM: saved, and goes on from here"
+TERMINATED, INTERRUPTED = 143, 130
+#: The last line of a training that a signal has ended.
+STOPPED = "stopped: saved, and goes on from here"
 
 
 def _who() -> str:
@@ -45,3 +48,5 @@ def main(job: Callable[[], None]) -> None:
         if not _who():
             print(STOPPED, file=sys.stderr, flush=True)
         sys.exit(TERMINATED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from types import FrameType
 from typing import Any
 
 from pipeline.errors import UserError, brief
@@ -155,18 +156,29 @@ def elsewhere(workflow: Any) -> int | None:
 
 
 def stopped(workflow: Any) -> bool:
-    """Whether SIGTERM has come while jobs ran: these save and end, and no other begins."""
+    """Whether a signal has come while jobs ran: these save and end, and no other begins."""
     return getattr(getattr(workflow, "scheduler", None), "_user_kill", None) is not None
 
 
-def stop_safely() -> None:
+def stop_safely(workflow: Any) -> None:
     """Take SIGTERM in a thread of its own; call it in the main thread once Snakemake takes it.
 
     Its handler waits for a lock that the main thread, which it interrupts, may hold: for ever.
+    Where jobs run on this machine, Ctrl-C is taken so, too: they have it themselves, and save. A
+    second one is Snakemake's own, which ends them.
     """
     before = signal.getsignal(signal.SIGTERM)
-    if callable(before):
-        signal.signal(signal.SIGTERM, lambda *words: Thread(target=before, args=words).start())
+    if not callable(before):
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+        Thread(target=before, args=(number, frame)).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    if elsewhere(workflow) is None:
+        signal.signal(signal.SIGINT, stop)
 
 
 def end_quietly(workflow: Any) -> None:

@@ -7,6 +7,12 @@ def stop(error):
     sys.exit(1)
 
 
+def rest():
+    """End because a signal came: what ran is saved."""
+    print("stopped: the same command goes on", file=sys.stderr, flush=True)
+    sys.exit(os.EX_TEMPFAIL)
+
+
 try:
     memory.tune()
     memory.collect_rarely()
@@ -109,10 +115,12 @@ internals.explain(CALL.unknown)
 
 onstart:
     try:
-        internals.stop_safely()
+        internals.stop_safely(workflow)
         CALL.started(internals.jobs(workflow), internals.cores(workflow))
     except UserError as error:
         stop(error)
+    except Interrupted:
+        rest()
 
 
 onsuccess:
@@ -121,5 +129,4 @@ onsuccess:
 
 onerror:
     if CALL.ended(False, internals.stopped(workflow)):
-        print("stopped: the same command goes on", file=sys.stderr, flush=True)
-        sys.exit(os.EX_TEMPFAIL)
+        rest()

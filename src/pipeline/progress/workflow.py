@@ -151,8 +151,8 @@ class Watch:
                 self._left.finished(name, None if job.began is None else now - job.began)
 
     def saved(self) -> bool:
-        """Whether each of these was ended by SIGTERM: saved, or with nothing to save yet."""
-        return all(why.startswith((STOPPED, WORDLESS)) for _, why in self._reasons())
+        """Whether each of these was ended by a signal: saved, or with nothing to save yet."""
+        return all(why.startswith(ASKED) for _, why in self._reasons())
 
     def _reasons(self) -> Iterator[tuple[Path, str]]:
         """Of each job that began and has no result its log, and why."""
@@ -208,6 +208,8 @@ def _number(record: dict[str, Any], name: str) -> float | None:
 MOST = 20
 #: What is said of a job that left no reason.
 WORDLESS = "it ended without a word, perhaps killed"
+#: How jobs end that a signal has ended, the last before they took Ctrl-C themselves.
+ASKED = (STOPPED, WORDLESS, "KeyboardInterrupt")
 
 
 def reason(log: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +19,8 @@ from pipeline.artifacts.record import record_of
 from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
-from pipeline.errors import UserError
+from pipeline.cli import INTERRUPTED, TERMINATED
+from pipeline.errors import Interrupted, UserError
 from pipeline.machine import mps, warm
 from pipeline.progress.left import Work
 from pipeline.progress.workflow import Expected, Watch
@@ -161,12 +163,13 @@ class Call:
         Raises:
             UserError: another workflow is working on these files, or a network cannot be used as
                 the jobs, or the study, will use it.
+            Interrupted: a signal came while a network was tried.
         """
         self._reserve(jobs)
         runs = [run for job in jobs if (run := self._run_of(job))]
         try:
             self._try(runs)
-        except UserError:
+        except (UserError, Interrupted):
             self.ended(False)
             raise
         self._keep(jobs)
@@ -216,6 +219,8 @@ class Call:
             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
             errors="replace", env=os.environ | warm.ONE_THREAD,
         )  # fmt: skip
+        if done.returncode in (TERMINATED, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
+            raise Interrupted
         if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
             return
         told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -258,7 +263,7 @@ class Call:
                     finished.keep(self.config.results, run.folder, record.files)
 
     def ended(self, fine: bool, stopped: bool = False) -> bool:
-        """The end of all jobs; ``stopped``: SIGTERM came, and no further one was started.
+        """The end of all jobs; ``stopped``: a signal came, and no further one was started.
 
         Returns whether that is the only reason why targets are missing: nothing failed.
         """

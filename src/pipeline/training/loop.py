@@ -179,7 +179,7 @@ _stop = _Stop()
 
 @contextmanager
 def graceful() -> Iterator[None]:
-    """Inside, SIGTERM asks the loop to save and to raise ``Interrupted`` after the current step."""
+    """Inside, SIGTERM or Ctrl-C asks the loop to save and raise ``Interrupted`` after this step."""
     asked = _stop.asked = [False]
 
     def request(signum: int, frame: object) -> None:
@@ -187,7 +187,7 @@ def graceful() -> Iterator[None]:
         asked[0] = True
 
     try:
-        with baton.handling(signal.SIGTERM, request):
+        with baton.handling(signal.SIGTERM, request), baton.handling(signal.SIGINT, request):
             yield
     finally:
         _stop.asked = None
@@ -225,7 +225,7 @@ class Trainer:
         """Train ``model`` in place; a loss that is not finite ends the run as "diverged".
 
         Raises:
-            Interrupted: SIGTERM inside ``graceful``; the state was saved.
+            Interrupted: a signal inside ``graceful``; the state was saved.
         """
         model.to(self.device)
         with batch_norm.shared(model, self._group):
