@@ -312,3 +312,12 @@ def test_a_failing_job_says_why_in_one_line_and_shows_its_log(checkout: Checkout
     weights.write_bytes(content)
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     checkout.run("tables")  # the same command goes on
+
+
+def test_touching_tries_and_trains_nothing(tmp_path: Path) -> None:
+    """Snakemake's own ``--touch``, which takes what is there as new, where nothing is there."""
+    checkout = Checkout(tmp_path / "checkout")
+    done = checkout.snakemake("--touch", "tables")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "Output files not touched because they don't exist" in done.stderr
+    assert {path.name for path in (checkout.folder / "results").iterdir()} <= {"logs", "benchmarks"}

@@ -144,6 +144,11 @@ def dry(workflow: Any) -> bool:
     return bool(workflow.output_settings.dryrun)
 
 
+def touching(workflow: Any) -> bool:
+    """Whether files that are there are taken as new (``--touch``), and no job runs."""
+    return bool(workflow.touch)
+
+
 def cores(workflow: Any) -> int:
     """Processors of this machine that jobs may use together."""
     return int(workflow.resource_settings.cores or 1)

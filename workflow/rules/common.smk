@@ -116,7 +116,8 @@ internals.explain(CALL.unknown)
 onstart:
     try:
         internals.stop_safely(workflow)
-        CALL.started(internals.jobs(workflow), internals.cores(workflow))
+        if not internals.touching(workflow):
+            CALL.started(internals.jobs(workflow), internals.cores(workflow))
     except UserError as error:
         stop(error)
     except Interrupted:
