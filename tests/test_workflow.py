@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import pytest
 import yaml
-from micro import CELL, STUDY, Checkout
+from micro import CELL, STUDY, Checkout, environment
 
 from pipeline.artifacts.store import temporary
 
@@ -321,3 +324,16 @@ def test_touching_tries_and_trains_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert "Output files not touched because they don't exist" in done.stderr
     assert {path.name for path in (checkout.folder / "results").iterdir()} <= {"logs", "benchmarks"}
+
+
+def test_in_another_folder_it_says_how_it_is_called(micro: Checkout, tmp_path: Path) -> None:
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        words = ("-n", "-c1", "-s", f"{micro.folder}/Snakefile", *words, "--config", "study=micro")
+        return forks.called("snakemake", *words, folder=tmp_path, environment=environment())
+
+    refused = call()
+    error = refused.stderr.splitlines()[-1]
+    assert refused.returncode == 1 and error.startswith(f"error: {tmp_path}: the workflow runs")
+    assert not list(tmp_path.glob("results*"))
+    (advice,) = re.findall(r"add (--directory) (\S+),", error)
+    assert call(*advice).returncode == 0

@@ -41,8 +41,14 @@ def begin(root: str | Path, overrides: Mapping[str, Any]) -> Config:
     """The study that is asked for, checked, and frozen for the jobs of this call.
 
     Raises:
-        UserError: config.yaml, the study or what it names is wrong.
+        UserError: config.yaml, the study or what it names is wrong, or another folder than that of
+            the Snakefile is the working directory.
     """
+    if not Path.cwd().samefile(root):
+        raise UserError(
+            f"{Path.cwd()}: the workflow runs in its own folder: add --directory {root}, "
+            "and for results elsewhere --config results=FOLDER"
+        )
     config = read(Path(root), overrides)
     config.outputs  # noqa: B018 (checked before any job)
     freeze(config, snakemake_internals.NOTES / "pipeline")
