@@ -377,13 +377,16 @@ def test_files_that_are_missing_or_broken(checkout: Path) -> None:
 SEED = "dense/digits/resnet20-w0.5/dense-digits/seed0"
 
 
-def test_a_mistake_in_a_study_ends_the_call_before_any_job(checkout: Path) -> None:
+def test_a_mistake_in_a_study_ends_the_call_before_any_job(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the Snakefile begins with; the message that it prints as one line."""
     study = checkout / "config" / "studies" / "demo.yaml"
     changed = study.read_text().replace("[0.95, 0.97]", "[0.8, 1.5]")
     assert changed != study.read_text()
     study.write_text(changed)
     before = sorted(checkout.rglob("*"))
+    monkeypatch.chdir(checkout)
     refused(lambda: begin(checkout, {}), "config/studies/demo.yaml: ", "1.5")
     assert sorted(checkout.rglob("*")) == before
 
