@@ -111,11 +111,13 @@ def test_results_on_a_read_only_mount_can_be_read(
 
 
 @contextmanager
-def running(checkout: Checkout, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    checkout: Checkout, *words: str, by: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A workflow in a process group of its own, its first training under way."""
     with (checkout.folder / "first.log").open("wb") as log:
         process = subprocess.Popen(
-            ["snakemake", *words, "-c2", "--config", "study=micro"], cwd=checkout.folder,
+            [*by, "snakemake", *words, "-c2", "--config", "study=micro"], cwd=checkout.folder,
             env=environment(PIPELINE_SAVE_SECONDS="0"), stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
@@ -182,13 +184,14 @@ def test_the_pages_beside_the_report_are_asked_for_themselves(tmp_path: Path) ->
         assert re.search(rf"\b{nodes[rule]} -> {nodes['all']}\b", graph), rule
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(
-    micro: Checkout, tmp_path: Path, reference: dict[str, str]
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_hang_up_save_and_the_same_command_goes_on(
+    micro: Checkout, tmp_path: Path, reference: dict[str, str], sent: signal.Signals
 ) -> None:
-    """A terminal sends it to Snakemake and all of its jobs."""
+    """A terminal sends them to Snakemake and all of its jobs."""
     checkout = Checkout(tmp_path / "one").tried(micro)
     with running(checkout, TARGET) as first:
-        os.killpg(first.pid, signal.SIGINT)
+        os.killpg(first.pid, sent)
         assert first.wait() == os.EX_TEMPFAIL
     said = (checkout.folder / "first.log").read_text()
     assert said.splitlines()[-1] == "stopped: the same command goes on"
@@ -197,6 +200,16 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     assert log.read_text().splitlines()[-1] == STOPPED
     checkout.run(TARGET)
     assert payload(checkout) == reference
+
+
+def test_under_nohup_a_hang_up_changes_nothing(micro: Checkout, tmp_path: Path) -> None:
+    """Nor in jobs that are forks of the warm server, which there is from three runs on."""
+    checkout = Checkout(tmp_path / "one").tried(micro)
+    block = "results/imp/digits/resnet20-w0.25/dense-micro/imp-micro/seed0/block1/metrics.json"
+    other = TARGET.replace("seed0", "seed1")
+    with running(checkout, block, other, by=("nohup",)) as first:
+        os.killpg(first.pid, signal.SIGHUP)
+        assert first.wait() == 0, (checkout.folder / "first.log").read_text()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -24,6 +24,7 @@ from snakemake.workflow import NOTHING_TO_BE_DONE_MSG, Workflow
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from pipeline import snakemake_internals as internals
+from pipeline.cli import ENDS
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def test_what_is_touched_is_still_there() -> None:
     assert "force_incomplete" in inspect.getsource(DAG.check_incomplete)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", ENDS)
 def test_a_stop_is_taken_whatever_lock_the_scheduler_holds(sent: signal.Signals) -> None:
     """Its own handler, in the thread that holds the lock, would never return."""
     stopped = Event()
@@ -66,7 +67,7 @@ def test_a_stop_is_taken_whatever_lock_the_scheduler_holds(sent: signal.Signals)
         _lock=Lock(), _user_kill=None, _open_jobs=SimpleNamespace(release=stopped.set)
     )
     workflow = SimpleNamespace(scheduler=scheduler, resource_settings=SimpleNamespace(nodes=None))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in ENDS}
     try:
         signal.signal(signal.SIGTERM, lambda *_: JobScheduler.exit_gracefully(scheduler))
         internals.stop_safely(workflow)
@@ -82,15 +83,21 @@ def test_a_stop_is_taken_whatever_lock_the_scheduler_holds(sent: signal.Signals)
             signal.signal(number, handler)
 
 
-def test_ctrl_c_on_snakemake_cancels_the_jobs_of_a_cluster() -> None:
-    workflow = SimpleNamespace(resource_settings=SimpleNamespace(nodes=4))
-    term, ctrl_c = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize(("nodes", "sent"), [(4, signal.SIGINT), (None, signal.SIGHUP)])
+def test_jobs_of_a_cluster_are_cancelled_by_ctrl_c_and_what_is_ignored_stays_so(
+    nodes: int | None, sent: signal.Signals
+) -> None:
+    workflow = SimpleNamespace(resource_settings=SimpleNamespace(nodes=nodes))
+    before = {number: signal.getsignal(number) for number in ENDS}
     try:
         signal.signal(signal.SIGTERM, lambda *_: None)
+        own = signal.SIG_IGN if sent == signal.SIGHUP else before[sent]
+        signal.signal(sent, own)
         internals.stop_safely(workflow)
-        assert signal.getsignal(signal.SIGINT) is ctrl_c
+        assert signal.getsignal(sent) is own
     finally:
-        signal.signal(signal.SIGTERM, term)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("length", [1, 300])

@@ -22,6 +22,7 @@ from torch.nn.utils import prune
 
 from pipeline import evaluation, pruning
 from pipeline.artifacts.unfinished import RESUME
+from pipeline.cli import ENDS
 from pipeline.data.augment import Augmenter, normalise
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import evaluate
@@ -557,7 +558,7 @@ def test_a_run_stopped_again_and_again_arrives(tmp_path: Path) -> None:
     assert same(model.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", ENDS)
 def test_a_signal_outside_changes_nothing(sent: signal.Signals) -> None:
     """After ``graceful`` the process reacts to it as before."""
     caught = []
@@ -568,7 +569,9 @@ def test_a_signal_outside_changes_nothing(sent: signal.Signals) -> None:
             assert caught == []
         os.kill(os.getpid(), sent)
         assert caught == [1]
+        signal.signal(sent, signal.SIG_IGN)  # as under nohup
         with graceful():  # an old request is forgotten
+            os.kill(os.getpid(), sent)
             train(network(), schedule=Schedule(0, 1, 1), keeper=Keeper(Path("/nowhere"), "d"))
     finally:
         signal.signal(sent, before)

@@ -166,6 +166,26 @@ def test_what_is_imported_beforehand_computes_nothing(paper: Graph, tmp_path: Pa
     assert found.stdout == "1 False []\n"
 
 
+def test_what_a_workflow_ignores_its_jobs_ignore(script: Path) -> None:
+    """As under ``nohup``: a signal to the job, and to the fork that works for it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        os.environ.pop(TEST, None)
+        server = warm.start(script)
+        assert server is not None
+        job = begun(script, "wait")
+        fork = facts(job)["pid"]
+        assert fork != job.pid
+        for each in (job.pid, fork, server._process.pid):
+            os.kill(each, signal.SIGHUP)
+        time.sleep(0.3)
+        job.send_signal(signal.SIGTERM)
+        assert (job.communicate()[0], job.returncode) == ("saved\n", 143)
+        server.stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_job_ends_as_its_fork_ends(script: Path, server: warm.Server) -> None:
     jobs = {word: begun(script, word) for word in ("three", "crash", "zero")}
     assert all(facts(job)["forked"] for job in jobs.values())

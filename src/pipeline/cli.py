@@ -1,18 +1,21 @@
 """How every entry point ends: 0, or one clear line and 1, or because it was asked to.
 
-That is 143 of a training, which has saved, after SIGTERM or Ctrl-C; 130 of all else after Ctrl-C.
+That is 143 of a training, which has saved; 130 of all else after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pipeline.errors import Interrupted, UserError
 
 TERMINATED, INTERRUPTED = 143, 130
+#: What asks for an end: a scheduler or a user, Ctrl-C, a terminal that closes.
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: The last line of a training that a signal has ended.
 STOPPED = "stopped: saved, and goes on from here"
 
@@ -21,6 +24,11 @@ def _who() -> str:
     """Which process of a run this is, unless it is the first or the only one."""
     rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
     return "" if rank == "0" else f"process {rank}: "
+
+
+def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those of these signals that this process does not ignore, as under ``nohup``: it stays so."""
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def show_anything() -> None:

@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came, and what was done so far is saved: the same command goes on from there."""
+    """A signal came, and what was done so far is saved: the same command goes on from there."""
 
 
 def brief(problem: object, lines: int | None = None) -> str:

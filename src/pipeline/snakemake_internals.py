@@ -21,6 +21,7 @@ from threading import Thread
 from types import FrameType
 from typing import Any
 
+from pipeline.cli import ENDS, heeded
 from pipeline.errors import UserError, brief
 
 #: The version on which all of this was looked at. With another one, look again and raise it.
@@ -169,8 +170,8 @@ def stop_safely(workflow: Any) -> None:
     """Take SIGTERM in a thread of its own; call it in the main thread once Snakemake takes it.
 
     Its handler waits for a lock that the main thread, which it interrupts, may hold: for ever.
-    Where jobs run on this machine, Ctrl-C is taken so, too: they have it themselves, and save. A
-    second one is Snakemake's own, which ends them.
+    Where jobs run on this machine, other signals of ``ENDS`` are taken so, too: jobs have them
+    themselves, and save. A second Ctrl-C is Snakemake's own, which ends them.
     """
     before = signal.getsignal(signal.SIGTERM)
     if not callable(before):
@@ -181,9 +182,9 @@ def stop_safely(workflow: Any) -> None:
             signal.signal(number, signal.default_int_handler)
         Thread(target=before, args=(number, frame)).start()
 
-    signal.signal(signal.SIGTERM, stop)
-    if elsewhere(workflow) is None:
-        signal.signal(signal.SIGINT, stop)
+    for number in heeded(ENDS):
+        if number == signal.SIGTERM or elsewhere(workflow) is None:
+            signal.signal(number, stop)
 
 
 def end_quietly(workflow: Any) -> None:

@@ -32,6 +32,7 @@ from pipeline.catalog.datasets import (
     locate,
     some,
 )
+from pipeline.cli import ENDS
 from pipeline.data import Split, withheld
 from pipeline.errors import UserError, brief
 from pipeline.streams import stream_seed
@@ -390,9 +391,10 @@ def cut_out(image: Tensor, box: Box, size: int, mirrored: bool) -> Tensor:
 
 
 def _stay(worker: int) -> None:
-    """Leave SIGTERM, which reaches a job's whole group, to the training: it saves, and ends these."""
+    """Leave what reaches a job's whole group to the training: it saves, and ends these."""
     del worker
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cut(indices: Sequence[int], chunk: int) -> list[list[int]]:

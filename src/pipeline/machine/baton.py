@@ -130,10 +130,12 @@ def aside() -> Iterator[None]:
 
 @contextmanager
 def handling(number: int, handler: Handler) -> Iterator[None]:
-    """Inside, ``handler`` gets the run's signals of this number."""
+    """Inside, ``handler`` gets the run's signals of this number, unless its process ignores them."""
     mine = seat()
     if mine is None:
-        before = signal.signal(number, handler)
+        before = signal.getsignal(number)
+        if before != signal.SIG_IGN:
+            signal.signal(number, handler)
     else:
         mine.handlers[number] = handler
     try:

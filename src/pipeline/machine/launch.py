@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from pipeline.cli import TERMINATED
+from pipeline.cli import ENDS, TERMINATED, heeded
 from pipeline.errors import UserError
 from pipeline.machine import warm
 from pipeline.machine.gpu_slots import take_slots
@@ -39,7 +39,7 @@ def end_with_parent() -> None:
 def launch(command: Sequence[str], processes: int, nodes: int = 1, *, gpus: bool = False) -> int:
     """Run ``python COMMAND`` in so many processes on this machine, or on the nodes of a Slurm job.
 
-    SIGTERM is passed on to all of them; they get 30 seconds to save and end.
+    A signal of ``ENDS`` is passed on to all of them as SIGTERM; they get 30 seconds to save and end.
 
     Returns:
         the status to exit with: 0, 143 if they were stopped, else 1, with a line per failure.
@@ -95,6 +95,7 @@ def _here(command: Sequence[str], processes: int, nodes: int) -> int:
             run_id=os.environ.get("SLURM_JOB_ID", "run"), rdzv_backend="c10d",
             rdzv_endpoint=os.environ.get(RENDEZVOUS, "localhost:0"),
             logs_specs=DefaultLogsSpecs(log_dir=folder),
+            signals_to_handle=",".join(number.name for number in heeded(ENDS)),
         )  # fmt: skip
         try:
             elastic_launch(config, sys.executable)(*command)

@@ -31,6 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pipeline.cli import heeded
 from pipeline.machine.handing import PASSED_ON, STATUS, end_with, hand, received, taken
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _passed_on(server: socket.socket) -> Iterator[None]:
         del frame
         server.send(bytes([number]))
 
-    before = {number: signal.signal(number, send) for number in PASSED_ON}
+    before = {number: signal.signal(number, send) for number in heeded(PASSED_ON)}
     try:
         yield
     finally:
@@ -204,8 +205,8 @@ def serve(prepare: Callable[[], Work | None]) -> None:
     """
     listening = socket.socket(fileno=int(sys.argv[2]))
     workflow = int(sys.argv[3])
-    for number in PASSED_ON:
-        signal.signal(number, signal.SIG_IGN)
+    for number in heeded(PASSED_ON):
+        signal.signal(number, lambda *_: None)
     work = prepare()
     gc.collect()
     gc.freeze()
@@ -234,7 +235,7 @@ class _Serving:
         self._listening, self._workflow, self._files = listening, workflow, files
         self._environment, self._here = _compared(dict(os.environ)), (str(Path.cwd()), _mask())
         self._seen = dict.fromkeys(map(int, PASSED_ON), -math.inf)
-        for number in PASSED_ON:
+        for number in heeded(PASSED_ON):
             signal.signal(number, self._see)
         self._forks: dict[socket.socket, int] = {}
         self._ends: dict[int, socket.socket] = {}
@@ -382,9 +383,9 @@ def _compared(environment: dict[str, str]) -> dict[str, str]:
 def _become(call: _Call, server: int) -> None:
     """Be the process that a job would be: what a fork does first."""
     end_with(server)
-    for each in PASSED_ON:
-        signal.signal(each, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in heeded(PASSED_ON):
+        usual = signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL
+        signal.signal(each, usual)
     for target, number in enumerate(call.files):
         os.dup2(number, target)
         os.close(number)

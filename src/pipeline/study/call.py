@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +18,7 @@ from pipeline.artifacts.record import record_of
 from pipeline.artifacts.reservation import Reservation
 from pipeline.artifacts.store import clear_all
 from pipeline.catalog import datasets
-from pipeline.cli import INTERRUPTED, TERMINATED
+from pipeline.cli import ENDS, INTERRUPTED, TERMINATED
 from pipeline.errors import Interrupted, UserError
 from pipeline.machine import mps, warm
 from pipeline.progress.left import Work
@@ -225,7 +224,7 @@ class Call:
             check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
             errors="replace", env=os.environ | warm.ONE_THREAD,
         )  # fmt: skip
-        if done.returncode in (TERMINATED, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
+        if done.returncode in (TERMINATED, INTERRUPTED, *(-number for number in ENDS)):
             raise Interrupted
         if not done.returncode or (done.returncode < 0 and self.jobs.cluster):
             return

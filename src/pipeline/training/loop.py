@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.store import read_info, read_tensors, write_tensors
 from pipeline.artifacts.unfinished import RESUME
+from pipeline.cli import ENDS
 from pipeline.data import DataSet
 from pipeline.errors import Interrupted, UserError
 from pipeline.evaluation import Evaluation
@@ -103,7 +103,7 @@ class Outcome:
 
 @dataclass
 class Keeper:
-    """Resume state of a run in its own folder: saved at intervals and on SIGTERM, checked on load.
+    """Resume state of a run in its own folder: saved at intervals and when asked to end, checked on load.
 
     ``digest`` names the settings; a state of other settings is not used. ``slot`` tells apart the
     trainings of one run (the rounds of an IMP block).
@@ -179,7 +179,7 @@ _stop = _Stop()
 
 @contextmanager
 def graceful() -> Iterator[None]:
-    """Inside, SIGTERM or Ctrl-C asks the loop to save and raise ``Interrupted`` after this step."""
+    """Inside, a signal of ``ENDS`` asks the loop to save and raise ``Interrupted`` after this step."""
     asked = _stop.asked = [False]
 
     def request(signum: int, frame: object) -> None:
@@ -187,7 +187,9 @@ def graceful() -> Iterator[None]:
         asked[0] = True
 
     try:
-        with baton.handling(signal.SIGTERM, request), baton.handling(signal.SIGINT, request):
+        with ExitStack() as stack:
+            for number in ENDS:
+                stack.enter_context(baton.handling(number, request))
             yield
     finally:
         _stop.asked = None
@@ -338,7 +340,7 @@ def _pause(step: Step, place: Place, keeper: Keeper | None, team: Team) -> None:
     """Save a run at ``place`` where it is time to; process 0 writes.
 
     Raises:
-        Interrupted: SIGTERM came, to whichever process.
+        Interrupted: a signal came, to whichever process.
     """
     if keeper is None:
         return
