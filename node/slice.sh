@@ -5,8 +5,8 @@
 #   node/slice.sh 20 table_5 --config study=paper
 #
 # MINUTES may have decimals; saving takes some seconds more. What follows is Snakemake's.
-# Exit status: 0, the targets are there; 75, time was over and all is saved, call again; 143 or 130,
-# SIGTERM or SIGINT came and all is saved; else Snakemake's own.
+# Exit status: 0, the targets are there; 75, time was over and all is saved, call again; 143, 130 or
+# 129, SIGTERM, SIGINT or SIGHUP came and all is saved; else Snakemake's own.
 set -u
 
 if ! [[ ${1:-} =~ ^[0-9]+(\.[0-9]+)?$ && $1 =~ [1-9] ]]; then
@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.." || exit 1
 work='' status=0
 # Ask the whole process group, since Snakemake alone would wait for its jobs, and wait for all of it.
 end() {
-    trap '' TERM INT
+    trap '' TERM INT HUP
     kill -TERM -- "-$work" 2>/dev/null || kill -TERM "$work" 2>/dev/null
     wait "$work"
     status=$?
@@ -35,6 +35,7 @@ stopped() {
 }
 trap 'stopped 143' TERM
 trap 'stopped 130' INT
+trap 'stopped 129' HUP
 
 # timeout sends SIGTERM to the whole group, which setsid makes one of its own.
 setsid timeout --preserve-status "${minutes}m" snakemake --profile node "$@" &
