@@ -57,11 +57,13 @@ def received(source: socket.socket, count: int) -> bytes:
     return found
 
 
-def end_with(parent: int) -> None:
-    """Ask the kernel to kill this process, a fork, when its parent ends."""
+def end_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Ask the kernel for a signal when the parent of this process ends: SIGKILL, for a fork."""
     import ctypes
 
     set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux has it
+    if prctl is not None:
+        prctl(set_death_signal, number)
     if os.getppid() != parent:  # it was too late to ask
-        os._exit(1)
+        os._exit(128 + number)

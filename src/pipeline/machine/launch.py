@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
@@ -18,22 +17,18 @@ from pipeline.cli import ENDS, TERMINATED, heeded
 from pipeline.errors import UserError
 from pipeline.machine import warm
 from pipeline.machine.gpu_slots import take_slots
+from pipeline.machine.handing import end_with
 
 #: ``host:port`` at which the machines of a run meet; set for the launcher on each of them.
 RENDEZVOUS = "PIPELINE_RENDEZVOUS"
 
 
 def end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when torchrun, which started this process, ends or is killed.
+    """Be asked to stop, as by SIGTERM, when torchrun, which started this process, ends or is killed.
 
     Its processes are in sessions of their own, and would otherwise outlive it.
     """
-    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(set_death_signal, signal.SIGTERM)
-    if os.environ.get(warm.LAUNCHER, str(os.getppid())) != str(os.getppid()):
-        sys.exit(TERMINATED)  # it was too late to ask
+    end_with(int(os.environ.get(warm.LAUNCHER, os.getppid())), signal.SIGTERM)
 
 
 def launch(command: Sequence[str], processes: int, nodes: int = 1, *, gpus: bool = False) -> int:
