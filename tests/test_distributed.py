@@ -70,13 +70,6 @@ def near(one: dict[str, Any], two: dict[str, Any], tolerance: float = 1e-4) -> b
     )
 
 
-def apart(one: dict[str, Any], two: dict[str, Any]) -> float:
-    """The distance of two networks, by the length of the second."""
-    assert one.keys() == two.keys()
-    squares = sum(float((one[k].double() - two[k].double()).square().sum()) for k in two)
-    return float((squares / sum(float(two[k].double().square().sum()) for k in two)) ** 0.5)
-
-
 def weights(tensors: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in tensors.items() if k != "logits"}
 
@@ -108,21 +101,20 @@ def test_all_processes_have_the_same_bits(place: Path) -> None:
 
 
 def test_batch_norm_over_all_processes_equals_one_whole_batch(place: Path) -> None:
-    """Over one epoch: where a sum is rounded otherwise, a ReLU that flips grows from step to step."""
-    data = few(320, 63)
+    data = few(64, 63)
     model = work.network(data)
-    alone, history = work.found(model, work.train(ALONE, data, work.WHOLE, model, until=1))
+    alone, history = work.found(model, work.train(ALONE, data, work.WHOLE, model))
     tensors, facts = of(place, "grouped")
-    assert apart(weights(tensors), weights(alone)) < 0.05
+    assert near(weights(tensors), weights(alone))
     for one, two in zip(facts["history"], history["history"], strict=True):
         assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-3)
     # one process takes the group as a whole
     again = work.network(data)
-    work.train(ALONE, data, work.GROUPED, again, until=1)
+    work.train(ALONE, data, work.GROUPED, again)
     assert same(again.state_dict(), model.state_dict())
     cut = work.network(data)
-    other, _ = work.found(cut, work.train(ALONE, data, work.CUT, cut, until=1))
-    assert apart(weights(other), weights(alone)) > 0.15
+    work.train(ALONE, data, work.CUT, cut)
+    assert not near(cut.state_dict(), model.state_dict(), 1e-2)
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(place: Path) -> None:

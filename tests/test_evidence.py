@@ -53,7 +53,8 @@ def test_a_page_of_the_documentation_is_what_its_runs_give(
     shutil.copy(there / "conclusion.md", tmp_path)
     monkeypatch.chdir(REPOSITORY)
     kept = str(runs.relative_to(REPOSITORY))
-    main(["evidence", str(tmp_path), "--study", study, "--from", kept, "--partial"])
+    unfinished = ["--partial"] if "runs are missing**" in (there / "README.md").read_text() else []
+    main(["evidence", str(tmp_path), "--study", study, "--from", kept, *unfinished])
     files = {path.name for path in there.iterdir() if path.is_file()}
     assert files == {path.name for path in tmp_path.iterdir()} and len(files) > 10
     for name in files - {"README.md"}:

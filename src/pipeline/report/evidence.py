@@ -70,12 +70,11 @@ def _head(config: Config, missing: int, pack: Path | None) -> str:
     if pack is not None:
         commands.append(f"python -m pipeline pack {pack} --light{option}")
         page += f" --from {pack}"
+    state, alone = "", "  # this alone makes the page from what the runs measured"
     if missing:
         page += " --partial"
-    if pack is not None:
-        page += "  # this alone makes the page from what the runs measured"
-    state = f"\n\n**{missing} runs are missing**; what needs them says so." if missing else ""
-    listed = "\n".join([*commands, page])
+        state = f"\n\n**{missing} runs are missing**; what needs them says so."
+    listed = "\n".join([*commands, page if pack is None else page + alone])
     return f"# {config.title}{state}\n\nThe runs, and this page:\n\n```sh\n{listed}\n```"
 
 
